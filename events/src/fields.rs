@@ -1,0 +1,453 @@
+//! The fields of a command: their names, their spellings, and what each can take.
+//!
+//! One table ([`Field::names`]) feeds the parser, the errors that list what was expected, and the schema,
+//! so they cannot disagree. Each name is taken in kebab, snake, camel, Pascal and screaming snake case:
+//! the seeds' clients use four of the five.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+
+use crate::error::{FieldError, Malformed, MalformedKind, quoted};
+use crate::json::kind_of;
+use crate::{
+    Action, Command, CommandId, Holder, HumanDuration, InstanceId, TargetName, TargetRef,
+    Thresholds,
+};
+
+/// A sentence or two; the reason is shown in tables and kept in the history.
+pub(crate) const REASON_CHARS_MAX: usize = 512;
+/// ECS allows names of 255 characters; an ARN with both names is longer than that.
+pub(crate) const ECS_NAME_CHARS_MAX: usize = 512;
+/// 366 days, as for every duration.
+pub(crate) const MINUTES_MAX: u64 = HumanDuration::DAYS_MAX * 24 * 60;
+
+const TIMESTAMP_EXPECTED: &str =
+    "a time with its zone or offset, such as \"2026-12-01T18:00:00Z\", or epoch seconds";
+
+/// A field of a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Field {
+    Action,
+    Target,
+    Instance,
+    Cluster,
+    Service,
+    Id,
+    Holder,
+    For,
+    Until,
+    Reason,
+    Expires,
+    IdleThreshold,
+    LookbackPeriod,
+}
+
+impl Field {
+    pub(crate) const ALL: [Self; 13] = [
+        Self::Action,
+        Self::Target,
+        Self::Instance,
+        Self::Cluster,
+        Self::Service,
+        Self::Id,
+        Self::Holder,
+        Self::For,
+        Self::Until,
+        Self::Reason,
+        Self::Expires,
+        Self::IdleThreshold,
+        Self::LookbackPeriod,
+    ];
+
+    /// Its names in snake case, the canonical one first.
+    pub(crate) const fn names(self) -> &'static [&'static str] {
+        match self {
+            Self::Action => &["action"],
+            Self::Target => &["target"],
+            Self::Instance => &["instance_id"],
+            Self::Cluster => &["cluster", "cluster_name"],
+            Self::Service => &["service", "service_name"],
+            Self::Id => &["id"],
+            Self::Holder => &["holder"],
+            Self::For => &["for"],
+            Self::Until => &["until"],
+            Self::Reason => &["reason"],
+            Self::Expires => &["expires"],
+            Self::IdleThreshold => &["idle_threshold_mins", "idle_threshold_minutes"],
+            Self::LookbackPeriod => &["lookback_period_mins", "lookback_period_minutes"],
+        }
+    }
+
+    /// Every way in which it may be written, the canonical one first, each once.
+    pub(crate) fn spellings(self) -> Vec<String> {
+        let mut all: Vec<String> = Vec::new();
+        for name in self.names() {
+            for spelling in [
+                (*name).to_owned(),
+                name.replace('_', "-"),
+                camel(name),
+                capitalised(&camel(name)),
+                name.to_ascii_uppercase(),
+            ] {
+                if !all.contains(&spelling) {
+                    all.push(spelling);
+                }
+            }
+        }
+        all
+    }
+
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        // Longer than any spelling: not worth comparing.
+        if text.len() > 64 {
+            return None;
+        }
+        Self::ALL.into_iter().find(|field| field.spellings().iter().any(|known| known == text))
+    }
+}
+
+fn camel(snake: &str) -> String {
+    let mut words = snake.split('_');
+    let first = words.next().unwrap_or_default().to_owned();
+    words.fold(first, |camel, word| camel + &capitalised(word))
+}
+
+fn capitalised(word: &str) -> String {
+    let mut chars = word.chars();
+    chars
+        .next()
+        .map_or_else(String::new, |first| first.to_ascii_uppercase().to_string() + chars.as_str())
+}
+
+/// What a payload said, before the action and the rest are filled in from around it.
+#[derive(Debug, Default)]
+pub(crate) struct Draft {
+    pub(crate) action: Option<Action>,
+    pub(crate) target: Option<TargetRef>,
+    pub(crate) id: Option<CommandId>,
+    pub(crate) holder: Option<Holder>,
+    hold_for: Option<HumanDuration>,
+    until: Option<Timestamp>,
+    reason: Option<String>,
+    expires: Option<Timestamp>,
+    thresholds: Thresholds,
+}
+
+impl Draft {
+    /// Reads every field, whatever is wrong with the others; the first mistake comes back beside it.
+    pub(crate) fn read(payload: &Map<String, Value>) -> (Self, Option<Malformed>) {
+        let mut mistakes = Vec::new();
+        let mut given: BTreeMap<Field, (&str, &Value)> = BTreeMap::new();
+        for (name, value) in payload {
+            let Some(field) = Field::parse(name) else {
+                mistakes.push(unknown_field(name, "a command", &canonical_names()));
+                continue;
+            };
+            // Clients in JavaScript and Python send what they do not have as null.
+            if value.is_null() {
+                continue;
+            }
+            match given.get(&field) {
+                Some((earlier, said)) if *said != value => mistakes.push(
+                    FieldError::new(
+                        name,
+                        format!("says something else than {earlier}"),
+                        "one of the two alone",
+                    )
+                    .into(),
+                ),
+                Some(_) => {}
+                None => drop(given.insert(field, (name, value))),
+            }
+        }
+
+        let mut draft = Self::default();
+        let mut unknown_action = None;
+        for (field, (name, value)) in &given {
+            match draft.take(*field, name, value) {
+                Ok(()) => {}
+                // Said before anything else: the fields of an action that we do not have mean nothing.
+                Err(mistake) if mistake.kind == MalformedKind::UnknownAction => {
+                    unknown_action = Some(mistake);
+                }
+                Err(mistake) => mistakes.push(mistake),
+            }
+        }
+        if let Err(mistake) = draft.settle_target(&given) {
+            mistakes.push(mistake.into());
+        }
+        if let (Some((long, _)), Some((until, _))) =
+            (given.get(&Field::For), given.get(&Field::Until))
+        {
+            let problem = format!("is given together with {until}");
+            mistakes.push(FieldError::new(*long, problem, "one of the two alone").into());
+        }
+        (draft, unknown_action.or_else(|| mistakes.into_iter().next()))
+    }
+
+    fn take(&mut self, field: Field, name: &str, value: &Value) -> Result<(), Malformed> {
+        let named = |error: FieldError| error.at(name);
+        match field {
+            Field::Action => {
+                let text = text(name, value, "the name of an action")?;
+                self.action = Some(action(text)?);
+            }
+            Field::Target => {
+                let text = text(name, value, TargetName::EXPECTED)?;
+                self.target = Some(TargetRef::Name(TargetName::parse(text).map_err(named)?));
+            }
+            Field::Id => {
+                let text = text(name, value, CommandId::EXPECTED)?;
+                self.id = Some(CommandId::parse(text).map_err(named)?);
+            }
+            Field::Holder => {
+                let text = text(name, value, Holder::EXPECTED)?;
+                self.holder = Some(Holder::parse(text).map_err(named)?);
+            }
+            Field::For => {
+                let text = text(name, value, HumanDuration::EXPECTED)?;
+                self.hold_for = Some(HumanDuration::parse(text).map_err(named)?);
+            }
+            Field::Until => self.until = Some(timestamp(name, value)?),
+            Field::Expires => self.expires = Some(timestamp(name, value)?),
+            Field::Reason => self.reason = Some(reason(name, value)?),
+            Field::IdleThreshold => {
+                self.thresholds.idle_threshold_mins = Some(minutes(name, value)?);
+            }
+            Field::LookbackPeriod => {
+                self.thresholds.lookback_period_mins = Some(minutes(name, value)?);
+            }
+            // Read together, since they are three ways of saying one thing.
+            Field::Instance | Field::Cluster | Field::Service => {}
+        }
+        Ok(())
+    }
+
+    fn settle_target(&mut self, given: &BTreeMap<Field, (&str, &Value)>) -> Result<(), FieldError> {
+        let instance = given.get(&Field::Instance);
+        let cluster = given.get(&Field::Cluster);
+        let service = given.get(&Field::Service);
+        let ways: Vec<&str> = [given.get(&Field::Target), instance, cluster.or(service)]
+            .into_iter()
+            .flatten()
+            .map(|(name, _)| *name)
+            .collect();
+        if let [first, second, ..] = ways[..] {
+            return Err(FieldError::new(
+                second,
+                format!("names a target beside {first}"),
+                "target, or instance_id, or cluster and service",
+            ));
+        }
+        if let Some((name, value)) = instance {
+            let id = InstanceId::parse(text(name, value, InstanceId::EXPECTED)?)
+                .map_err(|error| error.at(*name))?;
+            self.target = Some(TargetRef::Instance(id));
+        }
+        match (cluster, service) {
+            (Some(cluster), Some(service)) => {
+                let cluster = ecs_name(cluster.0, cluster.1)?;
+                let service = ecs_name(service.0, service.1)?;
+                self.target = Some(TargetRef::EcsService { cluster, service });
+            }
+            (Some((name, _)), None) | (None, Some((name, _))) => {
+                return Err(FieldError::new(
+                    *name,
+                    "is given alone",
+                    "cluster and service together",
+                ));
+            }
+            (None, None) => {}
+        }
+        Ok(())
+    }
+
+    pub(crate) fn finish(self, action: Action) -> Command {
+        Command {
+            action,
+            target: self.target,
+            id: self.id,
+            holder: self.holder,
+            hold_for: self.hold_for,
+            until: self.until,
+            reason: self.reason,
+            expires: self.expires,
+            thresholds: self.thresholds,
+        }
+    }
+
+    /// The mistake, with what could be read in spite of it.
+    pub(crate) fn explain(&self, mistake: Malformed) -> Malformed {
+        Malformed {
+            command: mistake.command.or_else(|| self.id.clone()),
+            action: mistake.action.or(self.action),
+            target: mistake
+                .target
+                .or_else(|| self.target.as_ref().and_then(TargetRef::name).cloned()),
+            ..mistake
+        }
+    }
+}
+
+fn canonical_names() -> Vec<&'static str> {
+    Field::ALL.iter().map(|field| field.names()[0]).collect()
+}
+
+/// The error for a field that `what` does not have, with the nearest one that it has.
+pub(crate) fn unknown_field(name: &str, what: &str, expected: &[&str]) -> Malformed {
+    let nearest = expected
+        .iter()
+        .map(|known| (edits(&name.to_ascii_lowercase(), known), known))
+        .filter(|(edits, known)| *edits <= 2.min(known.len() / 2))
+        .min_by_key(|(edits, _)| *edits);
+    let hint = nearest.map_or_else(String::new, |(_, known)| format!(" (did you mean {known}?)"));
+    Malformed::new(
+        MalformedKind::UnknownField,
+        format!("unknown field {} in {what}{hint}; expected {}", quoted(name), expected.join(", ")),
+    )
+}
+
+/// How many characters must be put in, taken out or changed to make one of the other.
+fn edits(left: &str, right: &str) -> usize {
+    // The names are short; whatever is much longer is no misspelling of one.
+    if left.len() > 64 {
+        return usize::MAX;
+    }
+    let right: Vec<char> = right.chars().collect();
+    let mut row: Vec<usize> = (0..=right.len()).collect();
+    for (index, from) in left.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = index + 1;
+        for (column, to) in right.iter().enumerate() {
+            let change = diagonal + usize::from(from != *to);
+            diagonal = row[column + 1];
+            row[column + 1] = change.min(diagonal + 1).min(row[column] + 1);
+        }
+    }
+    row[right.len()]
+}
+
+pub(crate) fn action(text: &str) -> Result<Action, Malformed> {
+    Action::parse(text)
+        .map_err(|error| Malformed::new(MalformedKind::UnknownAction, error.to_string()))
+}
+
+pub(crate) fn text<'v>(
+    name: &str,
+    value: &'v Value,
+    expected: &str,
+) -> Result<&'v str, FieldError> {
+    value.as_str().ok_or_else(|| FieldError::new(name, format!("is {}", kind_of(value)), expected))
+}
+
+/// RFC 3339 with zone or offset, or epoch seconds as a number.
+pub(crate) fn timestamp(name: &str, value: &Value) -> Result<Timestamp, FieldError> {
+    let refuse = |problem: String| FieldError::new(name, problem, TIMESTAMP_EXPECTED);
+    match value {
+        Value::String(text) => {
+            text.parse().map_err(|_| refuse(format!("{} is no such time", quoted(text))))
+        }
+        Value::Number(number) => number
+            .as_i64()
+            .map(Timestamp::from_second)
+            .or_else(|| {
+                // Whole seconds came above; what is left are fractions and what no time can be.
+                let millis = number.as_f64()? * 1_000.0;
+                let fits = (0.0..=Timestamp::MAX.as_millisecond() as f64).contains(&millis);
+                fits.then(|| Timestamp::from_millisecond(millis.round() as i64))
+            })
+            .and_then(Result::ok)
+            .filter(|at| at.as_second() >= 0)
+            .ok_or_else(|| refuse(format!("{number} is out of range"))),
+        other => Err(refuse(format!("is {}", kind_of(other)))),
+    }
+}
+
+fn reason(name: &str, value: &Value) -> Result<String, FieldError> {
+    let expected = "text of up to 512 characters without control characters";
+    let text = text(name, value, expected)?;
+    let chars = text.chars().count();
+    if chars > REASON_CHARS_MAX {
+        return Err(FieldError::new(name, format!("has {chars} characters"), expected));
+    }
+    if text.chars().any(char::is_control) {
+        return Err(FieldError::new(name, "has a control character", expected));
+    }
+    Ok(text.to_owned())
+}
+
+fn minutes(name: &str, value: &Value) -> Result<u32, FieldError> {
+    value
+        .as_u64()
+        .filter(|minutes| (1..=MINUTES_MAX).contains(minutes))
+        .and_then(|minutes| u32::try_from(minutes).ok())
+        .ok_or_else(|| {
+            let problem = match value {
+                Value::Number(number) => format!("{number} is out of range"),
+                other => format!("is {}", kind_of(other)),
+            };
+            FieldError::new(name, problem, "whole minutes from 1 to 527040 (366 days)")
+        })
+}
+
+fn ecs_name(name: &str, value: &Value) -> Result<String, FieldError> {
+    let expected = "a name or ARN of ECS: letters, digits, '-', '_', and ':' and '/' in an ARN";
+    let text = text(name, value, expected)?;
+    let well_formed = (1..=ECS_NAME_CHARS_MAX).contains(&text.len())
+        && text.bytes().all(
+            |byte| matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b':' | b'/'),
+        );
+    if well_formed {
+        Ok(text.to_owned())
+    } else {
+        Err(FieldError::new(name, format!("{} is not valid", quoted(text)), expected))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_spelling_belongs_to_two_fields() {
+        let mut seen = BTreeMap::new();
+        for field in Field::ALL {
+            for spelling in field.spellings() {
+                assert_eq!(Field::parse(&spelling), Some(field), "{spelling}");
+                assert_eq!(seen.insert(spelling, field), None);
+            }
+        }
+    }
+
+    #[test]
+    fn the_seeds_spellings_are_among_them() {
+        for (spelling, field) in [
+            ("clusterName", Field::Cluster),
+            ("cluster_name", Field::Cluster),
+            ("cluster", Field::Cluster),
+            ("serviceName", Field::Service),
+            ("service_name", Field::Service),
+            ("instance_id", Field::Instance),
+            ("instanceId", Field::Instance),
+            ("INSTANCE_ID", Field::Instance),
+            ("idleThresholdMinutes", Field::IdleThreshold),
+            ("idle_threshold_mins", Field::IdleThreshold),
+            ("lookbackPeriodMinutes", Field::LookbackPeriod),
+            ("lookback_period_mins", Field::LookbackPeriod),
+            ("Action", Field::Action),
+        ] {
+            assert_eq!(Field::parse(spelling), Some(field), "{spelling}");
+        }
+        assert_eq!(Field::parse("act-ion"), None);
+    }
+
+    #[test]
+    fn edits_count_what_must_change() {
+        assert_eq!(edits("holdr", "holder"), 1);
+        assert_eq!(edits("for", "for"), 0);
+        assert_eq!(edits("", "for"), 3);
+        assert_eq!(edits("untill", "until"), 1);
+    }
+}

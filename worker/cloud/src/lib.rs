@@ -1,0 +1,152 @@
+//! A small model of AWS with a clock.
+//!
+//! One [`World`] holds the queues, the event bus, the machines, their agents and the log groups of
+//! one account. It is a value: it knows no task, no socket and no time of its own. Every operation
+//! takes `now`; [`World::advance`] lets everything happen that is due by then, in the order of time;
+//! [`World::next_due`] says when something will happen next. So the same model serves a simulation on
+//! a virtual clock and the embedded endpoint on the real one.
+//!
+//! Invariants:
+//! - The world's clock never runs backwards: an earlier `now` is taken as the latest one seen.
+//! - It is deterministic: ordered maps only, and ids come from a seeded generator inside the world.
+//! - It is serialisable whole: a snapshot taken and loaded is the same world.
+//! - Semantics are those of the real services where a caller can see them, error codes included.
+//!
+//! Deliberately not here: the wire (JSON, XML, signatures, checksums), identities and policies,
+//! latency and injected faults of calls (whoever serves the model adds those), DynamoDB, secrets.
+
+pub mod bus;
+pub mod commands;
+pub mod cron;
+pub mod ids;
+pub mod logs;
+pub mod machines;
+pub mod pattern;
+pub mod queue;
+pub mod template;
+pub mod timings;
+pub mod units;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+pub use ids::Ids;
+pub use machines::{Behaviour, Machine, MachineSeed, MachineState};
+pub use timings::Timings;
+pub use units::{Unit, UnitSeed, UnitState};
+
+/// What every service error can say of itself, beside its text.
+pub trait ServiceFault: std::error::Error {
+    /// The error code as AWS spells it.
+    fn code(&self) -> &'static str;
+    /// The HTTP status AWS answers with.
+    fn status(&self) -> u16 {
+        400
+    }
+}
+
+/// One account in one region, with all it holds.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct World {
+    /// Twelve digits.
+    pub account: String,
+    /// The region that ARNs name.
+    pub region: String,
+    /// How long things take.
+    pub timings: Timings,
+    /// The latest moment the world has seen.
+    clock: Timestamp,
+    ids: Ids,
+    /// SQS.
+    pub queues: queue::Queues,
+    /// EventBridge.
+    pub bus: bus::Bus,
+    /// EC2.
+    pub machines: machines::Machines,
+    /// SSM: agents' commands.
+    pub commands: commands::Commands,
+    /// CloudWatch Logs: the groups that exist.
+    pub log_groups: logs::LogGroups,
+}
+
+impl World {
+    /// An empty world that starts at `now`; `seed` fixes every id it will ever make.
+    #[must_use]
+    pub fn new(account: &str, region: &str, timings: Timings, seed: u64, now: Timestamp) -> Self {
+        Self {
+            account: account.to_owned(),
+            region: region.to_owned(),
+            timings,
+            clock: now,
+            ids: Ids::new(seed),
+            queues: queue::Queues::default(),
+            bus: bus::Bus::default(),
+            machines: machines::Machines::default(),
+            commands: commands::Commands::default(),
+            log_groups: logs::LogGroups::default(),
+        }
+    }
+
+    /// The latest moment the world has seen.
+    #[must_use]
+    pub fn clock(&self) -> Timestamp {
+        self.clock
+    }
+
+    /// Lets everything happen that is due by `now`, in the order of time.
+    pub fn advance(&mut self, now: Timestamp) {
+        while let Some((at, actor)) = self.next_action() {
+            if at > now {
+                break;
+            }
+            self.clock = self.clock.max(at);
+            match actor {
+                Actor::Machine => self.step_machine(at),
+                Actor::Command => self.step_command(at),
+                Actor::Schedule => self.step_schedule(at),
+            }
+        }
+        self.clock = self.clock.max(now);
+    }
+
+    /// When something will happen next by itself: a machine changes, a command runs, a schedule fires
+    /// or a message becomes visible. `None`: nothing will, until somebody asks for something.
+    #[must_use]
+    pub fn next_due(&self) -> Option<Timestamp> {
+        let action = self.next_action().map(|(at, _)| at);
+        let message = self.queues.next_visible(self.clock);
+        [action, message].into_iter().flatten().min()
+    }
+
+    /// Skips the schedules that were missed while a stored world was not running: a fire for every
+    /// missed minute would help nobody. Machines and commands catch up by [`World::advance`].
+    pub fn resume(&mut self, now: Timestamp) {
+        self.bus.realign(now);
+        self.advance(now);
+    }
+
+    fn next_action(&self) -> Option<(Timestamp, Actor)> {
+        // A tie goes to the first named, so that an agent sees the machine it runs on.
+        [
+            self.machines.next_due().map(|at| (at, Actor::Machine)),
+            self.next_command_due().map(|at| (at, Actor::Command)),
+            self.bus.next_due().map(|at| (at, Actor::Schedule)),
+        ]
+        .into_iter()
+        .flatten()
+        .min_by_key(|(at, _)| *at)
+    }
+
+    /// Brings the clock to `now` and everything due with it; operations begin with this.
+    fn at(&mut self, now: Timestamp) -> Timestamp {
+        self.advance(now);
+        self.clock
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Actor {
+    Machine,
+    Command,
+    Schedule,
+}

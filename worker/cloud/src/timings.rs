@@ -1,0 +1,98 @@
+//! How long things take in the model; the fleet file's `[local]` table has the same keys.
+
+use jiff::SignedDuration;
+use serde::{Deserialize, Deserializer, Serialize};
+
+/// Durations of the model, written as `"3s"`, `"300ms"` or `"1m 30s"`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Timings {
+    /// From an accepted start to `running`.
+    #[serde(deserialize_with = "not_negative")]
+    pub boot: SignedDuration,
+    /// From an accepted stop to `stopped`.
+    #[serde(deserialize_with = "not_negative")]
+    pub stop: SignedDuration,
+    /// From an accepted termination to `terminated`.
+    #[serde(deserialize_with = "not_negative")]
+    pub terminate: SignedDuration,
+    /// From `running` to the agent being online.
+    #[serde(deserialize_with = "not_negative")]
+    pub agent: SignedDuration,
+    /// How long a remote command runs.
+    #[serde(deserialize_with = "not_negative")]
+    pub command: SignedDuration,
+    /// How long after it was sent a command's invocation cannot be found yet.
+    #[serde(deserialize_with = "not_negative")]
+    pub invocation: SignedDuration,
+    /// How far a description of machines lags behind the truth.
+    #[serde(deserialize_with = "not_negative")]
+    pub describe_lag: SignedDuration,
+}
+
+impl Default for Timings {
+    fn default() -> Self {
+        Self {
+            boot: SignedDuration::from_secs(3),
+            stop: SignedDuration::from_secs(2),
+            terminate: SignedDuration::from_secs(2),
+            agent: SignedDuration::from_secs(2),
+            command: SignedDuration::from_millis(300),
+            invocation: SignedDuration::from_millis(100),
+            describe_lag: SignedDuration::ZERO,
+        }
+    }
+}
+
+/// A duration that is not negative: the model's clock does not run backwards.
+pub(crate) fn not_negative<'de, D: Deserializer<'de>>(from: D) -> Result<SignedDuration, D::Error> {
+    let duration = SignedDuration::deserialize(from)?;
+    if duration.is_negative() {
+        return Err(serde::de::Error::custom(format!(
+            "expected a duration of zero or more, such as \"3s\"; got {duration:#}"
+        )));
+    }
+    Ok(duration)
+}
+
+/// The same for a duration that may be left out.
+pub(crate) fn maybe_not_negative<'de, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Option<SignedDuration>, D::Error> {
+    #[derive(Deserialize)]
+    struct Wrapped(#[serde(deserialize_with = "not_negative")] SignedDuration);
+    Ok(Option::<Wrapped>::deserialize(from)?.map(|wrapped| wrapped.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(json: &str, expected: Result<SignedDuration, &str>) {
+        match (serde_json::from_str::<Timings>(json), expected) {
+            (Ok(timings), Ok(boot)) => assert_eq!(timings.boot, boot),
+            (Err(error), Err(part)) => {
+                assert!(error.to_string().contains(part), "{error} lacks {part}");
+            }
+            (got, expected) => panic!("{json}: got {got:?}, expected {expected:?}"),
+        }
+    }
+
+    #[test]
+    fn timings_are_humane_and_strict() {
+        check("{}", Ok(SignedDuration::from_secs(3)));
+        check(r#"{"boot":"300ms"}"#, Ok(SignedDuration::from_millis(300)));
+        check(r#"{"boot":"1m 30s"}"#, Ok(SignedDuration::from_secs(90)));
+        check(r#"{"boot":"-1s"}"#, Err("zero or more"));
+        check(r#"{"boots":"1s"}"#, Err("unknown field `boots`"));
+        check(r#"{"boot":"soon"}"#, Err("soon"));
+    }
+
+    #[test]
+    fn timings_survive_being_written() {
+        let timings = Timings { boot: SignedDuration::from_millis(1500), ..Timings::default() };
+        let text = serde_json::to_string(&timings).unwrap();
+        assert_eq!(serde_json::from_str::<Timings>(&text).unwrap(), timings);
+    }
+}

@@ -1,0 +1,314 @@
+//! What commands do to the holds (DESIGN.md §4), and what can be answered.
+//!
+//! *Order.* A command counts from its `Sent`. A stop or kill ends only what is older; a start that is
+//! older than its holder's last release, or than the last kill, is `superseded`.
+
+use jiff::Timestamp;
+use lamplighter_events::{Action, Cause, HumanDuration, Verdict};
+
+use crate::answer;
+use crate::effect::EffectKind;
+use crate::hold::{Hold, HoldKind, Sent};
+use crate::limits::{HOLDS_MAX, OPEN_COMMANDS_MAX, RELEASES_MAX};
+use crate::observed::Agent;
+use crate::pass::{AcceptedCommand, Pass, add};
+use crate::record::{CommandRecord, OpenCommand, Paused, Phase};
+
+/// Takes a command: its item, and what it does to the record.
+pub(crate) fn apply(pass: &mut Pass<'_>, command: &AcceptedCommand) {
+    pass.accepted = Some(CommandRecord {
+        id: command.id.clone(),
+        fingerprint: command.fingerprint.clone(),
+        target: Some(pass.record.target.clone()),
+        action: Some(command.action),
+        sent_at: command.sent_at,
+        accepted_at: pass.now,
+        outcome: None,
+    });
+    let open = OpenCommand {
+        id: command.id.clone(),
+        action: command.action,
+        holder: command.holder.clone(),
+        sent: command.sent(),
+        trace: command.trace.clone(),
+        found: pass.seen().map(|seen| seen.state()),
+    };
+    if command.trace.is_some() && command.action != Action::Status {
+        pass.record.trace.clone_from(&command.trace);
+    }
+    if let Some(expires) = command.expires.filter(|expires| *expires <= pass.now) {
+        let message = format!("it was to be done before {expires}; it is too late now");
+        return reject(pass, &open, Cause::Expired, &message);
+    }
+    if pass.record.open.len() >= OPEN_COMMANDS_MAX {
+        let message = format!(
+            "{} commands of {} have no outcome yet, which is the limit; send it again later",
+            OPEN_COMMANDS_MAX, pass.record.target
+        );
+        return reject(pass, &open, Cause::Conflict, &message);
+    }
+    match command.action {
+        Action::Start => start(pass, command, open),
+        Action::Stop => stop(pass, open),
+        Action::Kill => kill(pass, open),
+        Action::Status => status(pass, open),
+        Action::CheckIdle => check_idle(pass, &open),
+        Action::Pause => pause(pass, command, &open),
+        Action::Resume => resume(pass, &open),
+        Action::KeepAlive | Action::Create | Action::Destroy => {
+            let message = format!(
+                "{} is not something that a target of kind {} can do",
+                command.action.as_str(),
+                pass.record.kind
+            );
+            reject(pass, &open, Cause::Invalid, &message);
+        }
+    }
+}
+
+fn start(pass: &mut Pass<'_>, command: &AcceptedCommand, open: OpenCommand) {
+    let sent = command.sent();
+    if pass.record.last_kill.as_ref().is_some_and(|kill| *kill >= sent) {
+        return reject(pass, &open, Cause::Superseded, "a kill that was sent later came first");
+    }
+    let release = pass.record.releases.get(open.holder.as_str());
+    if release.is_some_and(|release| *release >= sent) {
+        return reject(pass, &open, Cause::Superseded, "its holder's stop, sent later, came first");
+    }
+    let until = end_of_hold(command, pass.spec.max_hold);
+    if let Some(until) = until.filter(|until| *until <= pass.now) {
+        let message = format!("the hold that it asks for would have ended at {until}");
+        return reject(pass, &open, Cause::Expired, &message);
+    }
+    if pass.spec.exclusive {
+        let now = pass.now;
+        let other = pass
+            .record
+            .holds_in_force(now)
+            .find(|hold| hold.requested() && hold.holder != open.holder)
+            .cloned();
+        if let Some(other) = other {
+            let message = match other.until {
+                Some(until) => format!("{} holds it until {until}", other.holder),
+                None => format!("{} holds it until releasing it", other.holder),
+            };
+            let answer = answer::conflict(pass, &other, &message);
+            return pass.close(&open, Verdict::Rejected, Some(Cause::Conflict), message, answer);
+        }
+    }
+    let firm = command.hold_for.is_some() || command.until.is_some();
+    let kind = match (firm, &pass.spec.idle) {
+        (true, _) => HoldKind::Firm,
+        (false, Some(_)) => HoldKind::IdleBounded,
+        (false, None) => HoldKind::UntilReleased,
+    };
+    let hold = Hold {
+        id: command.id.to_string(),
+        holder: open.holder.clone(),
+        kind,
+        from: pass.now,
+        until,
+        sent: sent.clone(),
+        reason: command.reason.clone(),
+    };
+    let mine =
+        pass.record.holds.iter().position(|held| held.requested() && held.holder == open.holder);
+    match mine {
+        Some(index) if pass.record.holds[index].sent > sent => {
+            pass.note(format!("{}: a newer start of {} decides", command.id, open.holder));
+        }
+        Some(index) => {
+            let from = pass.record.holds[index].from;
+            pass.record.holds[index] = Hold { from, ..hold };
+        }
+        None if pass.record.holds.len() >= HOLDS_MAX => {
+            let message = format!("{HOLDS_MAX} holds are in force, which is the limit");
+            return reject(pass, &open, Cause::Conflict, &message);
+        }
+        None => pass.record.holds.push(hold),
+    }
+    crate::phases::welcome_start(pass);
+    pass.record.open.push(open);
+}
+
+/// `for` counts from the sending, so that a replay does not stretch it; `max_hold` bounds all.
+fn end_of_hold(command: &AcceptedCommand, max_hold: Option<HumanDuration>) -> Option<Timestamp> {
+    let asked = command.until.or(command.hold_for.map(|long| add(command.sent_at, long)));
+    let bound = max_hold.map(|long| add(command.sent_at, long));
+    match (asked, bound) {
+        (Some(asked), Some(bound)) => Some(asked.min(bound)),
+        (asked, bound) => asked.or(bound),
+    }
+}
+
+fn stop(pass: &mut Pass<'_>, open: OpenCommand) {
+    let releases = &mut pass.record.releases;
+    let last = releases.entry(open.holder.to_string()).or_insert_with(|| open.sent.clone());
+    if *last < open.sent {
+        *last = open.sent.clone();
+    }
+    while releases.len() > RELEASES_MAX {
+        let oldest = releases.iter().min_by(|a, b| a.1.cmp(b.1)).map(|(holder, _)| holder.clone());
+        oldest.map(|holder| releases.remove(&holder));
+    }
+    let (holder, sent) = (open.holder.clone(), open.sent.clone());
+    end_holds(pass, &sent, |hold| !hold.requested() || hold.holder == holder);
+    release(pass, open);
+}
+
+fn kill(pass: &mut Pass<'_>, open: OpenCommand) {
+    if pass.record.last_kill.as_ref().is_none_or(|last| *last < open.sent) {
+        pass.record.last_kill = Some(open.sent.clone());
+    }
+    let sent = open.sent.clone();
+    end_holds(pass, &sent, |_| true);
+    release(pass, open);
+}
+
+/// After a stop or kill: what remains, or the way down.
+fn release(pass: &mut Pass<'_>, open: OpenCommand) {
+    if pass.wanted() {
+        return close_held(pass, &open);
+    }
+    let off = pass.seen().is_some_and(|seen| seen.state().is_off());
+    let rests = matches!(pass.record.phase, Phase::Off | Phase::Failed);
+    if rests && off && !pass.in_flight() && pass.quiet_after(EffectKind::Start).is_none() {
+        let answer = answer::stop(pass, &open, false, "it was not running");
+        return pass.close(&open, Verdict::Done, None, "it was not running", answer);
+    }
+    pass.record.open.push(open);
+}
+
+fn close_held(pass: &mut Pass<'_>, open: &OpenCommand) {
+    let holders = answer::holders(pass).join(", ");
+    let message = format!("it stays on: held by {holders}");
+    let answer = answer::stop(pass, open, false, &message);
+    pass.close(open, Verdict::Done, None, message, answer);
+}
+
+/// Ends holds that are older than `sent`, and the starts that wait for them.
+pub(crate) fn end_holds(pass: &mut Pass<'_>, sent: &Sent, which: impl Fn(&Hold) -> bool) -> usize {
+    let (ended, kept): (Vec<Hold>, Vec<Hold>) = std::mem::take(&mut pass.record.holds)
+        .into_iter()
+        .partition(|hold| hold.sent < *sent && which(hold));
+    pass.record.holds = kept;
+    let starts = pass.take_open(|open| {
+        open.action == Action::Start
+            && open.sent < *sent
+            && ended.iter().any(|hold| hold.requested() && hold.holder == open.holder)
+    });
+    for start in starts {
+        let message = "its hold was ended by a later command, or by a stop outside";
+        let answer = answer::start(pass, &start, false, message);
+        pass.close(&start, Verdict::Rejected, Some(Cause::Superseded), message, answer);
+    }
+    ended.len()
+}
+
+/// Drops the holds whose end has come, and the starts that did not get there in time.
+pub(crate) fn end_expired_holds(pass: &mut Pass<'_>) {
+    let now = pass.now;
+    let (expired, kept): (Vec<Hold>, Vec<Hold>) =
+        std::mem::take(&mut pass.record.holds).into_iter().partition(|hold| hold.expired(now));
+    pass.record.holds = kept;
+    for hold in expired {
+        pass.note(format!("the hold of {} ended", hold.holder));
+        let starts = pass.take_open(|open| {
+            open.action == Action::Start && open.holder == hold.holder && open.sent <= hold.sent
+        });
+        for start in starts {
+            let message = "its hold ended before the target was on";
+            let answer = answer::start(pass, &start, false, message);
+            pass.close(&start, Verdict::Failed, Some(Cause::Expired), message, answer);
+        }
+    }
+}
+
+/// A status is answered at once, but where a living unit is to be asked: then by its answer.
+fn status(pass: &mut Pass<'_>, open: OpenCommand) {
+    let reachable = pass.record.check.is_some()
+        || pass.seen().is_some_and(|seen| seen.agent == Some(Agent::Online));
+    let can_ask = pass.record.phase == Phase::On
+        && pass.spec.ec2.systemd_unit.is_some()
+        && pass.record.paused.is_none()
+        && !pass.in_flight()
+        && reachable;
+    if can_ask {
+        pass.record.open.push(open);
+    } else {
+        close_status(pass, &open);
+    }
+}
+
+fn close_status(pass: &mut Pass<'_>, open: &OpenCommand) {
+    let answer = answer::status(pass);
+    pass.close(open, Verdict::Done, None, format!("it is {}", pass.record.phase.as_str()), answer);
+}
+
+/// Without a reading nothing is known to be idle, and unknown is not idle: nothing is stopped.
+fn check_idle(pass: &mut Pass<'_>, open: &OpenCommand) {
+    let message = match pass.spec.idle {
+        Some(_) => "no idle probe was read, and unknown is not idle; nothing is stopped",
+        None => "it has no idle policy; nothing is stopped",
+    };
+    let answer = answer::check_idle(pass, message);
+    pass.close(open, Verdict::Done, None, message, answer);
+}
+
+fn pause(pass: &mut Pass<'_>, command: &AcceptedCommand, open: &OpenCommand) {
+    if pass.record.paused.is_none() {
+        pass.record.paused = Some(Paused {
+            by: command.holder.clone(),
+            at: pass.now,
+            reason: command.reason.clone(),
+        });
+    }
+    let answer = answer::paused(pass, true);
+    pass.close(open, Verdict::Done, None, "paused: it is only observed from now on", answer);
+}
+
+fn resume(pass: &mut Pass<'_>, open: &OpenCommand) {
+    let was = pass.record.paused.take().is_some();
+    let message = if was { "resumed" } else { "it was not paused" };
+    let answer = answer::paused(pass, false);
+    pass.close(open, Verdict::Done, None, message, answer);
+    if was {
+        pass.look(pass.now);
+    }
+}
+
+pub(crate) fn reject(pass: &mut Pass<'_>, open: &OpenCommand, cause: Cause, message: &str) {
+    let answer = match open.action {
+        Action::Start => answer::start(pass, open, false, message),
+        Action::Stop | Action::Kill => answer::stop(pass, open, false, message),
+        _ => serde_json::Map::new(),
+    };
+    pass.close(open, Verdict::Rejected, Some(cause), message, answer);
+}
+
+/// Answers whatever the record, as it will be written, can answer.
+pub(crate) fn answer_what_can_be(pass: &mut Pass<'_>) {
+    if pass.wanted() {
+        for open in pass.take_open(|open| matches!(open.action, Action::Stop | Action::Kill)) {
+            close_held(pass, &open);
+        }
+    }
+    let on = pass.record.phase == Phase::On
+        && pass.record.contradiction.is_none()
+        && !pass.in_flight()
+        && pass.wanted();
+    if on {
+        for open in pass.take_open(|open| open.action == Action::Start) {
+            let message = "it is on already";
+            let answer = answer::start(pass, &open, false, message);
+            pass.close(&open, Verdict::Done, None, message, answer);
+        }
+    }
+    let asks = pass.record.phase == Phase::On
+        && (pass.record.check.is_some() || pass.in_flight() || pass.record.contradiction.is_some());
+    if !asks {
+        for open in pass.take_open(|open| open.action == Action::Status) {
+            close_status(pass, &open);
+        }
+    }
+}

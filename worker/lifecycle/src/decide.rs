@@ -1,0 +1,344 @@
+//! `decide` and `apply_answer`: the two ways in which a record moves.
+//!
+//! A pass: what is over is dropped (holds, permissions, margins); what AWS says is reconciled with
+//! the record (adopted, stopped outside); the command is applied to the holds; the phase advances
+//! until it rests or names an effect; what can be answered is answered.
+//!
+//! *Invariant.* `Decision::changed` is false exactly when nothing but the observation, `why` and the
+//! time of the next look differ: then nothing is written (a poll inside a wait costs no write).
+
+use jiff::Timestamp;
+use lamplighter_events::{Cause, Outcome};
+
+use crate::effect::{Effect, EffectAnswer, EffectKind, Refusal};
+use crate::limits::{
+    CONSISTENCY_MARGIN_SECONDS, OUTBOX_LOOK_SECONDS, SIGNATURE_LIFE_SECONDS, SKEW_MAX_SECONDS,
+    UNANSWERED_LOOK_SECONDS,
+};
+use crate::observed::{ObservePlan, Sighting};
+use crate::pass::{Flow, Input, Pass, later};
+use crate::record::{
+    CheckPurpose, CommandRecord, Failure, Phase, Quiet, Step, TargetRecord, Unanswered, UnitHealth,
+};
+use crate::spec::TargetSpec;
+use crate::{commands, phases};
+
+/// A phase can hand over to another in the same pass; more than this would be a circle.
+const TRANSITIONS_MAX: usize = 8;
+/// Polls inside a wait come at least this often and leave a due `wake_at` as it is; a longer wait is
+/// written down, or the sweep would find the target due every minute for nothing.
+const DUE_SLACK_SECONDS: i64 = 60;
+
+/// What a pass came to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Decision {
+    /// The record to commit (with `rev` one higher), if `changed`.
+    pub next: TargetRecord,
+    /// Whether anything is worth a write.
+    pub changed: bool,
+    /// The effect that this commit allows.
+    pub effect: Option<Effect>,
+    /// The item of the command that this pass took, with its outcome if it has one already.
+    pub accepted: Option<CommandRecord>,
+    /// Outcomes of commands that were taken earlier.
+    pub outcomes: Vec<Outcome>,
+    /// When somebody must look again; also in `next.wake_at`.
+    pub look_at: Option<Timestamp>,
+    /// The same, once all events are sent.
+    pub look_when_sent: Option<Timestamp>,
+    /// Why; never empty.
+    pub why: String,
+}
+
+/// What became of an answer.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ApplyAnswer {
+    /// Commit this.
+    Commit(Box<Decision>),
+    /// The record no longer knows this permission: the answer says nothing any more.
+    Stale,
+}
+
+/// The record after these events were acknowledged: nothing else of it changes.
+pub fn clear_sent(decision: &Decision, sent: &[String]) -> TargetRecord {
+    let mut next = decision.next.clone();
+    drop_sent(&mut next, &[Input::EventsSent(sent.to_vec())]);
+    if next.outbox.is_empty() {
+        next.wake_at = decision.look_when_sent;
+    }
+    next.rev += 1;
+    next
+}
+
+/// The record with the machine that the fleet names now. A target that is up, or whose last effect may
+/// still happen, keeps its old machine until it is surely off: two machines are never minded as one.
+pub fn align(mut record: TargetRecord, instance: &lamplighter_events::InstanceId) -> TargetRecord {
+    let at_rest = !record.is_up() && record.doing.is_none() && record.unanswered.is_empty();
+    if record.instance != *instance && at_rest {
+        record.instance = instance.clone();
+        record.observed = None;
+        record.unit = None;
+        record.contradiction = None;
+        record.quiet = None;
+    }
+    record
+}
+
+/// What to look at before `decide`, given the record and the inputs.
+pub fn plan_observation(record: &TargetRecord, spec: &TargetSpec, inputs: &[Input]) -> ObservePlan {
+    let asks_status = inputs.iter().any(|input| {
+        matches!(input, Input::Command(command) if command.action == lamplighter_events::Action::Status)
+    });
+    let waits = record.phase == Phase::Starting
+        && matches!(record.step, None | Some(Step::StartInstance | Step::WaitRunning));
+    // A start of a machine that runs already goes on to its agent in the same pass.
+    let first = record.rev == 0 || record.phase != Phase::On;
+    let starts = first
+        && inputs.iter().any(|input| {
+            matches!(input, Input::Command(command) if command.action == lamplighter_events::Action::Start)
+        });
+    let watches = record.phase == Phase::On && record.check.is_none();
+    let unit = spec.ec2.systemd_unit.is_some();
+    ObservePlan {
+        instance: record.instance.clone(),
+        agent: unit && (waits || starts || watches || asks_status) && record.check.is_none(),
+        check: record.check.as_ref().map(|check| (check.command_id.clone(), check.token.clone())),
+        health: spec.ec2.health.clone().filter(|_| record.step == Some(Step::VerifyHealth)),
+    }
+}
+
+/// Folds inputs and an observation into the next record. `nonce` names the permission of the effect,
+/// if one is decided; it must be new.
+pub fn decide(
+    record: &TargetRecord,
+    spec: &TargetSpec,
+    inputs: &[Input],
+    sighting: &Sighting,
+    now: Timestamp,
+    nonce: &str,
+) -> Decision {
+    let mut pass = Pass::new(record.clone(), spec, Some(sighting), now, nonce);
+    drop_sent(&mut pass.record, inputs);
+    drop_what_is_over(&mut pass);
+    // An observation from before the end of the last permission says nothing (DESIGN.md §3).
+    let last_act_by = pass.record.quiet.map(|quiet| later(quiet.until, -CONSISTENCY_MARGIN_SECONDS));
+    let fresh = match sighting {
+        Ok(seen) => last_act_by.is_none_or(|act_by| seen.at >= act_by),
+        Err(_) => true,
+    };
+    let may_conclude = !pass.in_flight() && fresh;
+    if let (true, Ok(seen)) = (may_conclude, sighting) {
+        pass.record.observed = Some(seen.clone());
+        phases::reconcile(&mut pass);
+    }
+    commands::end_expired_holds(&mut pass);
+    for input in inputs {
+        if let Input::Command(command) = input {
+            commands::apply(&mut pass, command);
+        }
+    }
+    if may_conclude {
+        let mut rounds = 0;
+        while phases::advance(&mut pass) == Flow::Again && rounds < TRANSITIONS_MAX {
+            rounds += 1;
+        }
+    } else if !fresh {
+        pass.look(now);
+        pass.why("the observation is older than the last effect's permission; looking again");
+    } else if let Some(doing) = &pass.record.doing {
+        let (operation, act_by) = (doing.effect.operation(), doing.act_by);
+        pass.why(format!("{operation} may be under way until {act_by}; nothing is concluded before"));
+    }
+    commands::answer_what_can_be(&mut pass);
+    finish(pass, record)
+}
+
+/// Folds in what AWS said to the effect that `nonce` permitted. `sent` are events acknowledged since.
+pub fn apply_answer(
+    record: &TargetRecord,
+    spec: &TargetSpec,
+    nonce: &str,
+    answer: &EffectAnswer,
+    sent: &[String],
+    now: Timestamp,
+) -> ApplyAnswer {
+    let mut pass = Pass::new(record.clone(), spec, None, now, nonce);
+    drop_sent(&mut pass.record, &[Input::EventsSent(sent.to_vec())]);
+    let kind = match pass.record.doing.take_if(|doing| doing.nonce == nonce) {
+        Some(doing) => doing.effect.kind(),
+        None => {
+            let before = pass.record.unanswered.len();
+            pass.record.unanswered.retain(|lost| lost.nonce != nonce);
+            if pass.record.unanswered.len() == before {
+                return ApplyAnswer::Stale;
+            }
+            // Decided anew already: all that this answer still says is that nothing is outstanding.
+            pass.why(record.why.clone());
+            pass.look(now);
+            return ApplyAnswer::Commit(Box::new(finish(pass, record)));
+        }
+    };
+    match answer {
+        EffectAnswer::Accepted { command_id } => accepted(&mut pass, kind, command_id.clone()),
+        EffectAnswer::Refused { cause, message, refusal } => {
+            refused(&mut pass, kind, *cause, message, *refusal);
+        }
+    }
+    commands::answer_what_can_be(&mut pass);
+    let turned = match pass.record.phase {
+        Phase::Starting => !pass.wanted(),
+        Phase::Stopping => pass.wanted(),
+        _ => false,
+    };
+    if turned {
+        pass.look(now);
+    }
+    ApplyAnswer::Commit(Box::new(finish(pass, record)))
+}
+
+fn accepted(pass: &mut Pass<'_>, kind: EffectKind, command_id: Option<String>) {
+    let until = pass.in_seconds(CONSISTENCY_MARGIN_SECONDS);
+    pass.record.retry_at = None;
+    pass.record.refusal = None;
+    match kind {
+        EffectKind::Start => {
+            pass.record.quiet = Some(Quiet { until, after: kind });
+            pass.record.accepted_at = Some(pass.now);
+            pass.record.step = Some(Step::WaitRunning);
+            pass.why("EC2 accepted the start; waiting until the machine runs");
+        }
+        EffectKind::Stop => {
+            pass.record.quiet = Some(Quiet { until, after: kind });
+            pass.record.accepted_at = Some(pass.now);
+            pass.record.step = Some(Step::WaitStopped);
+            pass.why("EC2 accepted the stop; waiting until the machine is stopped");
+        }
+        EffectKind::Send => {
+            if let Some(check) = &mut pass.record.check {
+                check.command_id = command_id;
+            }
+            pass.why("SSM took the question for the unit; waiting for the host's answer");
+        }
+    }
+    pass.look_after_poll();
+}
+
+fn refused(pass: &mut Pass<'_>, kind: EffectKind, cause: Cause, message: &str, refusal: Refusal) {
+    let failure = Failure { cause, message: message.to_owned(), at: pass.now };
+    pass.record.refusals = pass.record.refusals.saturating_add(1);
+    pass.note(format!("refused ({cause}): {message}"));
+    if kind == EffectKind::Send {
+        let purpose = pass.record.check.take().map(|check| check.purpose);
+        if purpose == Some(CheckPurpose::Watch) {
+            pass.record.unit = Some(UnitHealth { state: "unknown".to_owned(), at: pass.now });
+        } else {
+            pass.record.step = Some(Step::WaitRunning);
+        }
+    }
+    match refusal {
+        Refusal::RetryAfter(millis) => {
+            let pause = i64::try_from(millis).unwrap_or(i64::MAX).max(1);
+            let retry_at = pass.now.saturating_add(jiff::SignedDuration::from_millis(pause));
+            let retry_at = retry_at.unwrap_or(Timestamp::MAX);
+            pass.record.retry_at = Some(retry_at);
+            pass.record.refusal = Some(failure);
+            pass.look(retry_at);
+            pass.why(format!("AWS refused for now ({cause}): {message}; trying again"));
+        }
+        Refusal::Final => phases::refused_for_good(pass, kind, failure),
+    }
+}
+
+fn drop_sent(record: &mut TargetRecord, inputs: &[Input]) {
+    for input in inputs {
+        if let Input::EventsSent(ids) = input {
+            record.outbox.retain(|event| !ids.contains(&event.id));
+        }
+    }
+}
+
+/// Permissions that ran out become unanswered; what can no longer happen is forgotten.
+fn drop_what_is_over(pass: &mut Pass<'_>) {
+    let now = pass.now;
+    if let Some(doing) = pass.record.doing.take_if(|doing| doing.act_by < now) {
+        let kind = doing.effect.kind();
+        let until = later(doing.act_by, SIGNATURE_LIFE_SECONDS + SKEW_MAX_SECONDS);
+        let quiet = Quiet { until: later(doing.act_by, CONSISTENCY_MARGIN_SECONDS), after: kind };
+        pass.note(format!("the answer to {} was lost", doing.effect.operation()));
+        // A repeat of the same call adds nothing to watch for beyond its own, later, end.
+        pass.record.unanswered.retain(|lost| lost.effect != doing.effect);
+        pass.record.unanswered.push(Unanswered { effect: doing.effect, nonce: doing.nonce, until });
+        pass.record.quiet = Some(quiet);
+    }
+    pass.record.unanswered.retain(|lost| lost.until > now);
+    if pass.record.quiet.is_some_and(|quiet| quiet.until <= now) {
+        pass.record.quiet = None;
+    }
+}
+
+/// The next look, the history, and whether anything changed.
+fn finish(mut pass: Pass<'_>, before: &TargetRecord) -> Decision {
+    if let Some(doing) = &pass.record.doing {
+        pass.look_at = Some(later(doing.act_by, 1));
+    }
+    let ends: Vec<Timestamp> = pass
+        .record
+        .holds
+        .iter()
+        .flat_map(|hold| [Some(hold.from), hold.until])
+        .flatten()
+        .filter(|at| *at > pass.now)
+        .collect();
+    for at in ends {
+        pass.look(at);
+    }
+    if !pass.record.unanswered.is_empty() {
+        let at = pass.in_seconds(UNANSWERED_LOOK_SECONDS);
+        pass.look(at);
+    }
+    let mut why = pass.take_why();
+    if why.is_empty() {
+        why.clone_from(&before.why);
+    }
+    pass.record.why.clone_from(&why);
+    let rev = before.rev + 1;
+    pass.seal(rev);
+    let look_when_sent = pass.look_at;
+    if !pass.record.outbox.is_empty() {
+        let at = pass.in_seconds(OUTBOX_LOOK_SECONDS);
+        pass.look(at);
+    }
+    let look_at = pass.look_at;
+    let changed = pass.effect.is_some()
+        || pass.accepted.is_some()
+        || !pass.outcomes.is_empty()
+        || before.rev == 0
+        || differs(&pass.record, before)
+        // The due index must not promise a look later than it is needed.
+        || match (before.wake_at, look_at) {
+            (None, Some(_)) => true,
+            (Some(recorded), Some(needed)) => {
+                needed < recorded || (recorded <= pass.now && needed > later(pass.now, DUE_SLACK_SECONDS))
+            }
+            (Some(recorded), None) => recorded <= pass.now,
+            (None, None) => false,
+        };
+    let Pass { record: mut next, effect, accepted, outcomes, .. } = pass;
+    next.wake_at = look_at;
+    next.rev = rev;
+    Decision { next, changed, effect, accepted, outcomes, look_at, look_when_sent, why }
+}
+
+/// Whether anything differs that a reader of the record would miss.
+fn differs(after: &TargetRecord, before: &TargetRecord) -> bool {
+    let mut after = after.clone();
+    after.rev = before.rev;
+    after.wake_at = before.wake_at;
+    after.why.clone_from(&before.why);
+    after.observed.clone_from(&before.observed);
+    // A margin that ran out is not news.
+    if after.quiet.is_none() {
+        after.quiet = before.quiet;
+    }
+    after != *before
+}

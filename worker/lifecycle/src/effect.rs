@@ -1,0 +1,110 @@
+//! Effects: AWS calls that change something, as data before they are made, and their answers.
+
+use lamplighter_events::{Cause, InstanceId};
+use serde::{Deserialize, Serialize};
+
+use crate::spec::UnitName;
+
+/// What the script on a host is asked to find out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnitProbe {
+    /// The unit whose `systemctl is-active` is wanted.
+    pub unit: UnitName,
+    /// The machine must have been up for this long before the answer counts, seconds.
+    pub settle_seconds: i64,
+    /// How long a unit that is `activating` is waited for on the host, seconds.
+    pub activating_seconds: i64,
+}
+
+/// One AWS call that changes something.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "effect", rename_all = "kebab-case")]
+pub enum Effect {
+    /// `ec2:StartInstances`. Level-triggered: a repeat does no harm.
+    StartInstance {
+        /// The machine.
+        instance: InstanceId,
+    },
+    /// `ec2:StopInstances`. Level-triggered: a repeat does no harm.
+    StopInstance {
+        /// The machine.
+        instance: InstanceId,
+    },
+    /// `ssm:SendCommand`. AWS has no token for it: the token is in the comment, and a create-once
+    /// guard on the host makes a repeat harmless.
+    SendCommand {
+        /// The machine.
+        instance: InstanceId,
+        /// Names this question; the same token is asked at most once per host.
+        token: String,
+        /// The question.
+        probe: UnitProbe,
+    },
+}
+
+/// The sort of an effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EffectKind {
+    /// `StartInstance`
+    Start,
+    /// `StopInstance`
+    Stop,
+    /// `SendCommand`
+    Send,
+}
+
+impl Effect {
+    /// Its sort.
+    pub fn kind(&self) -> EffectKind {
+        match self {
+            Self::StartInstance { .. } => EffectKind::Start,
+            Self::StopInstance { .. } => EffectKind::Stop,
+            Self::SendCommand { .. } => EffectKind::Send,
+        }
+    }
+    /// The AWS operation, for people.
+    pub fn operation(&self) -> &'static str {
+        match self {
+            Self::StartInstance { .. } => "StartInstances",
+            Self::StopInstance { .. } => "StopInstances",
+            Self::SendCommand { .. } => "SendCommand",
+        }
+    }
+    /// The machine it concerns.
+    pub fn instance(&self) -> &InstanceId {
+        match self {
+            Self::StartInstance { instance }
+            | Self::StopInstance { instance }
+            | Self::SendCommand { instance, .. } => instance,
+        }
+    }
+}
+
+/// What AWS said to an effect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EffectAnswer {
+    /// It was accepted. (Accepted is not done: only an observation tells that.)
+    Accepted {
+        /// SSM's id of the command, for `SendCommand`.
+        command_id: Option<String>,
+    },
+    /// It was certainly not carried out.
+    Refused {
+        /// The typed cause.
+        cause: Cause,
+        /// AWS's words.
+        message: String,
+        /// Whether to try again.
+        refusal: Refusal,
+    },
+}
+
+/// What follows from a refusal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// Passing trouble (throttled, no capacity): again after this pause, milliseconds.
+    RetryAfter(u64),
+    /// It will not be accepted (denied, no such machine).
+    Final,
+}

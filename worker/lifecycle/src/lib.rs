@@ -1,0 +1,47 @@
+//! The rules of Lamplighter, and nothing else.
+//!
+//! *Theory.* A target is wanted while a hold is in force (`hold`). What is known of it is one
+//! `TargetRecord` (`record`); what AWS says of it is one `Observed` (`observed`). `decide` folds
+//! the inputs and the observation into the next record, at most one `Effect`, outcomes and events.
+//! `apply_answer` folds in what AWS said to the effect.
+//!
+//! *Invariants.*
+//! - Nothing here does I/O, sleeps, reads a clock or draws a random number: `now` is an argument.
+//!   The house checks enforce that this crate depends on neither tokio nor an AWS crate.
+//! - An effect is only ever decided together with the record that allows it (`doing`).
+//! - A stop is decided only when the record that is written with it has no hold in force.
+//! - `why` is never empty after a decision.
+//!
+//! *Not here.* Parsing (crate events), storage and messages (crate runtime), AWS (crate aws).
+#![warn(missing_docs)]
+
+mod answer;
+mod commands;
+mod decide;
+mod effect;
+mod hold;
+mod limits;
+mod observed;
+mod pass;
+mod phases;
+mod record;
+mod spec;
+mod status;
+
+pub use decide::{
+    ApplyAnswer, Decision, align, apply_answer, clear_sent, decide, plan_observation,
+};
+pub use effect::{Effect, EffectAnswer, EffectKind, Refusal, UnitProbe};
+pub use hold::{Hold, HoldKind, Sent};
+pub use limits::*;
+pub use observed::{
+    Agent, CheckReading, Ec2State, HealthReading, InstanceSeen, ObservePlan, Observed,
+    ObserveTrouble, Sighting,
+};
+pub use pass::{AcceptedCommand, Input};
+pub use record::{
+    Check, CheckPurpose, CommandRecord, Contradiction, Doing, Failure, HistoryEntry, OpenCommand,
+    Paused, Phase, Quiet, Step, TargetRecord, Unanswered, UnitHealth,
+};
+pub use spec::{Ec2Spec, HealthUrl, IdleSpec, InstanceRef, SpecError, TargetSpec, UnitName};
+pub use status::{InstanceStatus, StatusView};

@@ -1,0 +1,40 @@
+//! Every bound and every fixed time of the rules, each with its reason.
+
+/// Holds of one target. A record must stay far below DynamoDB's 400 KB item limit.
+pub const HOLDS_MAX: usize = 64;
+/// Commands of one target that have no outcome yet. With the record itself they must fit into one
+/// DynamoDB transaction (100 items), since they can all end in the same commit.
+pub const OPEN_COMMANDS_MAX: usize = 64;
+/// History entries kept in a record.
+pub const HISTORY_MAX: usize = 50;
+/// Remembered last releases, one per holder; beyond it the oldest is forgotten.
+pub const RELEASES_MAX: usize = 128;
+/// Events waiting to be sent. A pass that would exceed this drops the oldest *state change*, never
+/// an outcome; outcomes are bounded by `OPEN_COMMANDS_MAX`.
+pub const OUTBOX_MAX: usize = 128;
+/// How long a commit allows its effect to be issued. The SDK's attempts (5 s each) must fit, and a
+/// crashed worker's target stands still for this long, so it is short.
+pub const ACT_WITHIN_SECONDS: i64 = 15;
+/// EC2's describes are eventually consistent; AWS names no figure, seconds are what is seen. Inside
+/// this margin after an effect, or after the first sight of a contradiction, nothing is concluded.
+pub const CONSISTENCY_MARGIN_SECONDS: i64 = 5;
+/// A signed request can be accepted for 15 minutes after its signature (SigV4).
+pub const SIGNATURE_LIFE_SECONDS: i64 = 15 * 60;
+/// Above this difference between its clock and AWS's a worker refuses work.
+pub const SKEW_MAX_SECONDS: i64 = 30;
+/// How often a target with an unanswered effect is looked at, also when off.
+pub const UNANSWERED_LOOK_SECONDS: i64 = 60;
+/// How often a machine that will not stop is told to again.
+pub const OVERDUE_LOOK_SECONDS: i64 = 60;
+/// When a record still has unsent events, somebody looks after this time.
+pub const OUTBOX_LOOK_SECONDS: i64 = 30;
+/// Targets that are on are observed at least this often (DESIGN.md §3).
+pub const ON_LOOK_SECONDS: i64 = 5 * 60;
+/// Targets that are off are observed at least this often (DESIGN.md §3).
+pub const OFF_LOOK_SECONDS: i64 = 15 * 60;
+/// The script on the host waits at most this long for a unit that is `activating`.
+pub const UNIT_ACTIVATING_SECONDS: i64 = 45;
+/// What a check may take beyond the script's own waits, before it is asked anew.
+pub const CHECK_GRACE_SECONDS: i64 = 30;
+/// Command items live 45 days: 14 days of queue retention, 14 of dead letters, and room to replay.
+pub const COMMAND_LIFE_SECONDS: i64 = 45 * 24 * 3600;

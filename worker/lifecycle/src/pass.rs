@@ -1,0 +1,368 @@
+//! One decision in the making: the record being rewritten, what was seen, and what comes of it.
+//!
+//! *Invariants.* At most one effect a pass. Nothing is acted on while another effect may still be
+//! issued (`doing`), while paused, or on an observation older than the last `act_by`.
+
+use jiff::{SignedDuration, Timestamp};
+use lamplighter_events::{
+    Action, AttentionKind, Cause, CommandId, EventBody, Holder, HumanDuration, LifecycleEvent,
+    Outcome, Verdict,
+};
+use serde_json::{Map, Value};
+
+use crate::effect::{Effect, EffectKind};
+use crate::limits::{
+    ACT_WITHIN_SECONDS, CONSISTENCY_MARGIN_SECONDS, HISTORY_MAX, OUTBOX_MAX, UNIT_ACTIVATING_SECONDS,
+};
+use crate::observed::{Ec2State, Observed, Sighting};
+use crate::record::{
+    Check, CheckPurpose, CommandRecord, Contradiction, Doing, HistoryEntry, OpenCommand, Phase,
+    Step, TargetRecord,
+};
+use crate::spec::TargetSpec;
+use crate::{Sent, UnitProbe, answer};
+
+/// A command that was parsed and found its target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AcceptedCommand {
+    /// Its id: its own, the tick's, or the message's.
+    pub id: CommandId,
+    /// SHA-256 of its payload.
+    pub fingerprint: String,
+    /// What it asks.
+    pub action: Action,
+    /// For whom; the shared holder where none was named.
+    pub holder: Holder,
+    /// The queue's `SentTimestamp`.
+    pub sent_at: Timestamp,
+    /// `for`
+    pub hold_for: Option<HumanDuration>,
+    /// `until`
+    pub until: Option<Timestamp>,
+    /// `reason`
+    pub reason: Option<String>,
+    /// Not to be done after this.
+    pub expires: Option<Timestamp>,
+    /// The sender's trace.
+    pub trace: Option<String>,
+}
+
+impl AcceptedCommand {
+    /// Its place in the order.
+    pub fn sent(&self) -> Sent {
+        Sent::new(self.sent_at, self.id.as_str())
+    }
+}
+
+/// What may change a record besides what AWS says. Signals and wake-ups are no inputs: they only
+/// cause a pass.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// A new command (its id was not seen before; the commit's condition makes sure).
+    Command(Box<AcceptedCommand>),
+    /// These events were acknowledged by EventBridge.
+    EventsSent(Vec<String>),
+}
+
+/// Whether a transition has more to say in the same pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Flow {
+    Rest,
+    Again,
+}
+
+pub(crate) struct Pass<'a> {
+    pub(crate) spec: &'a TargetSpec,
+    pub(crate) now: Timestamp,
+    pub(crate) nonce: &'a str,
+    pub(crate) sighting: Option<&'a Sighting>,
+    pub(crate) record: TargetRecord,
+    pub(crate) effect: Option<Effect>,
+    pub(crate) accepted: Option<CommandRecord>,
+    pub(crate) outcomes: Vec<Outcome>,
+    pub(crate) look_at: Option<Timestamp>,
+    why: String,
+    events: Vec<EventBody>,
+    notes: Vec<String>,
+}
+
+impl<'a> Pass<'a> {
+    pub(crate) fn new(
+        record: TargetRecord,
+        spec: &'a TargetSpec,
+        sighting: Option<&'a Sighting>,
+        now: Timestamp,
+        nonce: &'a str,
+    ) -> Self {
+        Self {
+            spec,
+            now,
+            nonce,
+            sighting,
+            record,
+            effect: None,
+            accepted: None,
+            outcomes: Vec::new(),
+            look_at: None,
+            why: String::new(),
+            events: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
+
+    pub(crate) fn seen(&self) -> Option<&'a Observed> {
+        self.sighting.and_then(|sighting| sighting.as_ref().ok())
+    }
+
+    pub(crate) fn wanted(&self) -> bool {
+        self.record.wanted(self.now)
+    }
+
+    /// Nothing may be concluded or done: an effect may be under way.
+    pub(crate) fn in_flight(&self) -> bool {
+        self.record.doing.is_some()
+    }
+
+    pub(crate) fn after(&self, duration: HumanDuration) -> Timestamp {
+        add(self.now, duration)
+    }
+
+    pub(crate) fn in_seconds(&self, seconds: i64) -> Timestamp {
+        later(self.now, seconds)
+    }
+
+    /// Somebody must look again at `at`, or earlier.
+    pub(crate) fn look(&mut self, at: Timestamp) {
+        self.look_at = Some(self.look_at.map_or(at, |earlier| earlier.min(at)));
+    }
+
+    pub(crate) fn look_after_poll(&mut self) {
+        let at = self.after(self.spec.ec2.poll);
+        self.look(at);
+    }
+
+    /// The reason that people will read; the last one said stands.
+    pub(crate) fn why(&mut self, why: impl Into<String>) {
+        self.why = why.into();
+    }
+
+    pub(crate) fn take_why(&mut self) -> String {
+        std::mem::take(&mut self.why)
+    }
+
+    /// A line of history.
+    pub(crate) fn note(&mut self, what: impl Into<String>) {
+        self.notes.push(what.into());
+    }
+
+    pub(crate) fn attention(&mut self, attention: AttentionKind, message: impl Into<String>) {
+        let message = message.into();
+        self.note(message.clone());
+        let instance = Some(self.record.instance.to_string());
+        self.events.push(EventBody::Attention { attention, message, instance });
+    }
+
+    /// Enters a phase and says so. `cause` is for failures.
+    pub(crate) fn enter(
+        &mut self,
+        phase: Phase,
+        step: Option<Step>,
+        cause: Option<Cause>,
+        why: impl Into<String>,
+    ) {
+        let why = why.into();
+        let from = self.record.phase;
+        self.record.step = step;
+        if from != phase {
+            self.record.phase = phase;
+            self.record.since = self.now;
+            self.note(format!("{} → {}: {why}", from.as_str(), phase.as_str()));
+            self.events.push(EventBody::TargetStateChanged {
+                kind: self.record.kind.clone(),
+                from: from.as_str().to_owned(),
+                to: phase.as_str().to_owned(),
+                step: step.map(|step| step.as_str().to_owned()),
+                cause,
+                why: why.clone(),
+                instance: Some(self.record.instance.to_string()),
+            });
+        }
+        self.why = why;
+    }
+
+    /// Decides an effect, if the target is not paused. Ends the pass either way.
+    pub(crate) fn act(&mut self, effect: Effect, step: Option<Step>, why: &str) -> Flow {
+        if let Some(paused) = &self.record.paused {
+            let by = paused.by.clone();
+            self.why(format!("paused by {by}: {} is not made ({why})", effect.operation()));
+            return Flow::Rest;
+        }
+        let act_by = self.in_seconds(ACT_WITHIN_SECONDS);
+        self.note(format!("{}: {why}", effect.operation()));
+        self.record.doing =
+            Some(Doing { effect: effect.clone(), nonce: self.nonce.to_owned(), act_by });
+        self.record.step = step;
+        self.effect = Some(effect);
+        self.why(why);
+        Flow::Rest
+    }
+
+    /// Asks the host for its unit with a new token.
+    pub(crate) fn ask(&mut self, purpose: CheckPurpose, why: &str) -> Flow {
+        let token = {
+            self.record.checks += 1;
+            answer::token(&self.record)
+        };
+        let check = Check { token, command_id: None, purpose, asked_at: self.now };
+        self.ask_again(check, why)
+    }
+
+    /// Asks with a token that exists already: the guard on the host makes it once.
+    pub(crate) fn ask_again(&mut self, check: Check, why: &str) -> Flow {
+        let Some(unit) = self.spec.ec2.systemd_unit.clone() else { return Flow::Rest };
+        let step = match check.purpose {
+            CheckPurpose::Verify => Some(Step::VerifyUnit),
+            CheckPurpose::Watch => self.record.step,
+        };
+        let probe = UnitProbe {
+            unit,
+            settle_seconds: self.spec.ec2.settle_seconds(),
+            activating_seconds: match check.purpose {
+                CheckPurpose::Verify => UNIT_ACTIVATING_SECONDS,
+                CheckPurpose::Watch => 0,
+            },
+        };
+        let instance = self.record.instance.clone();
+        let effect = Effect::SendCommand { instance, token: check.token.clone(), probe };
+        let before = self.record.check.replace(check);
+        let flow = self.act(effect, step, why);
+        if self.effect.is_none() {
+            self.record.check = before;
+        }
+        flow
+    }
+
+    /// The margin after `kind`, if it still runs.
+    pub(crate) fn quiet_after(&self, kind: EffectKind) -> Option<Timestamp> {
+        self.record.quiet.filter(|quiet| quiet.after == kind && self.now < quiet.until).map(|q| q.until)
+    }
+
+    pub(crate) fn unanswered(&self, kind: EffectKind) -> bool {
+        self.record.unanswered.iter().any(|lost| lost.effect.kind() == kind)
+    }
+
+    /// Whether an observation that contradicts the record has stood for the consistency margin, and
+    /// the margin of the last effect is over. If not, somebody looks again.
+    pub(crate) fn confirmed(&mut self, state: Ec2State) -> bool {
+        if let Some(quiet) = self.record.quiet.filter(|quiet| self.now < quiet.until) {
+            self.look(quiet.until);
+            self.why(format!(
+                "EC2 says {}, within its consistency margin; looking again",
+                state.as_str()
+            ));
+            return false;
+        }
+        let since = match self.record.contradiction {
+            Some(seen) => seen.at,
+            None => {
+                self.record.contradiction = Some(Contradiction { at: self.now, state });
+                self.now
+            }
+        };
+        let at = later(since, CONSISTENCY_MARGIN_SECONDS);
+        if self.now >= at {
+            return true;
+        }
+        self.look(at);
+        self.why(format!("EC2 says {}, unexpectedly; looking again to be sure", state.as_str()));
+        false
+    }
+
+    /// Ends a command.
+    pub(crate) fn close(
+        &mut self,
+        command: &OpenCommand,
+        verdict: Verdict,
+        cause: Option<Cause>,
+        message: impl Into<String>,
+        answer: Map<String, Value>,
+    ) {
+        let took = self.now.duration_since(command.sent.at).as_millis().max(0);
+        let outcome = Outcome {
+            command: command.id.clone(),
+            target: Some(self.record.target.clone()),
+            action: Some(command.action),
+            outcome: verdict,
+            cause,
+            message: message.into(),
+            answer,
+            at: self.now,
+            took_ms: u64::try_from(took).unwrap_or(u64::MAX),
+        };
+        let word = match verdict {
+            Verdict::Done => "done",
+            Verdict::Rejected => "rejected",
+            Verdict::Failed => "failed",
+        };
+        self.note(format!(
+            "{} by {} ({}): {word}: {}",
+            command.action.as_str(),
+            command.holder,
+            command.id,
+            outcome.message
+        ));
+        self.events.push(match verdict {
+            Verdict::Rejected => EventBody::CommandRejected { outcome: outcome.clone() },
+            Verdict::Done | Verdict::Failed => {
+                EventBody::CommandCompleted { outcome: outcome.clone() }
+            }
+        });
+        match &mut self.accepted {
+            Some(accepted) if accepted.id == command.id => accepted.outcome = Some(outcome),
+            _ => self.outcomes.push(outcome),
+        }
+    }
+
+    /// Takes the open commands that `which` picks out of the record.
+    pub(crate) fn take_open(&mut self, which: impl Fn(&OpenCommand) -> bool) -> Vec<OpenCommand> {
+        let (taken, kept) = std::mem::take(&mut self.record.open).into_iter().partition(|c| which(c));
+        self.record.open = kept;
+        taken
+    }
+
+    /// Numbers what happened by the version that it will be committed with.
+    pub(crate) fn seal(&mut self, rev: u64) {
+        for what in std::mem::take(&mut self.notes) {
+            self.record.history.push(HistoryEntry { at: self.now, rev, what });
+        }
+        let excess = self.record.history.len().saturating_sub(HISTORY_MAX);
+        self.record.history.drain(..excess);
+        for (index, body) in std::mem::take(&mut self.events).into_iter().enumerate() {
+            self.record.outbox.push(LifecycleEvent {
+                id: format!("{}:{rev}:{index}", self.record.target),
+                at: self.now,
+                target: Some(self.record.target.clone()),
+                body,
+            });
+        }
+        while self.record.outbox.len() > OUTBOX_MAX {
+            let state_change = self
+                .record
+                .outbox
+                .iter()
+                .position(|event| matches!(event.body, EventBody::TargetStateChanged { .. }));
+            match state_change {
+                Some(index) => drop(self.record.outbox.remove(index)),
+                None => break,
+            }
+        }
+    }
+}
+
+pub(crate) fn later(at: Timestamp, seconds: i64) -> Timestamp {
+    at.saturating_add(SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::MAX)
+}
+
+pub(crate) fn add(at: Timestamp, duration: HumanDuration) -> Timestamp {
+    at.saturating_add(duration.as_signed()).unwrap_or(Timestamp::MAX)
+}

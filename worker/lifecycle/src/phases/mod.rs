@@ -1,0 +1,275 @@
+//! The phases, one file each: what an observation means in it, and what is done next.
+//!
+//! Every `advance` ends in one of: rest until a stated time, an effect, or another phase (`Again`).
+
+mod off;
+mod on;
+mod starting;
+mod stopping;
+
+use lamplighter_events::{Action, AttentionKind, Cause, Verdict};
+
+use crate::answer;
+use crate::commands::end_holds;
+use crate::effect::EffectKind;
+use crate::hold::Sent;
+use crate::limits::OVERDUE_LOOK_SECONDS;
+use crate::observed::{CheckReading, Ec2State};
+use crate::pass::{Flow, Pass, add, later};
+use crate::record::{Check, Failure, Phase, Step};
+use crate::limits::{CHECK_GRACE_SECONDS, UNIT_ACTIVATING_SECONDS};
+
+/// What must be settled before commands are looked at: a machine that runs at first contact is
+/// adopted, so that no command can stop it by the way.
+pub(crate) fn reconcile(pass: &mut Pass<'_>) {
+    if pass.record.rev == 0 {
+        off::first_contact(pass);
+    }
+}
+
+/// One transition of the record's phase.
+pub(crate) fn advance(pass: &mut Pass<'_>) -> Flow {
+    if let Some(Err(trouble)) = pass.sighting {
+        let (cause, message) = (trouble.cause, trouble.message.clone());
+        return cannot_see(pass, cause, &message);
+    }
+    match pass.record.phase {
+        Phase::Off | Phase::Failed => off::advance(pass),
+        Phase::Starting => starting::advance(pass),
+        Phase::On => on::advance(pass),
+        Phase::Stopping => stopping::advance(pass),
+    }
+}
+
+/// AWS does not let us look, and waiting does not help: nothing is concluded of the machine, and
+/// whoever waits is told.
+fn cannot_see(pass: &mut Pass<'_>, cause: Cause, message: &str) -> Flow {
+    let at = pass.in_seconds(OVERDUE_LOOK_SECONDS);
+    match pass.record.phase {
+        Phase::Off | Phase::Failed if pass.record.phase == Phase::Off && pass.wanted() => {
+            begin_start(pass);
+            fail_start(pass, cause, message.to_owned());
+        }
+        Phase::Starting => fail_start(pass, cause, message.to_owned()),
+        Phase::Off | Phase::Failed => {}
+        Phase::On | Phase::Stopping => pass.look(at),
+    }
+    if pass.record.phase == Phase::Stopping {
+        pass.look(at);
+    }
+    for open in pass.take_open(|open| matches!(open.action, Action::Stop | Action::Kill)) {
+        let answer = answer::stop(pass, &open, false, message);
+        pass.close(&open, Verdict::Failed, Some(cause), message, answer);
+    }
+    pass.why(format!("it cannot be observed ({cause}): {message}"));
+    Flow::Rest
+}
+
+/// The way up begins.
+fn begin_start(pass: &mut Pass<'_>) {
+    let record = &mut pass.record;
+    record.generation += 1;
+    record.began_at = Some(pass.now);
+    record.started_by_us = false;
+    record.failure = None;
+    record.kept = false;
+    record.unit = None;
+    record.unit_down = false;
+    clear_way(pass);
+    pass.enter(Phase::Starting, Some(Step::StartInstance), None, "it is wanted");
+}
+
+/// The way down begins. A failure that led here stays, and shows again once the machine is off.
+fn begin_stop(pass: &mut Pass<'_>, why: &str) {
+    clear_way(pass);
+    pass.record.began_at = Some(pass.now);
+    pass.record.overdue = false;
+    pass.enter(Phase::Stopping, Some(Step::StopInstance), None, why);
+}
+
+fn clear_way(pass: &mut Pass<'_>) {
+    let record = &mut pass.record;
+    record.accepted_at = None;
+    record.retry_at = None;
+    record.refusal = None;
+    record.refusals = 0;
+    record.settle_until = None;
+    record.health_since = None;
+    record.check = None;
+    record.contradiction = None;
+}
+
+/// A start was accepted: a target that failed gets another way up.
+pub(crate) fn welcome_start(pass: &mut Pass<'_>) {
+    if pass.in_flight() {
+        return;
+    }
+    let again = pass.record.phase == Phase::Failed
+        || (pass.record.phase == Phase::On && pass.record.unit_down);
+    if again {
+        begin_start(pass);
+    }
+}
+
+/// Whether a stop or kill waits for the target to be off.
+fn asked_to_stop(pass: &Pass<'_>) -> bool {
+    pass.record.open.iter().any(|open| matches!(open.action, Action::Stop | Action::Kill))
+}
+
+/// The start failed for good: whoever waits is told, the holds that wait go (unless `keep_failed`),
+/// and a machine that may be up and is wanted by nobody is wound down.
+fn fail_start(pass: &mut Pass<'_>, cause: Cause, message: String) {
+    let starts = pass.take_open(|open| open.action == Action::Start);
+    if !pass.spec.keep_failed {
+        pass.record.holds.retain(|hold| {
+            !(hold.requested()
+                && starts.iter().any(|start| start.holder == hold.holder && start.sent >= hold.sent))
+        });
+    }
+    pass.record.failure = Some(Failure { cause, message: message.clone(), at: pass.now });
+    let off = pass.record.accepted_at.is_none() && pass.record.unanswered.is_empty()
+        || pass.record.observed.as_ref().is_some_and(|seen| {
+            seen.state().is_off() && pass.record.quiet.is_none_or(|quiet| quiet.until <= pass.now)
+        });
+    let off = off && pass.record.observed.as_ref().is_none_or(|seen| seen.state().is_off());
+    let why = format!("the start failed ({cause}): {message}");
+    if off || pass.wanted() {
+        clear_way(pass);
+        pass.record.kept = !off;
+        pass.enter(Phase::Failed, None, Some(cause), why.clone());
+    } else {
+        begin_stop(pass, &format!("{why}; nobody else wants it, so it is stopped"));
+    }
+    for start in starts {
+        let answer = answer::start(pass, &start, false, &message);
+        pass.close(&start, Verdict::Failed, Some(cause), message.clone(), answer);
+    }
+}
+
+/// An effect was refused and will not be accepted later either.
+pub(crate) fn refused_for_good(pass: &mut Pass<'_>, kind: EffectKind, failure: Failure) {
+    let Failure { cause, message, .. } = failure;
+    match (kind, pass.record.phase) {
+        (EffectKind::Start, _) | (EffectKind::Send, Phase::Starting) => {
+            fail_start(pass, cause, message);
+            if pass.record.phase == Phase::Stopping {
+                pass.look(pass.now);
+            }
+        }
+        (EffectKind::Send, _) => {
+            pass.why(format!("the unit cannot be asked for ({cause}): {message}"));
+            let at = later(pass.now, OVERDUE_LOOK_SECONDS);
+            pass.look(at);
+        }
+        (EffectKind::Stop, _) => {
+            for open in pass.take_open(|open| matches!(open.action, Action::Stop | Action::Kill)) {
+                let answer = answer::stop(pass, &open, false, &message);
+                pass.close(&open, Verdict::Failed, Some(cause), message.clone(), answer);
+            }
+            if !pass.record.overdue {
+                pass.record.overdue = true;
+                pass.attention(
+                    AttentionKind::StopOverdue,
+                    format!("it is wanted by nobody and cannot be stopped ({cause}): {message}"),
+                );
+            }
+            let at = later(pass.now, OVERDUE_LOOK_SECONDS);
+            pass.record.retry_at = Some(at);
+            pass.look(at);
+            pass.why(format!("the stop was refused ({cause}): {message}; trying again in a minute"));
+        }
+    }
+}
+
+/// Somebody stopped the machine. Their word is newer than the holds that are older than it; a newer
+/// hold starts it again.
+fn stopped_outside(pass: &mut Pass<'_>) {
+    let seen = pass.seen();
+    let first_seen = pass.record.contradiction.map_or(pass.now, |seen| seen.at);
+    let at = seen
+        .and_then(|seen| seen.instance.user_stopped_at)
+        // A describe can name the time of an earlier stop; this one cannot be older than the way up.
+        .filter(|at| pass.record.accepted_at.or(pass.record.began_at).is_none_or(|up| *at >= up))
+        .unwrap_or(first_seen);
+    let state = seen.map_or(Ec2State::Stopped, |seen| seen.state());
+    let reason = seen.and_then(|seen| seen.instance.reason.clone()).unwrap_or_default();
+    // Ids sort after every printable command id, so that equal times count as older.
+    let ended = end_holds(pass, &Sent::new(at, "\u{10FFFF}"), |_| true);
+    pass.attention(
+        AttentionKind::StoppedOutside,
+        format!("it was {} outside at {at} ({reason}); {ended} hold(s) ended", state.as_str()),
+    );
+    pass.record.failure = None;
+    if pass.wanted() {
+        begin_start(pass);
+    } else {
+        begin_stop(pass, "it was stopped outside");
+    }
+}
+
+/// What a question to the host came to.
+enum Asked {
+    /// Nothing yet.
+    Waits,
+    /// To be sent again under the same token.
+    Lost(Check),
+    /// The unit's state.
+    Said(String),
+    /// No answer will come.
+    Mute(String),
+}
+
+/// Reads the open question. Clears it unless it goes on.
+fn read_check(pass: &mut Pass<'_>, check: Check) -> Asked {
+    let reading = pass.seen().and_then(|seen| seen.check.clone());
+    let settle = pass.spec.ec2.settle_seconds();
+    let patience = settle + UNIT_ACTIVATING_SECONDS + CHECK_GRACE_SECONDS;
+    let gives_up_at = later(check.asked_at, patience);
+    let asked = match reading {
+        Some(CheckReading::Said { state }) => Asked::Said(state),
+        Some(CheckReading::Undelivered { detail }) => Asked::Mute(detail),
+        Some(CheckReading::Broken { detail }) => Asked::Mute(detail),
+        // Not listed: either the answer was lost before it arrived there, or SSM lags.
+        Some(CheckReading::Absent) if check.command_id.is_none() => {
+            match pass.quiet_after(EffectKind::Send) {
+                Some(until) => {
+                    pass.look(until);
+                    Asked::Waits
+                }
+                None => return Asked::Lost(check),
+            }
+        }
+        Some(CheckReading::Pending { command_id }) => {
+            if let (Some(open), Some(id)) = (&mut pass.record.check, command_id) {
+                open.command_id = Some(id);
+            }
+            Asked::Waits
+        }
+        Some(CheckReading::Absent) | None => Asked::Waits,
+    };
+    match asked {
+        Asked::Waits if pass.now >= gives_up_at => {
+            pass.record.check = None;
+            Asked::Mute(format!("no answer from the host within {patience} s"))
+        }
+        Asked::Waits => {
+            pass.look_after_poll();
+            Asked::Waits
+        }
+        said => {
+            pass.record.check = None;
+            said
+        }
+    }
+}
+
+/// The end of the time in which the machine must be `running`.
+fn running_by(pass: &Pass<'_>) -> jiff::Timestamp {
+    let from = pass.record.accepted_at.or(pass.record.began_at).unwrap_or(pass.now);
+    add(from, pass.spec.ec2.start_timeout)
+}
+
+/// The end of the time in which agent and unit must have answered.
+fn ready_by(pass: &Pass<'_>) -> jiff::Timestamp {
+    add(running_by(pass), pass.spec.ec2.ready_timeout)
+}

@@ -1,0 +1,117 @@
+//! Stopping: until EC2 says `stopped`, and never only until it accepted the call.
+
+use lamplighter_events::{Action, AttentionKind, Cause, Verdict};
+
+use super::{asked_to_stop, begin_start};
+use crate::answer;
+use crate::effect::{Effect, EffectKind};
+use crate::limits::OVERDUE_LOOK_SECONDS;
+use crate::observed::Ec2State;
+use crate::pass::{Flow, Pass, add};
+use crate::record::{Phase, Step};
+
+pub(super) fn advance(pass: &mut Pass<'_>) -> Flow {
+    if pass.wanted() {
+        return turn_back(pass);
+    }
+    let Some(state) = pass.seen().map(|seen| seen.state()) else { return Flow::Rest };
+    match state {
+        Ec2State::Stopped | Ec2State::Terminated | Ec2State::Missing => {
+            // A start that was just made may not show yet: it rests only when surely off.
+            if let Some(until) = pass.quiet_after(EffectKind::Start) {
+                pass.why("a start made just before may still show; looking again");
+                pass.look(until);
+                return Flow::Rest;
+            }
+            rest(pass)
+        }
+        Ec2State::Stopping | Ec2State::ShuttingDown => {
+            pass.record.step = Some(Step::WaitStopped);
+            pass.why("the machine is stopping");
+            wait(pass)
+        }
+        Ec2State::Pending => {
+            pass.record.step = Some(Step::WaitStoppable);
+            pass.why("a machine that is pending cannot be stopped; waiting until it runs");
+            wait(pass)
+        }
+        Ec2State::Running => running(pass),
+    }
+}
+
+fn running(pass: &mut Pass<'_>) -> Flow {
+    if pass.record.step == Some(Step::WaitStopped)
+        && let Some(until) = pass.quiet_after(EffectKind::Stop)
+    {
+        pass.why("the stop was accepted and does not show yet; looking again");
+        pass.look(until);
+        return Flow::Rest;
+    }
+    if let Some(retry_at) = pass.record.retry_at.filter(|at| *at > pass.now) {
+        pass.look(retry_at);
+        let refusal = pass.record.refusal.as_ref().map(|refusal| refusal.message.clone());
+        pass.why(format!("stopping again at {retry_at}: {}", refusal.unwrap_or_default()));
+        wait(pass);
+        return Flow::Rest;
+    }
+    wait(pass);
+    let instance = pass.record.instance.clone();
+    pass.act(Effect::StopInstance { instance }, Some(Step::StopInstance), "nobody wants it")
+}
+
+/// Looks again, and says so once when it takes too long.
+fn wait(pass: &mut Pass<'_>) -> Flow {
+    let from = pass.record.accepted_at.or(pass.record.began_at).unwrap_or(pass.now);
+    if pass.now < add(from, pass.spec.ec2.stop_timeout) {
+        pass.look_after_poll();
+        return Flow::Rest;
+    }
+    let limit = pass.spec.ec2.stop_timeout;
+    let message = format!("it did not stop within {limit}");
+    if !pass.record.overdue {
+        pass.record.overdue = true;
+        pass.attention(AttentionKind::StopOverdue, message.clone());
+    }
+    for open in pass.take_open(|open| matches!(open.action, Action::Stop | Action::Kill)) {
+        let answer = answer::stop(pass, &open, false, &message);
+        pass.close(&open, Verdict::Failed, Some(Cause::Deadline), message.clone(), answer);
+    }
+    let at = pass.in_seconds(OVERDUE_LOOK_SECONDS);
+    pass.look(at);
+    pass.why(format!("{message}; still trying"));
+    Flow::Rest
+}
+
+/// Wanted again on the way down: a stop that was accepted runs its course, then it starts again.
+fn turn_back(pass: &mut Pass<'_>) -> Flow {
+    let down = matches!(pass.record.step, Some(Step::WaitStopped))
+        || pass.quiet_after(EffectKind::Stop).is_some();
+    begin_start(pass);
+    if down {
+        pass.record.step = Some(Step::WaitStoppedFirst);
+    }
+    Flow::Again
+}
+
+fn rest(pass: &mut Pass<'_>) -> Flow {
+    super::clear_way(pass);
+    pass.record.began_at = None;
+    pass.record.unit = None;
+    pass.record.unit_down = false;
+    pass.record.overdue = false;
+    pass.record.kept = false;
+    match pass.record.failure.clone() {
+        Some(failure) => {
+            let why = format!("the start failed ({}): {}", failure.cause, failure.message);
+            pass.enter(Phase::Failed, None, Some(failure.cause), why);
+        }
+        None => pass.enter(Phase::Off, None, None, "nobody wants it, and it is stopped"),
+    }
+    if asked_to_stop(pass) {
+        for open in pass.take_open(|open| matches!(open.action, Action::Stop | Action::Kill)) {
+            let answer = answer::stop(pass, &open, true, "it is stopped");
+            pass.close(&open, Verdict::Done, None, "it is stopped", answer);
+        }
+    }
+    Flow::Rest
+}

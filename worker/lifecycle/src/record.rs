@@ -1,0 +1,414 @@
+//! The record of a target: the truth, one DynamoDB item, one version number.
+//!
+//! *Invariants.*
+//! - `rev` rises by one with every commit and never otherwise; it is the fencing token.
+//! - `doing` is set only by the commit that allows its effect, and cleared by the answer's commit or
+//!   by the first decision after `act_by`, which moves it to `unanswered`.
+//! - A record with unsent events, an unanswered effect, an open wait or a hold with an end has a
+//!   `wake_at`.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use lamplighter_events::{
+    Action, Cause, CommandId, Holder, InstanceId, LifecycleEvent, Outcome, TargetName,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::effect::{Effect, EffectKind};
+use crate::hold::{Hold, Sent};
+use crate::observed::{Ec2State, Observed};
+
+/// The large state of a target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[allow(missing_docs)]
+pub enum Phase {
+    Off,
+    Starting,
+    On,
+    Stopping,
+    Failed,
+}
+
+impl Phase {
+    /// The word used everywhere.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Starting => "starting",
+            Self::On => "on",
+            Self::Stopping => "stopping",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// Where inside a phase a target is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Step {
+    /// Starting: the machine is still stopping; it will be started when it has stopped.
+    WaitStoppedFirst,
+    /// Starting: StartInstances is to be made, or is being made.
+    StartInstance,
+    /// Starting: accepted; until it runs and, where a unit is to be verified, its agent answers.
+    WaitRunning,
+    /// Starting: it runs; left alone until it has settled.
+    Settle,
+    /// Starting: the host was asked for its unit.
+    VerifyUnit,
+    /// Starting: until the health address answers 2xx.
+    VerifyHealth,
+    /// Stopping: a machine that is `pending` cannot be stopped; it is waited out.
+    WaitStoppable,
+    /// Stopping: StopInstances is to be made, or is being made.
+    StopInstance,
+    /// Stopping: accepted; until it is `stopped`.
+    WaitStopped,
+}
+
+impl Step {
+    /// The word used everywhere.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::WaitStoppedFirst => "wait-stopped-first",
+            Self::StartInstance => "start-instance",
+            Self::WaitRunning => "wait-running",
+            Self::Settle => "settle",
+            Self::VerifyUnit => "verify-unit",
+            Self::VerifyHealth => "verify-health",
+            Self::WaitStoppable => "wait-stoppable",
+            Self::StopInstance => "stop-instance",
+            Self::WaitStopped => "wait-stopped",
+        }
+    }
+}
+
+/// The effect that the last commit allowed: the lease.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Doing {
+    /// What may be done.
+    pub effect: Effect,
+    /// Names this permission; its answer is committed by it.
+    pub nonce: String,
+    /// Not after this, by the issuing worker's clock.
+    pub act_by: Timestamp,
+}
+
+/// An effect whose answer was never recorded: it may have happened, and may yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unanswered {
+    /// What may have been done.
+    pub effect: Effect,
+    /// Its permission.
+    pub nonce: String,
+    /// After this its signed request can no longer be accepted.
+    pub until: Timestamp,
+}
+
+/// The consistency margin after an effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quiet {
+    /// Until here an observation that does not agree concludes nothing.
+    pub until: Timestamp,
+    /// The effect that it follows.
+    pub after: EffectKind,
+}
+
+/// An observation that contradicts the record, since when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Contradiction {
+    /// First seen.
+    pub at: Timestamp,
+    /// What was seen.
+    pub state: Ec2State,
+}
+
+/// A command that was accepted and has no outcome yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenCommand {
+    /// Its id.
+    pub id: CommandId,
+    /// What it asks.
+    pub action: Action,
+    /// For whom.
+    pub holder: Holder,
+    /// Its place in the order.
+    pub sent: Sent,
+    /// The sender's trace (W3C traceparent), so that every later pass joins it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<String>,
+    /// EC2's word when it was accepted (`previous_state` of a stop's answer).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub found: Option<Ec2State>,
+}
+
+/// Why a target failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// The typed cause.
+    pub cause: Cause,
+    /// For people.
+    pub message: String,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// What a question to the host is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CheckPurpose {
+    /// Part of starting.
+    Verify,
+    /// A look at a unit that should be alive: by the clock, or since somebody asked for the status.
+    Watch,
+}
+
+/// An open question to the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Check {
+    /// Its token.
+    pub token: String,
+    /// SSM's id, once known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command_id: Option<String>,
+    /// What for.
+    pub purpose: CheckPurpose,
+    /// When it was decided.
+    pub asked_at: Timestamp,
+}
+
+/// What is known of the unit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnitHealth {
+    /// systemd's word, or `unknown`.
+    pub state: String,
+    /// When it was said.
+    pub at: Timestamp,
+}
+
+/// Somebody told us to keep our hands off.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Paused {
+    /// Who.
+    pub by: Holder,
+    /// Since when.
+    pub at: Timestamp,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// One line of a target's history.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HistoryEntry {
+    /// When.
+    pub at: Timestamp,
+    /// The version that it was committed with.
+    pub rev: u64,
+    /// What happened, as a sentence.
+    pub what: String,
+}
+
+/// The item of a command: its identity and, in the end, its outcome. It lives 45 days.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CommandRecord {
+    /// The id.
+    pub id: CommandId,
+    /// SHA-256 of the payload: the same id with another payload is refused.
+    pub fingerprint: String,
+    /// Its target, where it had one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<TargetName>,
+    /// What it asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub action: Option<Action>,
+    /// The queue's time.
+    pub sent_at: Timestamp,
+    /// When a worker took it.
+    pub accepted_at: Timestamp,
+    /// The one terminal result.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Outcome>,
+}
+
+/// Everything known of a target.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TargetRecord {
+    /// Its name.
+    pub target: TargetName,
+    /// Its kind.
+    pub kind: String,
+    /// The version; 0 was never stored.
+    pub rev: u64,
+    /// The machine that this record minds. It changes only while the target is off.
+    pub instance: InstanceId,
+    /// The large state.
+    pub phase: Phase,
+    /// The small one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<Step>,
+    /// Since when it is in this phase.
+    pub since: Timestamp,
+    /// Rises with every way up; part of every token.
+    pub generation: u64,
+    /// This way up needed a StartInstances of ours.
+    #[serde(default)]
+    pub started_by_us: bool,
+    /// The reasons to be on.
+    pub holds: Vec<Hold>,
+    /// Each holder's last release.
+    #[serde(default)]
+    pub releases: BTreeMap<String, Sent>,
+    /// The last kill.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_kill: Option<Sent>,
+    /// The effect that may be under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub doing: Option<Doing>,
+    /// Effects whose answers were lost.
+    #[serde(default)]
+    pub unanswered: Vec<Unanswered>,
+    /// The consistency margin.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quiet: Option<Quiet>,
+    /// An observation that does not fit, waiting to be confirmed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contradiction: Option<Contradiction>,
+    /// When the way up or down began (the first attempt).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub began_at: Option<Timestamp>,
+    /// When AWS accepted the start or stop.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accepted_at: Option<Timestamp>,
+    /// An effect that was refused is not tried before this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_at: Option<Timestamp>,
+    /// The last refusal on this way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<Failure>,
+    /// How often an effect of this way was refused: the pause grows with it.
+    #[serde(default)]
+    pub refusals: u32,
+    /// The end of the settling.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settle_until: Option<Timestamp>,
+    /// From when the health address is waited for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health_since: Option<Timestamp>,
+    /// The open question to the host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<Check>,
+    /// Numbers the questions.
+    #[serde(default)]
+    pub checks: u64,
+    /// The unit's last word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<UnitHealth>,
+    /// The unit died while the target is on.
+    #[serde(default)]
+    pub unit_down: bool,
+    /// The start failed and its machine was left up, since somebody holds it.
+    #[serde(default)]
+    pub kept: bool,
+    /// The stop deadline passed, and it was said.
+    #[serde(default)]
+    pub overdue: bool,
+    /// Why the last start failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+    /// Hands off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<Paused>,
+    /// Commands without an outcome.
+    #[serde(default)]
+    pub open: Vec<OpenCommand>,
+    /// What AWS was last seen to say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed: Option<Observed>,
+    /// When somebody must look again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wake_at: Option<Timestamp>,
+    /// Events not yet known to be sent.
+    #[serde(default)]
+    pub outbox: Vec<LifecycleEvent>,
+    /// The last things that happened.
+    #[serde(default)]
+    pub history: Vec<HistoryEntry>,
+    /// Why the target is as it is.
+    pub why: String,
+    /// The trace of the command that last set this target in motion.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<String>,
+}
+
+impl TargetRecord {
+    /// A target that nobody has looked at yet.
+    pub fn first_contact(
+        target: TargetName,
+        kind: &str,
+        instance: InstanceId,
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            target,
+            kind: kind.to_owned(),
+            rev: 0,
+            instance,
+            phase: Phase::Off,
+            step: None,
+            since: now,
+            generation: 0,
+            started_by_us: false,
+            holds: Vec::new(),
+            releases: BTreeMap::new(),
+            last_kill: None,
+            doing: None,
+            unanswered: Vec::new(),
+            quiet: None,
+            contradiction: None,
+            began_at: None,
+            accepted_at: None,
+            retry_at: None,
+            refusal: None,
+            refusals: 0,
+            settle_until: None,
+            health_since: None,
+            check: None,
+            checks: 0,
+            unit: None,
+            unit_down: false,
+            kept: false,
+            overdue: false,
+            failure: None,
+            paused: None,
+            open: Vec::new(),
+            observed: None,
+            wake_at: None,
+            outbox: Vec::new(),
+            history: Vec::new(),
+            why: "nobody has looked at it yet".to_owned(),
+            trace: None,
+        }
+    }
+
+    /// The holds in force.
+    pub fn holds_in_force(&self, now: Timestamp) -> impl Iterator<Item = &Hold> {
+        self.holds.iter().filter(move |hold| hold.in_force(now))
+    }
+
+    /// Whether it should be on.
+    pub fn wanted(&self, now: Timestamp) -> bool {
+        self.holds_in_force(now).next().is_some()
+    }
+
+    /// Whether it belongs into the sparse index of what is on (or on its way there or back).
+    pub fn is_up(&self) -> bool {
+        match self.phase {
+            Phase::Starting | Phase::On | Phase::Stopping => true,
+            Phase::Off => false,
+            Phase::Failed => self.kept,
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! What a target is, as the fleet file says it: already validated, with every default filled in.
+//!
+//! Parsing TOML and the seeds' environment variables is the binary's business; here a spec is data
+//! that cannot be wrong: a `UnitName` is a systemd unit name and not shell text.
+
+use lamplighter_events::{HumanDuration, InstanceId, TargetName};
+use serde::{Deserialize, Serialize};
+
+/// Why a value of a spec was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SpecError {
+    /// Not a systemd unit name.
+    #[error("systemd_unit {0:?} is not a unit name: expected letters, digits and `:_.@-` only, at most 128")]
+    Unit(String),
+    /// Not a usable health address.
+    #[error("health {0:?} is not an address: expected http:// or https://, with {{private_ip}} or {{public_ip}} as the only placeholders")]
+    Health(String),
+}
+
+/// A systemd unit's name. It is written into a script, so it may hold nothing a shell would read
+/// (systemd.unit(5) allows backslashes as well; we do not).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct UnitName(String);
+
+impl UnitName {
+    /// Accepts `[A-Za-z0-9:_.@-]{1,128}` that does not begin with a dash.
+    pub fn parse(name: &str) -> Result<Self, SpecError> {
+        let fits = !name.is_empty()
+            && name.len() <= 128
+            && !name.starts_with('-')
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b":_.@-".contains(&b));
+        if fits { Ok(Self(name.to_owned())) } else { Err(SpecError::Unit(name.to_owned())) }
+    }
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for UnitName {
+    type Error = SpecError;
+    fn try_from(name: String) -> Result<Self, SpecError> {
+        Self::parse(&name)
+    }
+}
+
+impl From<UnitName> for String {
+    fn from(name: UnitName) -> Self {
+        name.0
+    }
+}
+
+/// The address that says whether what runs on the machine is healthy, with `{private_ip}` and
+/// `{public_ip}` to be filled in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct HealthUrl(String);
+
+impl HealthUrl {
+    /// Accepts an http(s) address whose placeholders are known.
+    pub fn parse(url: &str) -> Result<Self, SpecError> {
+        let plain = url.replace("{private_ip}", "").replace("{public_ip}", "");
+        let fits = (url.starts_with("http://") || url.starts_with("https://"))
+            && url.len() <= 2048
+            && !plain.contains(['{', '}'])
+            && !url.contains(|c: char| c.is_whitespace() || c.is_control());
+        if fits { Ok(Self(url.to_owned())) } else { Err(SpecError::Health(url.to_owned())) }
+    }
+
+    /// The address for a machine; `None` while it lacks the address that the template names.
+    pub fn fill(&self, private_ip: Option<&str>, public_ip: Option<&str>) -> Option<String> {
+        let mut url = self.0.clone();
+        for (mark, value) in [("{private_ip}", private_ip), ("{public_ip}", public_ip)] {
+            if url.contains(mark) {
+                url = url.replace(mark, value?);
+            }
+        }
+        Some(url)
+    }
+    /// The template as written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for HealthUrl {
+    type Error = SpecError;
+    fn try_from(url: String) -> Result<Self, SpecError> {
+        Self::parse(&url)
+    }
+}
+
+impl From<HealthUrl> for String {
+    fn from(url: HealthUrl) -> Self {
+        url.0
+    }
+}
+
+/// Where the id of a machine comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum InstanceRef {
+    /// Named in the fleet file.
+    Id(InstanceId),
+    /// A key of a JSON secret in Secrets Manager (seed 000: `SECRET_ARN`, `PK_INSTANCE`).
+    Secret {
+        /// Name or ARN of the secret.
+        secret: String,
+        /// The key in its JSON object.
+        key: String,
+    },
+}
+
+/// An idle policy. Its probes come with a later release; what counts now is that it exists, since it
+/// makes a plain `start` idle-bounded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdleSpec {
+    /// How long everything must have been idle.
+    pub after: HumanDuration,
+}
+
+/// An EC2 instance that is started and stopped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ec2Spec {
+    /// Which machine.
+    pub instance: InstanceRef,
+    /// The unit that must be active before the target counts as on.
+    pub systemd_unit: Option<UnitName>,
+    /// The address that must answer 2xx before the target counts as on.
+    pub health: Option<HealthUrl>,
+    /// From the accepted StartInstances to `running` (seed 000: 2 min).
+    pub start_timeout: HumanDuration,
+    /// How long a machine must have been up before it is verified (seed 000: 10 s). With a unit the
+    /// host itself waits for this uptime, without one the record does.
+    pub settle: HumanDuration,
+    /// From the end of `start_timeout` to agent and unit being verified.
+    pub ready_timeout: HumanDuration,
+    /// From the unit's (or the settled machine's) readiness to a healthy answer (seed 002: 180 s).
+    pub health_timeout: HumanDuration,
+    /// From the accepted StopInstances to `stopped`.
+    pub stop_timeout: HumanDuration,
+    /// Pause between looks while waiting; AWS's events usually come first.
+    pub poll: HumanDuration,
+    /// How often the unit is asked for while the target is on; `None`: never.
+    pub unit_check_every: Option<HumanDuration>,
+    /// The CloudWatch log group that the machine ships its logs to; only `check --aws` reads it.
+    pub log_group: Option<String>,
+}
+
+impl Ec2Spec {
+    /// `settle` in whole seconds, rounded up, as the script on the host takes it.
+    pub fn settle_seconds(&self) -> i64 {
+        i64::try_from(self.settle.millis().div_ceil(1000)).unwrap_or(i64::MAX)
+    }
+}
+
+/// One target of the fleet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TargetSpec {
+    /// Its name.
+    pub name: TargetName,
+    /// The machine.
+    pub ec2: Ec2Spec,
+    /// At most one holder at a time.
+    pub exclusive: bool,
+    /// No requested hold lasts longer than this.
+    pub max_hold: Option<HumanDuration>,
+    /// A start that failed keeps its hold, and so its machine, for somebody to look at.
+    pub keep_failed: bool,
+    /// Makes plain starts idle-bounded.
+    pub idle: Option<IdleSpec>,
+}
+
+impl TargetSpec {
+    /// The kind's name, as in the fleet file and in every answer.
+    pub fn kind(&self) -> &'static str {
+        "ec2-instance"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(name: &str, fits: bool) {
+        assert_eq!(UnitName::parse(name).is_ok(), fits, "{name:?}");
+    }
+
+    #[test]
+    fn a_unit_name_is_never_shell_text() {
+        check("positionkeeper", true);
+        check("app@1.service", true);
+        check("", false);
+        check("-H", false);
+        check("a b", false);
+        check("a;reboot", false);
+        check("$(id)", false);
+        check("a'b", false);
+        check("a\nb", false);
+        check(&"a".repeat(129), false);
+    }
+
+    #[test]
+    fn a_health_address_is_filled_only_when_its_address_is_known() {
+        let url = HealthUrl::parse("http://{private_ip}:8000/health").unwrap();
+        assert_eq!(url.fill(Some("10.0.0.1"), None).as_deref(), Some("http://10.0.0.1:8000/health"));
+        assert_eq!(url.fill(None, Some("1.2.3.4")), None);
+        assert!(HealthUrl::parse("ftp://x").is_err());
+        assert!(HealthUrl::parse("http://{host}/").is_err());
+        assert!(HealthUrl::parse("http://a b/").is_err());
+    }
+}

@@ -1,0 +1,133 @@
+//! What `status` shows: a record in the words of people and of seed 000's clients.
+
+use jiff::Timestamp;
+use lamplighter_events::{Holder, InstanceId, TargetName};
+use serde::Serialize;
+
+use crate::hold::Hold;
+use crate::observed::{Ec2State, Observed};
+use crate::record::{Failure, Paused, Phase, Step, TargetRecord, Unanswered};
+use crate::spec::TargetSpec;
+
+/// Seed 000's `instance_status`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct InstanceStatus {
+    /// EC2's word, or `unknown`.
+    pub ec2_state: String,
+    /// systemd's word, `unknown`, or `n/a` when the machine does not run or has no unit.
+    pub service_state: String,
+    /// `running`, `stopped`, `starting`, `stopping` or `error`.
+    pub overall_status: String,
+}
+
+/// A target as `status --json` prints it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct StatusView {
+    /// Its name.
+    pub target: TargetName,
+    /// Its kind.
+    pub kind: String,
+    /// Its phase.
+    pub phase: Phase,
+    /// Its step.
+    pub step: Option<Step>,
+    /// Whether a hold is in force.
+    pub wanted: bool,
+    /// Its holds, future ones too.
+    pub holds: Vec<Hold>,
+    /// What AWS was last seen to say.
+    pub observed: Option<Observed>,
+    /// How old that is, seconds.
+    pub observed_age_seconds: Option<i64>,
+    /// Why it is as it is.
+    pub why: String,
+    /// Since when it is in this phase.
+    pub since: Timestamp,
+    /// `running` while somebody's hold is in force, else `idle` (seed 000's lock).
+    pub lock_status: &'static str,
+    /// Who holds it, where there is exactly one word for it.
+    pub holder: Option<Holder>,
+    /// The machine.
+    pub instance: InstanceId,
+    /// When the last of the requested holds ends; null where one has no end.
+    pub expires_at: Option<Timestamp>,
+    /// EC2's word.
+    pub ec2_state: String,
+    /// systemd's word.
+    pub service_state: String,
+    /// The two in one word.
+    pub overall_status: String,
+    /// The three together, as seed 000 nests them.
+    pub instance_status: InstanceStatus,
+    /// Why the last start failed.
+    pub failure: Option<Failure>,
+    /// Hands off.
+    pub paused: Option<Paused>,
+    /// Effects whose answers were lost and that may yet happen.
+    pub unanswered: Vec<Unanswered>,
+    /// When somebody looks again.
+    pub wake_at: Option<Timestamp>,
+    /// The version.
+    pub rev: u64,
+}
+
+impl StatusView {
+    /// A record as people see it at `now`.
+    pub fn of(record: &TargetRecord, spec: &TargetSpec, now: Timestamp) -> Self {
+        let requested: Vec<&Hold> =
+            record.holds_in_force(now).filter(|hold| hold.requested()).collect();
+        let state = record.observed.as_ref().map(Observed::state);
+        let ec2_state = state.map_or("unknown", Ec2State::as_str).to_owned();
+        let service_state = match (state, &spec.ec2.systemd_unit, &record.unit) {
+            (Some(Ec2State::Running), Some(_), Some(unit)) => unit.state.clone(),
+            (Some(Ec2State::Running), Some(_), None) | (None, _, _) => "unknown".to_owned(),
+            _ => "n/a".to_owned(),
+        };
+        let overall_status = match record.phase {
+            Phase::On if record.unit_down => "error",
+            Phase::On => "running",
+            Phase::Starting => "starting",
+            Phase::Stopping => "stopping",
+            Phase::Off => "stopped",
+            Phase::Failed => "error",
+        }
+        .to_owned();
+        let expires_at = if requested.iter().any(|hold| hold.until.is_none()) {
+            None
+        } else {
+            requested.iter().filter_map(|hold| hold.until).max()
+        };
+        let holder = match requested.as_slice() {
+            [only] => Some(only.holder.clone()),
+            _ => None,
+        };
+        Self {
+            target: record.target.clone(),
+            kind: record.kind.clone(),
+            phase: record.phase,
+            step: record.step,
+            wanted: record.wanted(now),
+            holds: record.holds.clone(),
+            observed: record.observed.clone(),
+            observed_age_seconds: record
+                .observed
+                .as_ref()
+                .map(|seen| now.duration_since(seen.at).as_secs().max(0)),
+            why: record.why.clone(),
+            since: record.since,
+            lock_status: if requested.is_empty() { "idle" } else { "running" },
+            holder,
+            instance: record.instance.clone(),
+            expires_at,
+            ec2_state: ec2_state.clone(),
+            service_state: service_state.clone(),
+            overall_status: overall_status.clone(),
+            instance_status: InstanceStatus { ec2_state, service_state, overall_status },
+            failure: record.failure.clone(),
+            paused: record.paused.clone(),
+            unanswered: record.unanswered.clone(),
+            wake_at: record.wake_at,
+            rev: record.rev,
+        }
+    }
+}

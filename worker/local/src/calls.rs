@@ -1,0 +1,147 @@
+//! The call log: what was asked of the endpoint, without what was in it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::input::{list, text, texts};
+
+/// How many calls are remembered: enough for a long test, a few megabytes at most.
+pub const CALLS_MAX: usize = 10_000;
+/// The longest summary; ids are short, and nobody reads more.
+const SUMMARY_CHARS_MAX: usize = 200;
+
+/// One call.
+#[derive(Debug, Clone, Serialize)]
+pub struct Call {
+    /// Rises by one with every call since the start.
+    pub seq: u64,
+    /// When it came.
+    pub time: Timestamp,
+    /// `sqs`, `ec2`, …
+    pub service: String,
+    /// The operation.
+    pub operation: String,
+    /// The caller's access key id, which is no secret.
+    pub access_key: Option<String>,
+    /// What it was about: ids and names only.
+    pub target: String,
+    /// `ok`, or the error code.
+    pub outcome: String,
+    /// How long it took in milliseconds, waiting included.
+    pub took_ms: u64,
+}
+
+/// The remembered calls and the counts of all.
+#[derive(Debug, Default)]
+pub(crate) struct CallLog {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    calls: VecDeque<Call>,
+    counts: BTreeMap<String, u64>,
+    next_seq: u64,
+}
+
+impl CallLog {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Remembers a call; its number is given here.
+    pub(crate) fn record(&self, mut call: Call) {
+        let mut inner = self.lock();
+        inner.next_seq += 1;
+        call.seq = inner.next_seq;
+        *inner.counts.entry(format!("{}:{}", call.service, call.operation)).or_default() += 1;
+        if inner.calls.len() == CALLS_MAX {
+            inner.calls.pop_front();
+        }
+        inner.calls.push_back(call);
+    }
+
+    /// The remembered calls after number `seq`.
+    pub(crate) fn since(&self, seq: u64) -> Vec<Call> {
+        self.lock().calls.iter().filter(|call| call.seq > seq).cloned().collect()
+    }
+
+    /// How many calls of each operation there were.
+    pub(crate) fn counts(&self) -> BTreeMap<String, u64> {
+        self.lock().counts.clone()
+    }
+
+    /// Forgets all; numbers go on rising.
+    pub(crate) fn clear(&self) {
+        let mut inner = self.lock();
+        inner.calls.clear();
+        inner.counts.clear();
+    }
+}
+
+/// What a call is about, by ids and names: never a body, a parameter's value or a secret's.
+pub(crate) fn summary(service: &str, input: &Value) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    match service {
+        "sqs" => {
+            let url = text(input, "QueueUrl");
+            parts.push(url.rsplit('/').next().unwrap_or_default().to_owned());
+            parts.push(text(input, "QueueName").to_owned());
+        }
+        "ec2" => parts.extend(texts(input, "InstanceId")),
+        "ssm" => {
+            parts.extend(texts(input, "InstanceIds"));
+            parts.push(text(input, "InstanceId").to_owned());
+            parts.push(text(input, "CommandId").to_owned());
+        }
+        "events" => {
+            parts.push(text(input, "Name").to_owned());
+            parts.push(text(input, "Rule").to_owned());
+            let kinds = list(input, "Entries").iter().map(|it| text(it, "DetailType").to_owned());
+            parts.extend(kinds);
+        }
+        "dynamodb" => {
+            parts.push(text(input, "TableName").to_owned());
+            parts.push(text(input, "IndexName").to_owned());
+            let tables = input.get("RequestItems").and_then(Value::as_object);
+            parts.extend(tables.into_iter().flatten().map(|(table, _)| table.clone()));
+            let items = list(input, "TransactItems").iter();
+            let items = items.filter_map(Value::as_object).flatten();
+            parts.extend(items.map(|(kind, it)| format!("{kind} {}", text(it, "TableName"))));
+        }
+        "secretsmanager" => {
+            parts.push(text(input, "SecretId").to_owned());
+            parts.push(text(input, "Name").to_owned());
+        }
+        "logs" => parts.push(text(input, "logGroupNamePrefix").to_owned()),
+        _ => {}
+    }
+    parts.retain(|part| !part.is_empty());
+    parts.join(", ").chars().take(SUMMARY_CHARS_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(service: &str, input: &str, expected: &str) {
+        assert_eq!(summary(service, &serde_json::from_str(input).unwrap()), expected);
+    }
+
+    #[test]
+    fn a_summary_has_ids_and_nothing_secret() {
+        check("sqs", r#"{"QueueUrl":"http://h/0/q","MessageBody":"secret"}"#, "q");
+        check("ec2", r#"{"InstanceId":["i-1","i-2"]}"#, "i-1, i-2");
+        check("secretsmanager", r#"{"SecretId":"s","SecretString":"hush"}"#, "s");
+        check(
+            "dynamodb",
+            r#"{"TransactItems":[{"Put":{"TableName":"t","Item":{"pk":{"S":"hush"}}}}]}"#,
+            "Put t",
+        );
+    }
+}

@@ -1,0 +1,219 @@
+//! IAM by a policy file: everything is denied that no statement allows.
+//!
+//! A policy may be for every caller or for one access key. Without any, everything is allowed. The
+//! evaluation is the `awsim-iam-policy` crate's; here is which actions and resources a call needs.
+//!
+//! Not here: roles, boundaries, resource policies, session policies.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use awsim_core::{AwsError, IamCheck, RequestContext, ServiceHandler};
+use awsim_iam_policy::{
+    AuthzRequest, ContextValue, Decision, EvalContext, ParseError, PolicyDocument, evaluate,
+};
+use lamplighter_cloud::bus::bus_name;
+use serde_json::Value;
+
+use crate::input::{list, text, texts};
+use crate::shared::{Shared, fault};
+
+/// The policies in force.
+#[derive(Debug, Default)]
+pub(crate) struct Policies {
+    /// By access key; `None` is for everyone without one of their own.
+    inner: Mutex<BTreeMap<Option<String>, PolicyDocument>>,
+}
+
+impl Policies {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Option<String>, PolicyDocument>> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts a policy document in force, for one access key or for everyone else.
+    pub(crate) fn put(&self, access_key: Option<String>, document: &str) -> Result<(), ParseError> {
+        let document = awsim_iam_policy::parse(document)?;
+        self.lock().insert(access_key, document);
+        Ok(())
+    }
+
+    /// Removes every policy: everything is allowed again.
+    pub(crate) fn clear(&self) {
+        self.lock().clear();
+    }
+
+    fn of(&self, access_key: Option<&str>) -> Option<PolicyDocument> {
+        let policies = self.lock();
+        let own = access_key.and_then(|key| policies.get(&Some(key.to_owned())));
+        own.or_else(|| policies.get(&None)).cloned()
+    }
+
+    /// Refuses the call if the caller's policy does not allow all that it needs.
+    pub(crate) fn authorise(
+        &self,
+        handler: &dyn ServiceHandler,
+        shared: &Shared,
+        operation: &str,
+        input: &Value,
+        ctx: &RequestContext,
+    ) -> Result<(), AwsError> {
+        let Some(policy) = self.of(ctx.access_key.as_deref()) else { return Ok(()) };
+        let key = ctx.access_key.as_deref().unwrap_or("anonymous");
+        let principal = format!("arn:aws:iam::{}:user/{key}", ctx.account_id);
+        for check in checks(handler, shared, operation, input, ctx) {
+            let mut context = check.context;
+            context.insert(
+                "aws:RequestedRegion".to_owned(),
+                ContextValue::String(ctx.region.clone()),
+            );
+            let request = AuthzRequest {
+                principal_arn: &principal,
+                principal_account: &ctx.account_id,
+                action: &check.action,
+                resource_arn: &check.resource,
+                context: &context,
+            };
+            let policies = EvalContext {
+                identity_policies: std::slice::from_ref(&policy),
+                ..EvalContext::default()
+            };
+            let why = match evaluate(&request, &policies) {
+                Decision::Allow => continue,
+                Decision::ExplicitDeny => "with an explicit deny in an identity-based policy".into(),
+                Decision::ImplicitDeny => {
+                    format!("because no identity-based policy allows the {} action", check.action)
+                }
+            };
+            let text = format!(
+                "User: {principal} is not authorized to perform: {} on resource: {} {why}",
+                check.action, check.resource
+            );
+            return Err(denial(handler.service_name(), text));
+        }
+        Ok(())
+    }
+}
+
+/// Each service says it in its own way.
+fn denial(service: &str, text: String) -> AwsError {
+    match service {
+        "ec2" => fault(
+            403,
+            "UnauthorizedOperation",
+            format!("You are not authorized to perform this operation. {text}"),
+        ),
+        "sts" => fault(403, "AccessDenied", text),
+        _ => fault(400, "AccessDeniedException", text),
+    }
+}
+
+/// What must be allowed for this call: pairs of action and resource, with condition keys.
+fn checks(
+    handler: &dyn ServiceHandler,
+    shared: &Shared,
+    operation: &str,
+    input: &Value,
+    ctx: &RequestContext,
+) -> Vec<IamCheck> {
+    let (region, account) = (&ctx.region, &ctx.account_id);
+    let one = |action: String, resource: String| vec![IamCheck::new(action, resource)];
+    match handler.service_name() {
+        "sqs" => {
+            let url = text(input, "QueueUrl");
+            let name = match url.rsplit('/').next().filter(|name| !name.is_empty()) {
+                Some(name) => name,
+                None => text(input, "QueueName"),
+            };
+            let action = operation.strip_suffix("Batch").unwrap_or(operation);
+            let resource = match operation {
+                "ListQueues" => format!("arn:aws:sqs:{region}:{account}:"),
+                _ => format!("arn:aws:sqs:{region}:{account}:{name}"),
+            };
+            one(format!("sqs:{action}"), resource)
+        }
+        "ec2" => {
+            let action = format!("ec2:{operation}");
+            if operation.starts_with("Describe") {
+                return one(action, "*".to_owned());
+            }
+            let mut ids = texts(input, "InstanceId");
+            ids.extend(texts(input, "ResourceId"));
+            let mut context = |id: &String| instance_context(shared, id, "ec2:ResourceTag");
+            ids.iter()
+                .map(|id| IamCheck {
+                    action: action.clone(),
+                    resource: format!("arn:aws:ec2:{region}:{account}:instance/{id}"),
+                    context: context(id),
+                })
+                .collect()
+        }
+        "ssm" if operation == "SendCommand" => {
+            let action = "ssm:SendCommand";
+            let document = text(input, "DocumentName");
+            let mut all =
+                one(action.to_owned(), format!("arn:aws:ssm:{region}::document/{document}"));
+            for id in texts(input, "InstanceIds") {
+                all.push(IamCheck {
+                    action: action.to_owned(),
+                    resource: format!("arn:aws:ec2:{region}:{account}:instance/{id}"),
+                    context: instance_context(shared, &id, "ssm:resourceTag"),
+                });
+            }
+            all
+        }
+        "ssm" => one(format!("ssm:{operation}"), format!("arn:aws:ssm:{region}:{account}:*")),
+        "events" if operation == "PutEvents" => list(input, "Entries")
+            .iter()
+            .map(|entry| {
+                let bus = bus_name(text(entry, "EventBusName"));
+                let mut check = IamCheck::new(
+                    "events:PutEvents",
+                    format!("arn:aws:events:{region}:{account}:event-bus/{bus}"),
+                );
+                for (key, field) in
+                    [("events:source", "Source"), ("events:detail-type", "DetailType")]
+                {
+                    let value = ContextValue::String(text(entry, field).to_owned());
+                    check.context.insert(key.to_owned(), value);
+                }
+                check
+            })
+            .collect(),
+        "events" => {
+            let bus = bus_name(text(input, "EventBusName"));
+            let name = [text(input, "Name"), text(input, "Rule")].concat();
+            let path = if bus == "default" { name } else { format!("{bus}/{name}") };
+            let given = text(input, "ResourceARN");
+            let resource = if given.is_empty() {
+                format!("arn:aws:events:{region}:{account}:rule/{path}")
+            } else {
+                given.to_owned()
+            };
+            one(format!("events:{operation}"), resource)
+        }
+        "logs" => {
+            let name = [text(input, "logGroupNamePrefix"), text(input, "logGroupName")].concat();
+            one(
+                format!("logs:{operation}"),
+                format!("arn:aws:logs:{region}:{account}:log-group:{name}"),
+            )
+        }
+        // Nobody can be forbidden to ask who they are.
+        "sts" if operation == "GetCallerIdentity" => Vec::new(),
+        service => {
+            let known = handler.iam_checks_with_context(operation, input, ctx);
+            // What the handler does not know of is denied unless everything is allowed, not let through.
+            if known.is_empty() { one(format!("{service}:{operation}"), "*".to_owned()) } else { known }
+        }
+    }
+}
+
+fn instance_context(shared: &Shared, id: &str, prefix: &str) -> HashMap<String, ContextValue> {
+    let tags = shared.read(|world, _| world.machines.get(id).map(|machine| machine.tags.clone()));
+    let tags = tags.into_iter().flatten();
+    tags.flat_map(|(key, value)| {
+        [format!("{prefix}/{key}"), format!("aws:ResourceTag/{key}")]
+            .map(|name| (name, ContextValue::String(value.clone())))
+    })
+    .collect()
+}

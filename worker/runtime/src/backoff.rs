@@ -1,0 +1,64 @@
+//! Growing, jittered pauses. `backon` only supplies the growth; the jitter comes through the port, so
+//! that a simulated run repeats byte for byte.
+
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+
+/// The first pause of a redelivery.
+const REDELIVERY_MIN: Duration = Duration::from_secs(2);
+/// Five minutes: an outage of a day costs a message some 300 receives of its 1 000.
+const REDELIVERY_MAX: Duration = Duration::from_secs(300);
+/// The first pause after AWS refused an effect.
+const REFUSAL_MIN: Duration = Duration::from_secs(2);
+/// Short against the start deadline of 2 min, so that capacity which comes back is found.
+const REFUSAL_MAX: Duration = Duration::from_secs(20);
+
+/// The pause before a message that failed `receives` times is seen again, seconds.
+pub(crate) fn redelivery_seconds(receives: u32, jitter: f64) -> u32 {
+    let pause = grown(REDELIVERY_MIN, REDELIVERY_MAX, receives, jitter);
+    u32::try_from(pause.as_secs()).unwrap_or(u32::MAX).max(1)
+}
+
+/// The pause before an effect that was refused `refusals` times before is tried again, milliseconds.
+pub(crate) fn refusal_millis(refusals: u32, jitter: f64) -> u64 {
+    let pause = grown(REFUSAL_MIN, REFUSAL_MAX, refusals + 1, jitter);
+    u64::try_from(pause.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The `nth` (from 1) pause, between half of it and the whole.
+fn grown(min: Duration, max: Duration, nth: u32, jitter: f64) -> Duration {
+    let mut pauses = ExponentialBuilder::default()
+        .with_min_delay(min)
+        .with_max_delay(max)
+        .with_factor(2.0)
+        .without_max_times()
+        .build();
+    // Past the cap every pause is the same: no need to walk thousands of them.
+    let index = usize::try_from(nth.saturating_sub(1)).unwrap_or(usize::MAX).min(32);
+    pauses.nth(index).unwrap_or(max).mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(receives: u32, jitter: f64, seconds: u32) {
+        assert_eq!(redelivery_seconds(receives, jitter), seconds, "{receives} {jitter}");
+    }
+
+    #[test]
+    fn redelivery_grows_is_jittered_and_bounded() {
+        check(0, 1.0, 2);
+        check(1, 1.0, 2);
+        check(1, 0.0, 1);
+        check(2, 1.0, 4);
+        check(5, 1.0, 32);
+        check(9, 1.0, 300);
+        check(1000, 1.0, 300);
+        check(1000, 0.0, 150);
+        assert_eq!(refusal_millis(0, 1.0), 2000);
+        assert_eq!(refusal_millis(9, 0.0), 10_000);
+    }
+}

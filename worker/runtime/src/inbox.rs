@@ -1,0 +1,311 @@
+//! From a message to work: parsed, and addressed to a target.
+//!
+//! What cannot be understood goes to the dead letters at once, with its reason as an attribute, and
+//! with a rejected outcome where it had an id. It is never dropped and never tried to death. A message
+//! that is nobody's (a signal of a foreign machine) is dropped, since it says nothing about ours.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use lamplighter_events::{
+    Cause, Command, CommandId, EventBody, Holder, Inbound, LifecycleEvent, Malformed, Outcome,
+    Signal, TargetName, Verdict,
+};
+use lamplighter_lifecycle::{AcceptedCommand, CommandRecord};
+
+use crate::ports::{CallError, Outgoing, PutCommand, Received};
+use crate::worker::Shared;
+
+/// The attribute that keeps the first sending's time through a replay or a fan-out.
+pub const SENT_AT_ATTRIBUTE: &str = "lamplighter-sent-at";
+/// The attribute with a command's id.
+pub const ID_ATTRIBUTE: &str = "id";
+/// The attribute with the sender's trace.
+pub const TRACE_ATTRIBUTE: &str = "traceparent";
+/// Why a message was parked: one word.
+pub const REASON_ATTRIBUTE: &str = "reason";
+/// Why a message was parked: a sentence.
+pub const REASON_MESSAGE_ATTRIBUTE: &str = "reason-message";
+
+/// What a message asks of a target.
+#[derive(Debug, Clone)]
+pub(crate) enum Work {
+    /// A new input.
+    Command(Box<AcceptedCommand>),
+    /// A look; a wake-up's carries the version that set it.
+    Nudge { wake_rev: Option<u64> },
+}
+
+/// Where a message goes.
+pub(crate) enum Routed {
+    /// To a target's task.
+    To(TargetName, Work),
+    /// Nowhere: it is done with.
+    Done,
+}
+
+/// Reads a message and finds its target. `Err`: again later.
+pub(crate) async fn route(shared: &Shared, message: &Received) -> Result<Routed, CallError> {
+    match lamplighter_events::parse(&message.body, &message.attributes, &shared.fleet.rules) {
+        Ok(Inbound::Command(command)) => {
+            let given = command.id.clone();
+            let id = given.clone().unwrap_or_else(|| message_command_id(message));
+            address(shared, message, &command, id, given.is_some()).await
+        }
+        Ok(Inbound::Tick(tick)) => {
+            let id = tick.command_id();
+            let rule = tick.rule.clone();
+            match tick.command {
+                Some(command) => address(shared, message, &command, id, true).await,
+                // The parser has refused a tick of an unknown rule; nothing is left to do here.
+                None => park(shared, message, "unknown-rule", &rule, None).await,
+            }
+        }
+        Ok(Inbound::Signal(signal)) => Ok(route_signal(shared, signal).await?),
+        Ok(Inbound::WakeUp(wake_up)) if shared.fleet.targets.contains_key(&wake_up.target) => {
+            Ok(Routed::To(wake_up.target, Work::Nudge { wake_rev: Some(wake_up.rev) }))
+        }
+        Ok(Inbound::WakeUp(wake_up)) => {
+            tracing::info!(target = %wake_up.target, "a wake-up for a target that left the fleet");
+            Ok(Routed::Done)
+        }
+        Err(malformed) => refuse_malformed(shared, message, malformed).await,
+    }
+}
+
+fn message_command_id(message: &Received) -> CommandId {
+    // SQS ids are UUIDs; an endpoint with stranger ids still gets a stable one.
+    CommandId::parse(&message.message_id).unwrap_or_else(|_| {
+        let safe: String =
+            message.message_id.chars().filter(char::is_ascii_alphanumeric).take(128).collect();
+        CommandId::parse(&format!("message:{safe}"))
+            .unwrap_or_else(|_| unreachable!("a short alphanumeric word is an id"))
+    })
+}
+
+async fn route_signal(shared: &Shared, signal: Signal) -> Result<Routed, CallError> {
+    let instance = match signal {
+        Signal::Ec2StateChange { instance, .. } => Some(instance),
+        Signal::SsmCommandStatus { instance, .. } => instance,
+        Signal::EcsTaskStateChange { .. } => None,
+    };
+    let Some(instance) = instance else { return Ok(Routed::Done) };
+    let owner = match shared.fleet.owner(&instance) {
+        Some(owner) => Some(owner.clone()),
+        None => shared.ports.store.owner(&instance).await?,
+    };
+    Ok(match owner.filter(|owner| shared.fleet.targets.contains_key(owner)) {
+        Some(owner) => Routed::To(owner, Work::Nudge { wake_rev: None }),
+        None => {
+            tracing::debug!(%instance, "a signal of a machine that is nobody's");
+            Routed::Done
+        }
+    })
+}
+
+async fn address(
+    shared: &Shared,
+    message: &Received,
+    command: &Command,
+    id: CommandId,
+    had_id: bool,
+) -> Result<Routed, CallError> {
+    let claimed = match &command.target {
+        Some(lamplighter_events::TargetRef::Instance(instance))
+            if shared.fleet.owner(instance).is_none() =>
+        {
+            shared.ports.store.owner(instance).await?
+        }
+        _ => None,
+    };
+    let fingerprint = command.fingerprint();
+    match shared.fleet.address(command, claimed.as_ref()) {
+        Err(unaddressed) => {
+            let refusal = Refused {
+                id: had_id.then_some(id),
+                fingerprint,
+                action: Some(command.action),
+                target: None,
+                cause: Cause::NotFound,
+                message: unaddressed.to_string(),
+            };
+            park(shared, message, "unknown-target", &unaddressed.to_string(), Some(refusal)).await
+        }
+        Ok(specs) => match specs.as_slice() {
+            [spec] => {
+                let accepted = AcceptedCommand {
+                    id,
+                    fingerprint,
+                    action: command.action,
+                    holder: command.holder.clone().unwrap_or_else(Holder::shared),
+                    sent_at: message.sent_at,
+                    hold_for: command.hold_for,
+                    until: command.until,
+                    reason: command.reason.clone(),
+                    expires: command.expires,
+                    trace: message.attributes.get(TRACE_ATTRIBUTE).cloned(),
+                };
+                Ok(Routed::To(spec.name.clone(), Work::Command(Box::new(accepted))))
+            }
+            specs => {
+                let names: Vec<TargetName> = specs.iter().map(|spec| spec.name.clone()).collect();
+                fan_out(shared, message, command, &id, &names).await
+            }
+        },
+    }
+}
+
+/// One message for each target, with ids that derive from the command's: a repeat dies at the claim.
+async fn fan_out(
+    shared: &Shared,
+    message: &Received,
+    command: &Command,
+    id: &CommandId,
+    targets: &[TargetName],
+) -> Result<Routed, CallError> {
+    if targets.is_empty() {
+        tracing::info!(command = %id, "no target has an idle policy: nothing to check");
+    }
+    for target in targets.iter().filter(|_| !shared.options.dry_run) {
+        let mut one = command.clone();
+        one.target = Some(lamplighter_events::TargetRef::Name(target.clone()));
+        one.id = CommandId::parse(&format!("{id}:{target}")).ok();
+        let mut attributes = BTreeMap::new();
+        attributes.insert(SENT_AT_ATTRIBUTE.to_owned(), message.sent_at.to_string());
+        if let Some(trace) = message.attributes.get(TRACE_ATTRIBUTE) {
+            attributes.insert(TRACE_ATTRIBUTE.to_owned(), trace.clone());
+        }
+        let outgoing = Outgoing { body: one.to_json().to_string(), attributes, delay_seconds: 0 };
+        shared.ports.queue.send(&outgoing).await?;
+    }
+    Ok(Routed::Done)
+}
+
+/// What a refused message's outcome says, if it had an id.
+pub(crate) struct Refused {
+    pub(crate) id: Option<CommandId>,
+    pub(crate) fingerprint: String,
+    pub(crate) action: Option<lamplighter_events::Action>,
+    pub(crate) target: Option<TargetName>,
+    pub(crate) cause: Cause,
+    pub(crate) message: String,
+}
+
+async fn refuse_malformed(
+    shared: &Shared,
+    message: &Received,
+    malformed: Malformed,
+) -> Result<Routed, CallError> {
+    let text = malformed.to_string();
+    let refusal = Refused {
+        id: malformed.command,
+        // What cannot be read has no canonical form: its own text is its identity.
+        fingerprint: String::new(),
+        action: malformed.action,
+        target: malformed.target,
+        cause: Cause::Invalid,
+        message: text.clone(),
+    };
+    park(shared, message, malformed.kind.as_str(), &text, Some(refusal)).await
+}
+
+/// Rejected outcome first, then the dead letter: whoever dies between does it again, once.
+pub(crate) async fn park(
+    shared: &Shared,
+    message: &Received,
+    reason: &'static str,
+    text: &str,
+    refused: Option<Refused>,
+) -> Result<Routed, CallError> {
+    if shared.options.dry_run {
+        tracing::info!(message = %message.message_id, reason, why = %text, "would be parked");
+        return Ok(Routed::Done);
+    }
+    if let Some(refused) = refused.filter(|refused| refused.id.is_some()) {
+        reject(shared, message.sent_at, refused, Verdict::Rejected).await?;
+    }
+    let mut attributes = message.attributes.clone();
+    attributes.insert(REASON_ATTRIBUTE.to_owned(), reason.to_owned());
+    attributes.insert(REASON_MESSAGE_ATTRIBUTE.to_owned(), shorten(text));
+    attributes.insert(SENT_AT_ATTRIBUTE.to_owned(), message.sent_at.to_string());
+    attributes.entry(ID_ATTRIBUTE.to_owned()).or_insert_with(|| message.message_id.clone());
+    let outgoing = Outgoing { body: message.body.clone(), attributes, delay_seconds: 0 };
+    shared.ports.queue.park(&outgoing).await?;
+    shared.meters.parked(reason);
+    // Never the body: it may hold what should not be in a log.
+    tracing::warn!(message = %message.message_id, reason, why = %text, "parked as a dead letter");
+    Ok(Routed::Done)
+}
+
+/// An attribute of a kilobyte is plenty for a reason.
+fn shorten(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(1000).collect()
+}
+
+/// The outcome of a command that never reached a record, and its event.
+pub(crate) async fn reject(
+    shared: &Shared,
+    sent_at: Timestamp,
+    refused: Refused,
+    verdict: Verdict,
+) -> Result<(), CallError> {
+    let Some(id) = refused.id else { return Ok(()) };
+    let now = shared.ports.clock.now();
+    let took = now.duration_since(sent_at).as_millis().max(0);
+    let outcome = Outcome {
+        command: id.clone(),
+        target: refused.target.clone(),
+        action: refused.action,
+        outcome: verdict,
+        cause: Some(refused.cause),
+        message: refused.message,
+        answer: serde_json::Map::new(),
+        at: now,
+        took_ms: u64::try_from(took).unwrap_or(u64::MAX),
+    };
+    let record = CommandRecord {
+        id: id.clone(),
+        fingerprint: refused.fingerprint,
+        target: refused.target.clone(),
+        action: refused.action,
+        sent_at,
+        accepted_at: now,
+        outcome: Some(outcome.clone()),
+    };
+    if let PutCommand::Exists(_) = shared.ports.store.put_command(&record).await? {
+        tracing::info!(command = %id, "it has an outcome already, which stands");
+        return Ok(());
+    }
+    announce(shared, &id, refused.target, outcome).await
+}
+
+/// Sends an outcome's event straight away (there is no record whose outbox could hold it). The
+/// message is deleted only after the acknowledgement.
+pub(crate) async fn announce(
+    shared: &Shared,
+    id: &CommandId,
+    target: Option<TargetName>,
+    outcome: Outcome,
+) -> Result<(), CallError> {
+    let body = match outcome.outcome {
+        Verdict::Rejected => EventBody::CommandRejected { outcome },
+        Verdict::Done | Verdict::Failed => EventBody::CommandCompleted { outcome },
+    };
+    let event = LifecycleEvent {
+        id: format!("command:{id}"),
+        at: shared.ports.clock.now(),
+        target,
+        body,
+    };
+    let sent = shared.ports.bus.emit(std::slice::from_ref(&event)).await?;
+    if sent.contains(&event.id) {
+        return Ok(());
+    }
+    Err(CallError {
+        operation: "events:PutEvents",
+        cause: Cause::Throttled,
+        message: format!("the event {} was not acknowledged", event.id),
+        disposition: crate::ports::Disposition::Retry,
+        applied: crate::ports::Applied::No,
+    })
+}

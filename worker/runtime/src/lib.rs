@@ -1,0 +1,24 @@
+//! The plumbing around the rules: messages in, passes, effects, waits, sweeps.
+//!
+//! *Theory.* Records decide, messages nudge (DESIGN.md §3). A message is parsed and routed to its
+//! target's task; the task loads the record, observes, decides (crate lifecycle), commits once, acts.
+//! The message is deleted only after all that it caused is durable.
+//!
+//! *Invariants.* No AWS SDK type here. No slot is held across a wait. One target is worked on by one
+//! task at a time. Every bound is named.
+
+mod backoff;
+pub mod fleet;
+mod held;
+mod inbox;
+mod pass;
+pub mod ports;
+mod sweep;
+pub mod telemetry;
+mod worker;
+
+pub use fleet::{Fleet, Unaddressed};
+pub use inbox::{
+    ID_ATTRIBUTE, REASON_ATTRIBUTE, REASON_MESSAGE_ATTRIBUTE, SENT_AT_ATTRIBUTE, TRACE_ATTRIBUTE,
+};
+pub use worker::{Worker, WorkerOptions};

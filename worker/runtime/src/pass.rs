@@ -1,0 +1,443 @@
+//! One pass over a target: load, observe, decide, commit once, act.
+//!
+//! *Invariants.*
+//! - An effect is made only by the pass whose commit allowed it, before its `act_by`.
+//! - What was decided is dropped when the commit was fenced: the pass reads again.
+//! - Events are sent only from a record that is durable, and cleared by whoever sent them.
+//! - The wake-up message carries the version that it belongs to; one of an older version is void, since
+//!   every commit sets its own. A lost one costs a sweep's minute.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use lamplighter_events::{Cause, InstanceId, Outcome, Verdict, WakeUp};
+use lamplighter_lifecycle::{
+    AcceptedCommand, ApplyAnswer, Decision, Effect, EffectAnswer, Input, ObserveTrouble, Refusal,
+    Sighting, TargetRecord, TargetSpec, align, apply_answer, clear_sent, decide, plan_observation,
+};
+use tracing::Instrument;
+
+use crate::backoff;
+use crate::inbox::{self, Refused, TRACE_ATTRIBUTE, Work};
+use crate::ports::{Applied, CallError, Commit, Committed, Disposition, Outgoing};
+use crate::telemetry;
+use crate::worker::Shared;
+
+/// How often a pass that lost its write reads again before it gives its messages back.
+const FENCED_MAX: u32 = 16;
+/// SQS delays a message by 15 minutes at most; longer waits are the sweep's.
+const DELAY_MAX_SECONDS: i64 = 900;
+
+/// Works on a target until the record holds what the work asked. `Err`: again later.
+pub(crate) async fn run(shared: &Shared, spec: &TargetSpec, work: &Work) -> Result<(), CallError> {
+    let command = match work {
+        Work::Command(command) => Some(command.as_ref()),
+        Work::Nudge { .. } => None,
+    };
+    let span = tracing::info_span!(
+        "pass",
+        target_name = %spec.name,
+        command = command.map(|command| command.id.to_string()),
+        action = command.map(|command| command.action.as_str()),
+        rev = tracing::field::Empty,
+        step = tracing::field::Empty,
+    );
+    let mut command = command.cloned();
+    let wake_rev = match work {
+        Work::Nudge { wake_rev } => *wake_rev,
+        Work::Command(_) => None,
+    };
+    let mut joined = false;
+    if let Some(trace) = command.as_ref().and_then(|command| command.trace.as_deref()) {
+        telemetry::join(&span, Some(trace));
+        joined = true;
+    }
+    for attempt in 0..FENCED_MAX {
+        let loaded = shared.ports.store.load(&spec.name).await?;
+        if !joined {
+            let trace = loaded.as_ref().and_then(|record| record.trace.as_deref());
+            telemetry::join(&span, trace);
+            joined = true;
+        }
+        if let Some(rev) = wake_rev
+            && loaded.as_ref().is_none_or(|record| record.rev != rev)
+        {
+            tracing::debug!(target_name = %spec.name, rev, "a wake-up of an older version: void");
+            return Ok(());
+        }
+        let once = Once { shared, spec, wake_rev };
+        match once.pass(loaded, command.as_ref()).instrument(span.clone()).await? {
+            Ended::Done => return Ok(()),
+            Ended::Repeated => command = None,
+            Ended::Fenced => {
+                let pause = f64::from(attempt + 1) * 20.0 * (0.5 + shared.ports.clock.jitter());
+                tokio::time::sleep(Duration::from_secs_f64(pause / 1000.0)).await;
+            }
+        }
+    }
+    Err(CallError {
+        operation: "dynamodb:commit",
+        cause: Cause::Conflict,
+        message: format!("{} changed {FENCED_MAX} times while it was being worked on", spec.name),
+        disposition: Disposition::Retry,
+        applied: Applied::No,
+    })
+}
+
+enum Ended {
+    Done,
+    /// Somebody else committed first.
+    Fenced,
+    /// The command was taken before: what remains is a nudge.
+    Repeated,
+}
+
+struct Once<'a> {
+    shared: &'a Shared,
+    spec: &'a TargetSpec,
+    wake_rev: Option<u64>,
+}
+
+impl Once<'_> {
+    async fn pass(
+        &self,
+        loaded: Option<TargetRecord>,
+        command: Option<&AcceptedCommand>,
+    ) -> Result<Ended, CallError> {
+        let ports = &self.shared.ports;
+        let began = ports.clock.now();
+        let (instance, trouble) = match ports.cloud.resolve(&self.spec.ec2.instance).await {
+            Ok(instance) => (instance, None),
+            Err(error) if error.disposition == Disposition::Fail => {
+                let message = error.to_string();
+                let trouble = ObserveTrouble { cause: error.cause, message };
+                match &loaded {
+                    Some(record) => (record.instance.clone(), Some(trouble)),
+                    None => return self.fail_unresolved(command, trouble).await,
+                }
+            }
+            Err(error) => return Err(error),
+        };
+        let record = self.record(loaded.as_ref(), &instance, began);
+        let mut inputs: Vec<Input> = command
+            .into_iter()
+            .map(|command| Input::Command(Box::new(command.clone())))
+            .collect();
+        let resent = self.emit(&record).await;
+        if !resent.is_empty() {
+            inputs.push(Input::EventsSent(resent));
+        }
+        let sighting = match trouble {
+            Some(trouble) => Err(trouble),
+            None => self.observe(&record, &inputs).await?,
+        };
+        let now = ports.clock.now();
+        let nonce = ports.clock.new_id();
+        let decision = decide(&record, self.spec, &inputs, &sighting, now, &nonce);
+        self.log(&decision, began, now);
+        if self.shared.options.dry_run {
+            return Ok(Ended::Done);
+        }
+        if !decision.changed {
+            // A look that changed nothing hands its own wake-up on; other nudges leave it alone, so
+            // that there is one chain of wake-ups for a version, however many signals come.
+            if self.wake_rev.is_some()
+                && let Some(at) = decision.look_at
+            {
+                self.wake_later(record.rev, at).await;
+            }
+            return Ok(Ended::Done);
+        }
+        let moved = loaded.as_ref().is_none_or(|before| before.instance != decision.next.instance);
+        let commit = Commit {
+            expected_rev: record.rev,
+            nonce,
+            accepted: decision.accepted.clone(),
+            outcomes: decision.outcomes.clone(),
+            claims: moved.then(|| decision.next.instance.clone()),
+            record: decision.next.clone(),
+        };
+        match ports.store.commit(&commit).await? {
+            Committed::Done => {}
+            Committed::Fenced => return Ok(Ended::Fenced),
+            Committed::CommandExists(existing) => return self.repeated(command, &existing).await,
+            Committed::ResourceTaken(owner) => {
+                let message = format!("{instance} belongs to the target {owner} already");
+                let trouble = ObserveTrouble { cause: Cause::Conflict, message };
+                return self.fail_unresolved(command, trouble).await;
+            }
+        }
+        self.count(&decision, now);
+        self.after_commit(decision).await;
+        Ok(Ended::Done)
+    }
+
+    fn record(
+        &self,
+        loaded: Option<&TargetRecord>,
+        instance: &InstanceId,
+        now: Timestamp,
+    ) -> TargetRecord {
+        match loaded {
+            Some(record) => {
+                let aligned = align(record.clone(), instance);
+                if aligned.instance != *instance {
+                    tracing::warn!(
+                        target_name = %self.spec.name, minded = %aligned.instance, named = %instance,
+                        "the fleet names another machine; the one that is up is minded until it is off"
+                    );
+                }
+                aligned
+            }
+            None => TargetRecord::first_contact(
+                self.spec.name.clone(),
+                self.spec.kind(),
+                instance.clone(),
+                now,
+            ),
+        }
+    }
+
+    async fn observe(&self, record: &TargetRecord, inputs: &[Input]) -> Result<Sighting, CallError> {
+        let plan = plan_observation(record, self.spec, inputs);
+        let mut sightings = self.shared.ports.cloud.observe(std::slice::from_ref(&plan)).await;
+        sightings.pop().unwrap_or_else(|| unreachable!("one plan has one sighting"))
+    }
+
+    /// What follows a commit: its events, its effect, and the next look. None of it can fail the
+    /// message any more: what is left undone here stands in the record, and is found there.
+    async fn after_commit(&self, decision: Decision) {
+        let sent = self.emit(&decision.next).await;
+        let (rev, look_at) = match decision.effect.clone() {
+            Some(effect) => self.act(&decision, &effect, sent).await,
+            None if sent.is_empty() => (decision.next.rev, decision.look_at),
+            None => self.clear(&decision, &sent).await,
+        };
+        if let Some(at) = look_at {
+            self.wake_later(rev, at).await;
+        }
+    }
+
+    async fn clear(&self, decision: &Decision, sent: &[String]) -> (u64, Option<Timestamp>) {
+        let next = clear_sent(decision, sent);
+        let (rev, wake_at) = (next.rev, next.wake_at);
+        match self.commit_record(next, decision.next.rev, Vec::new()).await {
+            Some(true) => (rev, wake_at),
+            _ => (decision.next.rev, decision.look_at),
+        }
+    }
+
+    /// `None`: unknown; the sweep finds out.
+    async fn commit_record(
+        &self,
+        record: TargetRecord,
+        expected_rev: u64,
+        outcomes: Vec<Outcome>,
+    ) -> Option<bool> {
+        let nonce = self.shared.ports.clock.new_id();
+        let commit = Commit { record, expected_rev, nonce, accepted: None, outcomes, claims: None };
+        match self.shared.ports.store.commit(&commit).await {
+            Ok(Committed::Done) => Some(true),
+            Ok(_) => Some(false),
+            Err(error) => {
+                tracing::warn!(%error, "a commit failed; what it would have said is found out later");
+                None
+            }
+        }
+    }
+
+    /// Makes the permitted call and commits its answer by its nonce.
+    async fn act(
+        &self,
+        decision: &Decision,
+        effect: &Effect,
+        sent: Vec<String>,
+    ) -> (u64, Option<Timestamp>) {
+        let ports = &self.shared.ports;
+        let unanswered = (decision.next.rev, decision.look_at);
+        let Some(doing) = &decision.next.doing else { return unanswered };
+        let answer = match ports.cloud.execute(effect, doing.act_by).await {
+            Ok(command_id) => EffectAnswer::Accepted { command_id },
+            Err(error) if error.applied == Applied::Perhaps => {
+                tracing::warn!(%error, "the answer is unknown; it is found out by looking");
+                return unanswered;
+            }
+            Err(error) => self.refusal(&error, decision.next.refusals),
+        };
+        let mut record = decision.next.clone();
+        for _ in 0..FENCED_MAX {
+            let applied =
+                apply_answer(&record, self.spec, &doing.nonce, &answer, &sent, ports.clock.now());
+            let ApplyAnswer::Commit(answered) = applied else { return unanswered };
+            let expected_rev = record.rev;
+            let outcomes = answered.outcomes.clone();
+            match self.commit_record(answered.next.clone(), expected_rev, outcomes).await {
+                Some(true) => {
+                    self.count(&answered, ports.clock.now());
+                    self.log(&answered, ports.clock.now(), ports.clock.now());
+                    let late = self.emit(&answered.next).await;
+                    if late.is_empty() {
+                        return (answered.next.rev, answered.look_at);
+                    }
+                    return self.clear(&answered, &late).await;
+                }
+                Some(false) => match ports.store.load(&self.spec.name).await {
+                    Ok(Some(now_there)) => record = now_there,
+                    _ => return unanswered,
+                },
+                None => return unanswered,
+            }
+        }
+        unanswered
+    }
+
+    fn refusal(&self, error: &CallError, refusals: u32) -> EffectAnswer {
+        if error.cause == Cause::Throttled {
+            self.shared.meters.throttled(error.operation);
+        }
+        let grown = backoff::refusal_millis(refusals, self.shared.ports.clock.jitter());
+        let refusal = match error.disposition {
+            Disposition::Retry => Refusal::RetryAfter(grown),
+            Disposition::RetryAfter(pause) => {
+                let millis = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
+                Refusal::RetryAfter(grown.max(millis))
+            }
+            Disposition::Park | Disposition::Fail => Refusal::Final,
+        };
+        EffectAnswer::Refused { cause: error.cause, message: error.message.clone(), refusal }
+    }
+
+    /// Sends what the record has in its outbox; the ids that were acknowledged. A failure leaves them
+    /// there: the record's `wake_at` sees to it.
+    async fn emit(&self, record: &TargetRecord) -> Vec<String> {
+        if record.outbox.is_empty() || record.rev == 0 || self.shared.options.dry_run {
+            return Vec::new();
+        }
+        match self.shared.ports.bus.emit(&record.outbox).await {
+            Ok(sent) => sent,
+            Err(error) => {
+                tracing::warn!(%error, "events wait in the record to be sent later");
+                Vec::new()
+            }
+        }
+    }
+
+    async fn wake_later(&self, rev: u64, at: Timestamp) {
+        let millis = at.duration_since(self.shared.ports.clock.now()).as_millis();
+        // Rounded up: a message that comes before its time would find nothing to do.
+        let seconds = i64::try_from((millis.max(0) + 999) / 1000).unwrap_or(i64::MAX);
+        if seconds > DELAY_MAX_SECONDS {
+            return;
+        }
+        let wake_up = WakeUp { target: self.spec.name.clone(), rev, at };
+        let attributes = telemetry::traceparent()
+            .map(|trace| (TRACE_ATTRIBUTE.to_owned(), trace))
+            .into_iter()
+            .collect();
+        let message = Outgoing {
+            body: wake_up.to_json().to_string(),
+            attributes,
+            delay_seconds: u32::try_from(seconds).unwrap_or(0),
+        };
+        if let Err(error) = self.shared.ports.queue.send(&message).await {
+            tracing::warn!(%error, "a wake-up could not be sent; the sweep finds the target");
+        }
+    }
+
+    /// The command's id was taken before. The same payload: nothing is left to do but to look. Another
+    /// one: refused, and the first one's outcome stands.
+    async fn repeated(
+        &self,
+        command: Option<&AcceptedCommand>,
+        existing: &lamplighter_lifecycle::CommandRecord,
+    ) -> Result<Ended, CallError> {
+        let Some(command) = command else { return Ok(Ended::Fenced) };
+        if existing.fingerprint == command.fingerprint {
+            tracing::info!(command = %command.id, "it was taken before: its first outcome stands");
+            return Ok(Ended::Repeated);
+        }
+        let message = format!(
+            "the id {} was used before with another payload; send this one with an id of its own",
+            command.id
+        );
+        tracing::warn!(command = %command.id, "{message}");
+        let now = self.shared.ports.clock.now();
+        let outcome = Outcome {
+            command: command.id.clone(),
+            target: Some(self.spec.name.clone()),
+            action: Some(command.action),
+            outcome: Verdict::Rejected,
+            cause: Some(Cause::Conflict),
+            message,
+            answer: serde_json::Map::new(),
+            at: now,
+            took_ms: 0,
+        };
+        inbox::announce(self.shared, &command.id, Some(self.spec.name.clone()), outcome).await?;
+        Ok(Ended::Repeated)
+    }
+
+    /// There is no machine to speak of: whoever asked is told; nobody else is.
+    async fn fail_unresolved(
+        &self,
+        command: Option<&AcceptedCommand>,
+        trouble: ObserveTrouble,
+    ) -> Result<Ended, CallError> {
+        tracing::error!(
+            target_name = %self.spec.name, cause = %trouble.cause, why = %trouble.message,
+            "the target has no machine"
+        );
+        let Some(command) = command else { return Ok(Ended::Done) };
+        let refused = Refused {
+            id: Some(command.id.clone()),
+            fingerprint: command.fingerprint.clone(),
+            action: Some(command.action),
+            target: Some(self.spec.name.clone()),
+            cause: trouble.cause,
+            message: trouble.message,
+        };
+        inbox::reject(self.shared, command.sent_at, refused, Verdict::Failed).await?;
+        Ok(Ended::Done)
+    }
+
+    fn log(&self, decision: &Decision, began: Timestamp, now: Timestamp) {
+        let span = tracing::Span::current();
+        let step = decision.next.step.map(|step| step.as_str());
+        span.record("rev", decision.next.rev);
+        span.record("step", step);
+        let duration_ms = now.duration_since(began).as_millis();
+        let effect = decision.effect.as_ref().map(Effect::operation);
+        let phase = decision.next.phase.as_str();
+        if decision.changed || self.shared.options.dry_run {
+            tracing::info!(phase, step, effect, duration_ms, why = %decision.why, "decided");
+        } else {
+            tracing::debug!(phase, step, duration_ms, why = %decision.why, "nothing changed");
+        }
+    }
+
+    fn count(&self, decision: &Decision, now: Timestamp) {
+        let meters = &self.shared.meters;
+        let kind = self.spec.kind();
+        let taken = decision.accepted.as_ref().and_then(|accepted| accepted.outcome.as_ref());
+        for outcome in taken.into_iter().chain(&decision.outcomes) {
+            let action = outcome.action.map_or("unknown", |action| action.as_str());
+            let cause = outcome.cause.map_or("none", Cause::as_str);
+            let seconds = std::time::Duration::from_millis(outcome.took_ms).as_secs_f64();
+            match outcome.outcome {
+                Verdict::Done => {
+                    meters.done(action, kind);
+                    if outcome.answer.get("started") == Some(&serde_json::Value::Bool(true)) {
+                        meters.command_to_ready_seconds(kind, seconds);
+                    }
+                }
+                Verdict::Rejected => meters.rejected(action, kind, cause),
+                Verdict::Failed => meters.failed(action, kind, cause),
+            }
+            meters.command_seconds(action, kind, seconds);
+            tracing::info!(
+                command = %outcome.command, action, outcome = ?outcome.outcome, cause,
+                took_ms = outcome.took_ms, at = %now, message = %outcome.message, "outcome"
+            );
+        }
+    }
+}

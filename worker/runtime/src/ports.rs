@@ -1,0 +1,228 @@
+//! The ports: everything the runtime needs of the world, by verb, in domain types.
+//!
+//! *Contracts that adapters must keep.*
+//! - A method that returned `Err` with `Applied::No` changed nothing; with `Applied::Perhaps` it may
+//!   have. `Queue::delete` and `Queue::delay` of something already gone are successes.
+//! - `Store::commit` tells a lost answer from a lost race by itself (by the commit's nonce).
+//! - `Cloud::execute` signs its request at the moment of the call, and makes no attempt after `act_by`.
+//! - Nothing here names a type of the AWS SDK.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::{SignedDuration, Timestamp};
+use lamplighter_events::{Cause, CommandId, InstanceId, LifecycleEvent, Outcome, TargetName};
+use lamplighter_lifecycle::{
+    CommandRecord, Effect, InstanceRef, ObservePlan, Phase, Sighting, TargetRecord,
+};
+
+/// What a failed call means for whoever made it. Where an error's code is known, this is decided in
+/// one exhaustive match in the adapter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Disposition {
+    /// Passing trouble: again, with growing pauses.
+    Retry,
+    /// Passing trouble that named its pause.
+    RetryAfter(Duration),
+    /// The message itself can never succeed: to the dead letters, with the reason.
+    Park,
+    /// It will not succeed until somebody changes something: an outcome with the cause.
+    Fail,
+}
+
+/// Whether a failed call may have had its effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Applied {
+    /// Certainly not.
+    No,
+    /// Its answer was lost or ambiguous.
+    Perhaps,
+}
+
+/// A call to AWS that failed, in our words.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{operation}: {message}")]
+pub struct CallError {
+    /// The operation, as `ec2:StartInstances`.
+    pub operation: &'static str,
+    /// The typed cause.
+    pub cause: Cause,
+    /// AWS's words (code and message), or the transport's.
+    pub message: String,
+    /// What it means.
+    pub disposition: Disposition,
+    /// Whether it may have happened.
+    pub applied: Applied,
+}
+
+/// A handle for a received message.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Receipt(pub String);
+
+/// A message from the command queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Received {
+    /// SQS's id of the message; the id of a command that brought none.
+    pub message_id: String,
+    /// For delete and visibility.
+    pub receipt: Receipt,
+    /// The body.
+    pub body: String,
+    /// String attributes (`action`, `id`, `traceparent`, …).
+    pub attributes: BTreeMap<String, String>,
+    /// `SentTimestamp`, or the original one where a replay kept it (attribute `lamplighter-sent-at`,
+    /// RFC 3339). The adapter reads both.
+    pub sent_at: Timestamp,
+    /// How often it was received, this one included.
+    pub receives: u32,
+}
+
+/// A message to be sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outgoing {
+    /// The body.
+    pub body: String,
+    /// String attributes; empty values must not be sent (SQS refuses them).
+    pub attributes: BTreeMap<String, String>,
+    /// Seconds before it can be received; 0 to 900.
+    pub delay_seconds: u32,
+}
+
+/// The command queue and its dead letters.
+#[async_trait]
+pub trait Queue: Send + Sync {
+    /// Up to `max` (1 to 10) messages, waiting up to `wait` for the first.
+    async fn receive(&self, max: usize, wait: Duration) -> Result<Vec<Received>, CallError>;
+    /// Sends to the command queue.
+    async fn send(&self, message: &Outgoing) -> Result<(), CallError>;
+    /// Deletes a message.
+    async fn delete(&self, receipt: &Receipt) -> Result<(), CallError>;
+    /// Makes a message visible again after `seconds` (0 to 43 200); also the heartbeat.
+    async fn delay(&self, receipt: &Receipt, seconds: u32) -> Result<(), CallError>;
+    /// Sends to the dead letters. Attributes that would pass SQS's size limit are dropped by the
+    /// adapter, the least important (alphabetically last) first; the body never is.
+    async fn park(&self, message: &Outgoing) -> Result<(), CallError>;
+}
+
+/// What one commit writes, all of it or nothing.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Commit {
+    /// The record, with its new `rev`.
+    pub record: TargetRecord,
+    /// The `rev` it must have now; 0: it must not exist.
+    pub expected_rev: u64,
+    /// Names this commit, so that a lost answer can be told.
+    pub nonce: String,
+    /// A command's item to create; its id must be new.
+    pub accepted: Option<CommandRecord>,
+    /// Outcomes of commands whose items exist.
+    pub outcomes: Vec<Outcome>,
+    /// A machine that this target takes for its own (`RESOURCE#<id>`): it must be nobody else's.
+    pub claims: Option<InstanceId>,
+}
+
+/// What became of a commit.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Committed {
+    /// It is durable.
+    Done,
+    /// Somebody else was first: read again.
+    Fenced,
+    /// The command's id is not new.
+    CommandExists(Box<CommandRecord>),
+    /// The machine belongs to another target.
+    ResourceTaken(TargetName),
+}
+
+/// What became of putting a command's item.
+#[derive(Debug, Clone, PartialEq)]
+pub enum PutCommand {
+    /// It is there now.
+    Done,
+    /// It was there already.
+    Exists(Box<CommandRecord>),
+}
+
+/// A line of the index of what is up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpTarget {
+    /// The target.
+    pub target: TargetName,
+    /// Its machine.
+    pub instance: InstanceId,
+    /// Its phase when it was written.
+    pub phase: Phase,
+}
+
+/// The table.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// A target's record, read consistently.
+    async fn load(&self, target: &TargetName) -> Result<Option<TargetRecord>, CallError>;
+    /// Several records (eventually consistent); missing ones are left out.
+    async fn load_all(&self, targets: &[TargetName]) -> Result<Vec<TargetRecord>, CallError>;
+    /// A command's item, read consistently.
+    async fn load_command(&self, id: &CommandId) -> Result<Option<CommandRecord>, CallError>;
+    /// One conditional write.
+    async fn commit(&self, commit: &Commit) -> Result<Committed, CallError>;
+    /// The item of a command that never reached a target.
+    async fn put_command(&self, command: &CommandRecord) -> Result<PutCommand, CallError>;
+    /// The targets of a shard whose `wake_at` is not after `now`, paged to the end.
+    async fn due(&self, shard: u32, now: Timestamp) -> Result<Vec<TargetName>, CallError>;
+    /// The targets of a shard that are up, paged to the end.
+    async fn up(&self, shard: u32) -> Result<Vec<UpTarget>, CallError>;
+    /// Whose a machine is.
+    async fn owner(&self, instance: &InstanceId) -> Result<Option<TargetName>, CallError>;
+}
+
+/// The shards of the sparse indexes. Two, so that an idle worker asks twice a minute; a partition of
+/// an index takes a thousand writes a second, far beyond what small fleets need.
+pub const SHARDS: u32 = 2;
+
+/// EC2, SSM, the health addresses and the secrets.
+#[async_trait]
+pub trait Cloud: Send + Sync {
+    /// Looks at targets, sharing calls. `Err` is passing trouble; trouble that waiting does not cure
+    /// is in the `Sighting`. `at` is the time just before. Answers stand in the order of the plans.
+    async fn observe(&self, plans: &[ObservePlan]) -> Vec<Result<Sighting, CallError>>;
+    /// Makes the call, unless `act_by` has passed. `Ok` is SSM's command id, where there is one.
+    async fn execute(&self, effect: &Effect, act_by: Timestamp) -> Result<Option<String>, CallError>;
+    /// The id of a machine. Secrets are remembered for some minutes.
+    async fn resolve(&self, instance: &InstanceRef) -> Result<InstanceId, CallError>;
+}
+
+/// EventBridge.
+#[async_trait]
+pub trait Bus: Send + Sync {
+    /// Sends events; the ids of those that were acknowledged, entry by entry.
+    async fn emit(&self, events: &[LifecycleEvent]) -> Result<Vec<String>, CallError>;
+}
+
+/// Time, identity and chance.
+pub trait Clock: Send + Sync {
+    /// Now.
+    fn now(&self) -> Timestamp;
+    /// A new unique id.
+    fn new_id(&self) -> String;
+    /// A number in `[0, 1)`.
+    fn jitter(&self) -> f64;
+    /// AWS's clock minus ours, as its last answers' `Date` told, if any did.
+    fn skew(&self) -> Option<SignedDuration>;
+}
+
+/// All of them.
+#[derive(Clone)]
+pub struct Ports {
+    /// Messages.
+    pub queue: Arc<dyn Queue>,
+    /// Records.
+    pub store: Arc<dyn Store>,
+    /// Machines.
+    pub cloud: Arc<dyn Cloud>,
+    /// Events.
+    pub bus: Arc<dyn Bus>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+}

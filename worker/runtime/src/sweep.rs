@@ -1,0 +1,174 @@
+//! Sweeps: what no message may ever be needed for.
+//!
+//! Each worker asks, at a jittered minute of its own, which targets are due (the sparse index on
+//! `wake_at`), so that a lost wake-up costs a minute. More rarely it looks at what is up, and more
+//! rarely still at what is off, in batches; a target whose machine is not where the record has it gets a
+//! pass. A sweep writes nothing itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use lamplighter_events::{InstanceId, TargetName};
+use lamplighter_lifecycle::{
+    Ec2State, OFF_LOOK_SECONDS, ON_LOOK_SECONDS, ObservePlan, Phase,
+};
+
+use crate::ports::{CallError, SHARDS};
+use crate::worker::Shared;
+
+/// A describe takes this many instances at once; the adapter may cut it smaller.
+const LOOK_MAX: usize = 400;
+
+pub(crate) async fn keep_sweeping(shared: Arc<Shared>) {
+    let started = shared.ports.clock.now();
+    let mut next_up = started;
+    let mut next_off = started;
+    let mut left = BTreeSet::new();
+    loop {
+        let now = shared.ports.clock.now();
+        if let Err(error) = due(&shared).await {
+            tracing::warn!(%error, "the sweep for what is due failed; the next one comes");
+        }
+        let look_up = now >= next_up;
+        let look_off = now >= next_off;
+        if look_up || look_off {
+            match look(&shared, look_off, &mut left).await {
+                Ok(()) => {
+                    next_up = later(&shared, ON_LOOK_SECONDS);
+                    if look_off {
+                        next_off = later(&shared, OFF_LOOK_SECONDS);
+                    }
+                }
+                Err(error) => tracing::warn!(%error, "a look at the fleet failed; again in a minute"),
+            }
+        }
+        let jitter = 0.75 + shared.ports.clock.jitter() / 2.0;
+        tokio::time::sleep(shared.options.sweep_every.mul_f64(jitter)).await;
+    }
+}
+
+/// Earlier by up to a sweep's length, so that the promised interval is kept in spite of its jitter.
+fn later(shared: &Shared, seconds: i64) -> jiff::Timestamp {
+    let slack = i64::try_from(shared.options.sweep_every.as_secs()).unwrap_or(0) * 5 / 4;
+    let pause = SignedDuration::from_secs((seconds - slack).max(1));
+    shared.ports.clock.now().saturating_add(pause).unwrap_or(jiff::Timestamp::MAX)
+}
+
+/// Nudges what is due; what is due before the next sweep gets a timer, so that a wait longer than a
+/// delayed message can last ends on time all the same.
+async fn due(shared: &Arc<Shared>) -> Result<(), CallError> {
+    let now = shared.ports.clock.now();
+    let ahead = SignedDuration::try_from(shared.options.sweep_every.mul_f64(1.25))
+        .unwrap_or(SignedDuration::ZERO);
+    let horizon = now.saturating_add(ahead).unwrap_or(now);
+    for shard in 0..SHARDS {
+        for target in shared.ports.store.due(shard, horizon).await? {
+            if !shared.fleet.targets.contains_key(&target) {
+                continue;
+            }
+            let Some(record) = shared.ports.store.load(&target).await? else { continue };
+            let Some(wake_at) = record.wake_at else { continue };
+            if wake_at <= now {
+                shared.nudge(&target).await;
+            } else {
+                nudge_at(shared, target, record.rev, wake_at.duration_since(now));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A timer in this process; it looks only if nothing was written since.
+fn nudge_at(shared: &Arc<Shared>, target: TargetName, rev: u64, wait: SignedDuration) {
+    let shared = Arc::clone(shared);
+    let wait = Duration::try_from(wait).unwrap_or(Duration::ZERO);
+    tokio::spawn(async move {
+        tokio::time::sleep(wait).await;
+        match shared.ports.store.load(&target).await {
+            Ok(Some(record)) if record.rev == rev => shared.nudge(&target).await,
+            Ok(_) => {}
+            Err(error) => tracing::debug!(%error, "a timer's look failed; the sweep looks again"),
+        }
+    });
+}
+
+async fn look(
+    shared: &Arc<Shared>,
+    off_too: bool,
+    left: &mut BTreeSet<TargetName>,
+) -> Result<(), CallError> {
+    let mut expected: BTreeMap<TargetName, (InstanceId, Option<Phase>)> = BTreeMap::new();
+    for shard in 0..SHARDS {
+        for up in shared.ports.store.up(shard).await? {
+            if shared.fleet.targets.contains_key(&up.target) {
+                expected.insert(up.target, (up.instance, Some(up.phase)));
+            } else if left.insert(up.target.clone()) {
+                tracing::error!(
+                    target_name = %up.target, instance = %up.instance,
+                    "a target that left the fleet file is still up; put it back, or stop it by hand"
+                );
+                announce_left(shared, &up.target, &up.instance).await?;
+            }
+        }
+    }
+    let up: BTreeSet<TargetName> = expected.keys().cloned().collect();
+    if off_too {
+        for (name, spec) in shared.fleet.targets.iter().filter(|(name, _)| !up.contains(*name)) {
+            match shared.ports.cloud.resolve(&spec.ec2.instance).await {
+                Ok(instance) => {
+                    expected.insert(name.clone(), (instance, None));
+                }
+                Err(error) => tracing::warn!(target_name = %name, %error, "it has no machine"),
+            }
+        }
+    }
+    let expected: Vec<_> = expected.into_iter().collect();
+    for chunk in expected.chunks(LOOK_MAX) {
+        let plans: Vec<ObservePlan> = chunk
+            .iter()
+            .map(|(_, (instance, _))| ObservePlan {
+                instance: instance.clone(),
+                agent: false,
+                check: None,
+                health: None,
+            })
+            .collect();
+        let sightings = shared.ports.cloud.observe(&plans).await;
+        for ((target, (_, phase)), sighting) in chunk.iter().zip(sightings) {
+            let Ok(seen) = sighting? else { continue };
+            let agrees = match phase {
+                // What is on its way has a wait of its own.
+                Some(Phase::Starting | Phase::Stopping) => true,
+                Some(_) => seen.state() == Ec2State::Running,
+                None => seen.state().is_off() || seen.state() == Ec2State::ShuttingDown,
+            };
+            if !agrees {
+                tracing::info!(target_name = %target, state = seen.state().as_str(), "unexpected");
+                shared.nudge(target).await;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Said once a process: the record of such a target is nobody's to write.
+async fn announce_left(
+    shared: &Shared,
+    target: &TargetName,
+    instance: &InstanceId,
+) -> Result<(), CallError> {
+    use lamplighter_events::{AttentionKind, EventBody, LifecycleEvent};
+    let event = LifecycleEvent {
+        id: format!("{target}:left-fleet"),
+        at: shared.ports.clock.now(),
+        target: Some(target.clone()),
+        body: EventBody::Attention {
+            attention: AttentionKind::LeftFleet,
+            message: "it left the fleet file and is still up".to_owned(),
+            instance: Some(instance.to_string()),
+        },
+    };
+    shared.ports.bus.emit(&[event]).await.map(|_| ())
+}

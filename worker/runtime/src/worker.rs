@@ -1,0 +1,444 @@
+//! The worker: slots, a poller, one task a target, heartbeats, sweeps, and a drain.
+//!
+//! *Theory.* A slot is taken before a message is received and given back when the message is deleted or
+//! released; nothing waits on a slot: a wait is a `wake_at` and a delayed message. Messages for one
+//! target go to its mailbox; its one task takes them in turn, and every nudge that lies there when a
+//! pass begins is answered by that pass.
+//!
+//! *Invariants.* No more messages in hand than slots. A panic in one message's work gives that message
+//! back and harms no other. After a shutdown begins nothing new is taken; by its deadline everything is
+//! finished or given back.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use lamplighter_events::TargetName;
+use lamplighter_lifecycle::SKEW_MAX_SECONDS;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+
+use crate::backoff;
+use crate::fleet::Fleet;
+use crate::held::{Held, Registry};
+use crate::inbox::{self, Routed, Work};
+use crate::pass;
+use crate::ports::{CallError, Disposition, Ports, Received};
+use crate::sweep;
+use crate::telemetry::Meters;
+
+/// Messages for one target that may wait for their turn; more go back to the queue for a moment, so
+/// that one busy target cannot take all slots.
+const MAILBOX_MAX: usize = 8;
+/// A body whose work panics this often is parked: it is the body's fault.
+const PANICS_MAX: u32 = 5;
+/// SQS's largest batch.
+const RECEIVE_MAX: usize = 10;
+/// How long a receive that is under way when the shutdown begins may still bring messages, which are
+/// then given back. (What comes later becomes visible again by itself.)
+const LATE_RECEIVE: Duration = Duration::from_secs(2);
+/// A dry run gives messages back for this long: often enough to be seen, far from using up the
+/// receives that lead to the dead letters.
+const DRY_RUN_RELEASE_SECONDS: u32 = 600;
+
+/// How a worker works.
+#[derive(Debug, Clone)]
+pub struct WorkerOptions {
+    /// Messages in hand at most.
+    pub slots: usize,
+    /// The visibility that a received message is kept under, seconds; heartbeats come every third.
+    pub visibility_seconds: u32,
+    /// The length of a long poll, 0 to 20 s.
+    pub receive_wait: Duration,
+    /// From the shutdown's beginning until everything is given back.
+    pub drain: Duration,
+    /// The pause between sweeps; each is jittered by a quarter.
+    pub sweep_every: Duration,
+    /// Decide and say so, but write and do nothing.
+    pub dry_run: bool,
+}
+
+impl Default for WorkerOptions {
+    fn default() -> Self {
+        Self {
+            slots: 32,
+            visibility_seconds: 60,
+            receive_wait: Duration::from_secs(20),
+            drain: Duration::from_secs(25),
+            sweep_every: Duration::from_secs(60),
+            dry_run: false,
+        }
+    }
+}
+
+/// What all tasks of a worker share.
+pub(crate) struct Shared {
+    pub(crate) ports: Ports,
+    pub(crate) fleet: Arc<Fleet>,
+    pub(crate) options: WorkerOptions,
+    pub(crate) meters: Meters,
+    registry: Arc<Registry>,
+    slots: Arc<Semaphore>,
+    mailboxes: Mutex<BTreeMap<TargetName, VecDeque<Item>>>,
+    tasks: Mutex<JoinSet<()>>,
+}
+
+/// Something for a target's task to do.
+struct Item {
+    work: Work,
+    /// The message that it came by; a sweep's nudge has none.
+    held: Option<Held>,
+}
+
+/// A worker.
+pub struct Worker {
+    shared: Arc<Shared>,
+}
+
+impl Worker {
+    /// A worker on these ports. Nothing happens before `run`.
+    pub fn new(ports: Ports, fleet: Arc<Fleet>, options: WorkerOptions) -> Self {
+        let slots = Arc::new(Semaphore::new(options.slots.max(1)));
+        Self {
+            shared: Arc::new(Shared {
+                ports,
+                fleet,
+                options,
+                meters: Meters::new(),
+                registry: Arc::default(),
+                slots,
+                mailboxes: Mutex::default(),
+                tasks: Mutex::default(),
+            }),
+        }
+    }
+
+    /// Works until `shutdown` completes, then drains. Trouble with AWS never ends it.
+    pub async fn run(&self, shutdown: impl Future<Output = ()> + Send) {
+        let shared = &self.shared;
+        let heartbeats = tokio::spawn(
+            Arc::clone(&shared.registry)
+                .keep_beating(Arc::clone(&shared.ports.queue), shared.options.visibility_seconds),
+        );
+        let sweeps = tokio::spawn(sweep::keep_sweeping(Arc::clone(shared)));
+        self.poll(shutdown).await;
+        sweeps.abort();
+        self.drain().await;
+        heartbeats.abort();
+    }
+
+    async fn poll(&self, shutdown: impl Future<Output = ()> + Send) {
+        let shared = &self.shared;
+        let mut shutdown = std::pin::pin!(shutdown);
+        let mut failures = 0;
+        loop {
+            let slots = tokio::select! {
+                biased;
+                () = &mut shutdown => return,
+                slots = shared.free_slots() => slots,
+            };
+            if shared.refuses_for_skew() {
+                drop(slots);
+                tokio::select! {
+                    biased;
+                    () = &mut shutdown => return,
+                    () = shared.look_at_the_clock() => continue,
+                }
+            }
+            let mut receive =
+                std::pin::pin!(shared.ports.queue.receive(slots.len(), shared.options.receive_wait));
+            let received = tokio::select! {
+                biased;
+                () = &mut shutdown => {
+                    if let Ok(Ok(late)) = tokio::time::timeout(LATE_RECEIVE, &mut receive).await {
+                        shared.give_back(late).await;
+                    }
+                    return;
+                }
+                received = &mut receive => received,
+            };
+            match received {
+                Ok(messages) => {
+                    failures = 0;
+                    shared.take(messages, slots);
+                }
+                Err(error) => {
+                    drop(slots);
+                    failures += 1;
+                    let jitter = shared.ports.clock.jitter();
+                    let pause = backoff::redelivery_seconds(failures, jitter).min(30);
+                    tracing::error!(%error, pause_seconds = pause, "nothing can be received");
+                    tokio::select! {
+                        biased;
+                        () = &mut shutdown => return,
+                        () = tokio::time::sleep(Duration::from_secs(u64::from(pause))) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// Lets what is in hand finish, until the deadline; then gives the rest back.
+    async fn drain(&self) {
+        let shared = &self.shared;
+        tracing::info!(in_hand = shared.registry.count(), "draining");
+        let finish = async {
+            loop {
+                let mut tasks = std::mem::take(&mut *shared.lock_tasks());
+                if tasks.is_empty() {
+                    return;
+                }
+                while tasks.join_next().await.is_some() {}
+            }
+        };
+        if tokio::time::timeout(shared.options.drain, finish).await.is_err() {
+            tracing::warn!(in_hand = shared.registry.count(), "the deadline: giving messages back");
+        }
+        shared.registry.release_all(&shared.ports.queue).await;
+        tracing::info!("drained");
+    }
+}
+
+impl Shared {
+    fn lock_tasks(&self) -> std::sync::MutexGuard<'_, JoinSet<()>> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_mailboxes(
+        &self,
+    ) -> std::sync::MutexGuard<'_, BTreeMap<TargetName, VecDeque<Item>>> {
+        self.mailboxes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for one slot and takes what else is free, up to a batch.
+    async fn free_slots(&self) -> Vec<OwnedSemaphorePermit> {
+        let Ok(first) = Arc::clone(&self.slots).acquire_owned().await else {
+            unreachable!("the semaphore is never closed")
+        };
+        let mut slots = vec![first];
+        while slots.len() < RECEIVE_MAX {
+            match Arc::clone(&self.slots).try_acquire_owned() {
+                Ok(slot) => slots.push(slot),
+                Err(_) => break,
+            }
+        }
+        slots
+    }
+
+    /// A worker whose clock is wrong would sign requests too late and judge holds wrongly.
+    fn refuses_for_skew(&self) -> bool {
+        let skew = self.ports.clock.skew().map_or(0, |skew| skew.as_secs());
+        let refuses = skew.abs() > SKEW_MAX_SECONDS;
+        if refuses {
+            tracing::error!(
+                skew_seconds = skew,
+                "this machine's clock differs from AWS's by more than {SKEW_MAX_SECONDS} s; no work \
+                 is taken until it is set right"
+            );
+        }
+        refuses
+    }
+
+    /// Makes a harmless call, whose answer tells AWS's time, and waits a little.
+    async fn look_at_the_clock(&self) {
+        if let Err(error) = self.ports.store.due(0, jiff::Timestamp::UNIX_EPOCH).await {
+            tracing::debug!(%error, "AWS's time is still unknown");
+        }
+        tokio::time::sleep(Duration::from_secs(10)).await;
+    }
+
+    async fn give_back(&self, messages: Vec<Received>) {
+        for message in messages {
+            if let Err(error) = self.ports.queue.delay(&message.receipt, 0).await {
+                tracing::warn!(%error, "a late message comes back by itself");
+            }
+        }
+    }
+
+    fn take(self: &Arc<Self>, messages: Vec<Received>, slots: Vec<OwnedSemaphorePermit>) {
+        let now = self.ports.clock.now();
+        self.meters.received(u64::try_from(messages.len()).unwrap_or(u64::MAX));
+        if let Some(oldest) = messages.iter().map(|message| message.sent_at).min() {
+            self.meters.oldest_message_seconds(now.duration_since(oldest).as_secs_f64().max(0.0));
+        }
+        let mut tasks = self.lock_tasks();
+        // Finished tasks are forgotten here, so that the set does not grow.
+        while tasks.try_join_next().is_some() {}
+        for (message, slot) in messages.into_iter().zip(slots) {
+            let held = self.registry.hold(message, slot);
+            let shared = Arc::clone(self);
+            tasks.spawn(async move { shared.receive_one(held).await });
+        }
+        drop(tasks);
+        self.meters.in_flight(i64::try_from(self.registry.count()).unwrap_or(i64::MAX));
+    }
+
+    /// Routes one message. Its own task, so that a panic while parsing harms no other.
+    async fn receive_one(self: Arc<Self>, held: Held) {
+        let shared = Arc::clone(&self);
+        let message = held.message.clone();
+        let routed = tokio::spawn(async move { inbox::route(&shared, &message).await }).await;
+        match routed {
+            Ok(Ok(Routed::To(target, work))) => {
+                self.deliver(&target, Item { work, held: Some(held) }).await;
+            }
+            Ok(Ok(Routed::Done)) => {
+                let item = Item { work: Work::Nudge { wake_rev: None }, held: Some(held) };
+                self.settle(item, Ok(())).await;
+            }
+            Ok(Err(error)) => self.again_later(held, &error).await,
+            Err(_panicked) => self.after_panic(held).await,
+        }
+    }
+
+    /// A nudge of our own.
+    pub(crate) async fn nudge(self: &Arc<Self>, target: &TargetName) {
+        self.deliver(target, Item { work: Work::Nudge { wake_rev: None }, held: None }).await;
+    }
+
+    async fn deliver(self: &Arc<Self>, target: &TargetName, item: Item) {
+        let refused = {
+            let mut mailboxes = self.lock_mailboxes();
+            match mailboxes.get_mut(target) {
+                Some(mailbox) if mailbox.len() >= MAILBOX_MAX => Some(item),
+                Some(mailbox) => {
+                    mailbox.push_back(item);
+                    None
+                }
+                None => {
+                    mailboxes.insert(target.clone(), VecDeque::from([item]));
+                    drop(mailboxes);
+                    let shared = Arc::clone(self);
+                    let target = target.clone();
+                    self.lock_tasks().spawn(async move { shared.work_on(target).await });
+                    None
+                }
+            }
+        };
+        if let Some(Item { held: Some(held), .. }) = refused {
+            let seconds = backoff::redelivery_seconds(1, self.ports.clock.jitter());
+            held.release(&self.ports.queue, seconds).await;
+        }
+    }
+
+    /// The one task of a target: until its mailbox is empty.
+    async fn work_on(self: Arc<Self>, target: TargetName) {
+        while let Some((work, items)) = self.next_work(&target) {
+            let Some(spec) = self.fleet.targets.get(&target).cloned() else {
+                for item in items {
+                    self.settle(item, Ok(())).await;
+                }
+                continue;
+            };
+            let shared = Arc::clone(&self);
+            // A task of its own: its panic ends here, and the messages are still in hand.
+            let pass = tokio::spawn(async move { pass::run(&shared, &spec, &work).await }).await;
+            for item in items {
+                match &pass {
+                    Ok(result) => self.settle(item, result.clone()).await,
+                    Err(_panicked) => {
+                        if let Some(held) = item.held {
+                            self.after_panic(held).await;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// The next thing to do: a command with every nudge that lies there, or the nudges alone. A nudge
+    /// that is not a wake-up of the present version makes a full look, and so stands for those that are.
+    fn next_work(&self, target: &TargetName) -> Option<(Work, Vec<Item>)> {
+        let mut mailboxes = self.lock_mailboxes();
+        let mailbox = mailboxes.get_mut(target)?;
+        let Some(first) = mailbox.pop_front() else {
+            mailboxes.remove(target);
+            return None;
+        };
+        let mut work = first.work.clone();
+        let mut items = vec![first];
+        let mut rest = VecDeque::new();
+        for item in std::mem::take(mailbox) {
+            match (&work, &item.work) {
+                (Work::Command(_), Work::Command(_)) => rest.push_back(item),
+                (Work::Nudge { .. }, Work::Command(_)) => {
+                    work = item.work.clone();
+                    items.push(item);
+                }
+                (Work::Command(_), Work::Nudge { wake_rev: None }) => items.push(item),
+                // A wake-up hands its chain on, which a command's pass need not: it keeps its turn.
+                (Work::Command(_), Work::Nudge { wake_rev: Some(_) }) => rest.push_back(item),
+                (Work::Nudge { wake_rev: Some(_) }, Work::Nudge { wake_rev: None }) => {
+                    items.push(item);
+                }
+                (Work::Nudge { wake_rev: None }, Work::Nudge { wake_rev: None }) => items.push(item),
+                (Work::Nudge { wake_rev: old }, Work::Nudge { wake_rev: Some(rev) }) => {
+                    // Only the newest version's wake-up can be valid.
+                    if old.is_none_or(|old| old < *rev) {
+                        work = item.work.clone();
+                    }
+                    items.push(item);
+                }
+            }
+        }
+        *mailbox = rest;
+        Some((work, items))
+    }
+
+    async fn settle(&self, item: Item, result: Result<(), CallError>) {
+        let Some(held) = item.held else {
+            if let Err(error) = result {
+                tracing::warn!(%error, "a look of our own failed; the next sweep looks again");
+            }
+            return;
+        };
+        match result {
+            Ok(()) if self.options.dry_run => {
+                held.release(&self.ports.queue, DRY_RUN_RELEASE_SECONDS).await;
+            }
+            Ok(()) => held.delete(&self.ports.queue).await,
+            Err(error) => self.again_later(held, &error).await,
+        }
+    }
+
+    async fn again_later(&self, held: Held, error: &CallError) {
+        if error.disposition == Disposition::Park {
+            return self.park(held, error.cause.as_str(), &error.to_string()).await;
+        }
+        let grown = backoff::redelivery_seconds(held.message.receives, self.ports.clock.jitter());
+        let seconds = match error.disposition {
+            Disposition::RetryAfter(pause) => {
+                grown.max(u32::try_from(pause.as_secs()).unwrap_or(u32::MAX))
+            }
+            Disposition::Retry | Disposition::Fail | Disposition::Park => grown,
+        };
+        self.meters.redelivered(error.cause.as_str());
+        tracing::warn!(
+            message = %held.message.message_id, %error, again_in_seconds = seconds,
+            receives = held.message.receives, "back to the queue"
+        );
+        held.release(&self.ports.queue, seconds).await;
+    }
+
+    async fn after_panic(&self, held: Held) {
+        let receives = held.message.receives;
+        tracing::error!(message = %held.message.message_id, receives, "working on it panicked");
+        if receives >= PANICS_MAX {
+            return self.park(held, "panicked", "the worker panicked on it, repeatedly").await;
+        }
+        self.meters.redelivered("panicked");
+        let seconds = backoff::redelivery_seconds(receives, self.ports.clock.jitter());
+        held.release(&self.ports.queue, seconds).await;
+    }
+
+    async fn park(&self, held: Held, reason: &'static str, text: &str) {
+        match inbox::park(self, &held.message, reason, text, None).await {
+            Ok(_) => held.delete(&self.ports.queue).await,
+            Err(error) => {
+                tracing::error!(%error, "it could not be parked; it stays in the queue");
+                held.release(&self.ports.queue, DRY_RUN_RELEASE_SECONDS).await;
+            }
+        }
+    }
+}
