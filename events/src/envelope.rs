@@ -52,11 +52,26 @@ pub fn parse(
             format!("the body has {} bytes; expected at most {BODY_BYTES_MAX}", body.len()),
         ));
     }
-    // Read first, so that even a body that is no JSON gets its rejected outcome under its id.
+    // Even a body that is no JSON gets its rejected outcome under the id of its attribute.
     let (around, mistake) = Around::read(attributes);
-    let result = match mistake {
-        Some(mistake) => Err(mistake),
-        None => json::object(body, "the body").and_then(|map| inbound(&map, &around, rules)),
+    let result = json::object(body, "the body").and_then(|map| inbound(&map, &around, rules));
+    let result = match (result, mistake) {
+        // These take nothing from attributes, so whatever stands there is not about them.
+        (Ok(nudge @ (Inbound::Signal(_) | Inbound::WakeUp(_))), _) => Ok(nudge),
+        (Ok(Inbound::Command(command)), Some(mistake)) => Err(Malformed {
+            command: command.id,
+            action: mistake.action.or(Some(command.action)),
+            target: command.target.as_ref().and_then(TargetRef::name).cloned(),
+            ..mistake
+        }),
+        (Ok(Inbound::Tick(tick)), Some(mistake)) => {
+            Err(Malformed { command: Some(tick.command_id()), ..mistake })
+        }
+        // A command may only seem to lack what its attribute was to say.
+        (Err(malformed), Some(mistake)) => {
+            Err(Malformed { kind: mistake.kind, message: mistake.message, ..malformed })
+        }
+        (result, None) => result,
     };
     result.map_err(|malformed| Malformed {
         command: malformed.command.or(around.id),
@@ -178,7 +193,8 @@ fn command(
     }
     let action = draft.action.or(path.action).or(around.action).or(rule);
     let Some(action) = action else {
-        let malformed = Malformed { target: path.target, ..no_action() };
+        let malformed = no_action(path.other.as_deref());
+        let malformed = Malformed { target: path.target, ..malformed };
         return Err(draft.explain(malformed));
     };
     for (place, named) in [("path", path.target), ("attribute", around.target.clone())] {
@@ -199,12 +215,17 @@ fn command(
     Ok(draft.finish(action))
 }
 
-fn no_action() -> Malformed {
+fn no_action(end_of_path: Option<&str>) -> Malformed {
+    let ends = end_of_path
+        .map(|segment| format!(" (the path ends in {}, which is none)", quoted(segment)))
+        .unwrap_or_default();
     Malformed::new(
         MalformedKind::NoAction,
-        "no action; expected it in one of four ways: the field `action` in the body, the last segment \
-         of the request's path (/start, /position-keeper/start), the message attribute `action`, or the \
-         rule of a tick that the fleet knows",
+        format!(
+            "no action{ends}; expected it in one of four ways: the field `action` in the body, the last \
+             segment of the request's path (/start, /position-keeper/start), the message attribute \
+             `action`, or the rule of a tick that the fleet knows"
+        ),
     )
 }
 

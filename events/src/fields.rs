@@ -5,6 +5,7 @@
 //! the seeds' clients use four of the five.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use jiff::Timestamp;
 use serde_json::{Map, Value};
@@ -25,6 +26,14 @@ pub(crate) const MINUTES_MAX: u64 = HumanDuration::DAYS_MAX * 24 * 60;
 
 const TIMESTAMP_EXPECTED: &str =
     "a time with its zone or offset, such as \"2026-12-01T18:00:00Z\", or epoch seconds";
+
+/// Every spelling of every field; made once, since a body may hold a hundred thousand names.
+static SPELLINGS: LazyLock<BTreeMap<String, Field>> = LazyLock::new(|| {
+    Field::ALL
+        .into_iter()
+        .flat_map(|field| field.spellings().into_iter().map(move |spelling| (spelling, field)))
+        .collect()
+});
 
 /// A field of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -100,11 +109,7 @@ impl Field {
     }
 
     pub(crate) fn parse(text: &str) -> Option<Self> {
-        // Longer than any spelling: not worth comparing.
-        if text.len() > 64 {
-            return None;
-        }
-        Self::ALL.into_iter().find(|field| field.spellings().iter().any(|known| known == text))
+        SPELLINGS.get(text).copied()
     }
 }
 
@@ -139,10 +144,12 @@ impl Draft {
     /// Reads every field, whatever is wrong with the others; the first mistake comes back beside it.
     pub(crate) fn read(payload: &Map<String, Value>) -> (Self, Option<Malformed>) {
         let mut mistakes = Vec::new();
+        let mut unknown = None;
         let mut given: BTreeMap<Field, (&str, &Value)> = BTreeMap::new();
         for (name, value) in payload {
             let Some(field) = Field::parse(name) else {
-                mistakes.push(unknown_field(name, "a command", &canonical_names()));
+                // The first alone is told; what comes after it may be very many.
+                unknown.get_or_insert(name);
                 continue;
             };
             // Clients in JavaScript and Python send what they do not have as null.
@@ -184,7 +191,8 @@ impl Draft {
             let problem = format!("is given together with {until}");
             mistakes.push(FieldError::new(*long, problem, "one of the two alone").into());
         }
-        (draft, unknown_action.or_else(|| mistakes.into_iter().next()))
+        let unknown = unknown.map(|name| unknown_field(name, "a command", &canonical_names()));
+        (draft, unknown_action.or(unknown).or_else(|| mistakes.into_iter().next()))
     }
 
     fn take(&mut self, field: Field, name: &str, value: &Value) -> Result<(), Malformed> {

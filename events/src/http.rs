@@ -32,6 +32,8 @@ pub(crate) struct Request {
 pub(crate) struct PathSays {
     pub(crate) action: Option<Action>,
     pub(crate) target: Option<TargetName>,
+    /// The last segment, where it is no action; for the error, should nothing else name one.
+    pub(crate) other: Option<String>,
 }
 
 pub(crate) fn is_request(envelope: &Map<String, Value>) -> bool {
@@ -54,15 +56,23 @@ impl Request {
                 return Err(invalid_path(&format!("the path is {}", kind_of(other))));
             }
         };
-        Ok(Self { payload: payload(envelope)?, path, caller: caller(envelope)? })
+        let read = payload(envelope).and_then(|payload| Ok((payload, caller(envelope)?)));
+        match read {
+            Ok((payload, caller)) => Ok(Self { payload, path, caller }),
+            Err(malformed) => {
+                Err(Malformed { action: path.action, target: path.target, ..malformed })
+            }
+        }
     }
 }
 
 /// A field of a command beside `body`, or in the query, would be overlooked; so it is refused.
 fn refuse_fields_outside_the_body(envelope: &Map<String, Value>) -> Result<(), Malformed> {
-    let query = envelope.get("queryStringParameters").and_then(Value::as_object);
+    let query = ["queryStringParameters", "multiValueQueryStringParameters"]
+        .into_iter()
+        .filter_map(|field| envelope.get(field)?.as_object());
     let beside = envelope.keys().map(|name| (name, "beside the body of a request"));
-    let queried = query.into_iter().flat_map(Map::keys).map(|name| (name, "in a query string"));
+    let queried = query.flat_map(Map::keys).map(|name| (name, "in a query string"));
     for (name, place) in beside.chain(queried) {
         if Field::parse(name).is_some() {
             let error = FieldError::new(name, format!("stands {place}"), "it inside `body`");
@@ -162,7 +172,9 @@ pub(crate) fn read_path(path: &str, stage: Option<&str>) -> Result<PathSays, Mal
         segments.remove(0);
     }
     let Some((last, before)) = segments.split_last() else { return Ok(PathSays::default()) };
-    let Ok(action) = Action::parse(last) else { return Ok(PathSays::default()) };
+    let Ok(action) = Action::parse(last) else {
+        return Ok(PathSays { other: Some((*last).to_owned()), ..PathSays::default() });
+    };
     let target = match before.last() {
         None => None,
         Some(segment) if is_prefix(segment) => None,
@@ -172,7 +184,7 @@ pub(crate) fn read_path(path: &str, stage: Option<&str>) -> Result<PathSays, Mal
             Err(_) => return refuse("has no valid target name before its action"),
         },
     };
-    Ok(PathSays { action: Some(action), target })
+    Ok(PathSays { action: Some(action), target, other: None })
 }
 
 /// `api`, or a version such as `v1`.

@@ -1,1 +1,4 @@
+//! x
+mod config;
+mod telemetry_setup;
 fn main() {}

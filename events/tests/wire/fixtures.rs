@@ -97,7 +97,6 @@ fn good_fixtures_are_valid_by_their_schemas() {
     ] {
         let validator = jsonschema::draft202012::new(&schemas()[schema]).unwrap();
         for (path, body) in fixtures(folder) {
-            // The one tick whose command has its action from the rule.
             let value: Value = serde_json::from_str(&body).unwrap();
             let errors: Vec<String> =
                 validator.iter_errors(&value).map(|error| error.to_string()).collect();

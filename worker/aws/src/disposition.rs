@@ -120,8 +120,10 @@ codes! {
     ConditionFailed = "ConditionalCheckFailedException" | "ConditionalCheckFailed";
     /// A transaction was cancelled; its reasons tell more.
     Cancelled = "TransactionCanceledException";
-    /// The secret's content cannot be had.
-    SecretSealed = "DecryptionFailure" | "DecryptionFailureException" | "InvalidRequestException";
+    /// The secret's content cannot be decrypted.
+    SecretSealed = "DecryptionFailure" | "DecryptionFailureException";
+    /// The secret is about to be deleted.
+    SecretDeleted = "InvalidRequestException";
     /// The request itself is wrong.
     Invalid = "ValidationException" | "ValidationError" | "InvalidParameterValue"
         | "InvalidParameterException" | "InvalidParameterCombination" | "MissingParameter"
@@ -192,6 +194,7 @@ pub(crate) fn meaning(operation: &str, code: ErrorCode) -> Meaning {
         ErrorCode::NoSuchQueue => Meaning { hint: Some(SETUP), ..said(Cause::NotFound, Retry) },
         ErrorCode::StaleReceipt => said(Cause::NotFound, Fail),
         ErrorCode::ConditionFailed | ErrorCode::Cancelled => said(Cause::Conflict, Retry),
+        ErrorCode::SecretDeleted => said(Cause::NotFound, Fail),
         ErrorCode::SecretSealed | ErrorCode::KeyUnusable => said(Cause::Denied, Fail),
         ErrorCode::Invalid => said(Cause::Invalid, Fail),
         ErrorCode::NoSuchCall => Meaning {

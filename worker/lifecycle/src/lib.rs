@@ -45,3 +45,6 @@ pub use record::{
 };
 pub use spec::{Ec2Spec, HealthUrl, IdleSpec, InstanceRef, SpecError, TargetSpec, UnitName};
 pub use status::{InstanceStatus, StatusView};
+
+#[cfg(test)]
+mod tests;

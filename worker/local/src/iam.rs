@@ -138,7 +138,7 @@ fn checks(
             }
             let mut ids = texts(input, "InstanceId");
             ids.extend(texts(input, "ResourceId"));
-            let mut context = |id: &String| instance_context(shared, id, "ec2:ResourceTag");
+            let context = |id: &String| instance_context(shared, id, "ec2:ResourceTag");
             ids.iter()
                 .map(|id| IamCheck {
                     action: action.clone(),

@@ -101,7 +101,7 @@ impl ServiceHandler for Events {
             "DescribeEventBus" => {
                 let name = bus_name(text(&input, "Name"));
                 self.ask(|world| {
-                    world.bus.rules(name)?;
+                    let _ = world.bus.rules(name)?;
                     Ok(json!({"Name": name, "Arn": bus_arn(ctx, name)}))
                 })
             }

@@ -1,0 +1,217 @@
+//! Calls that arrive together share one request; each caller gets its own answer.
+//!
+//! *Theory.* The first call of a batch starts a task that waits a moment for others, makes the shared
+//! request and hands out the answers. The task belongs to nobody: a caller that is dropped takes nothing
+//! from the others, and a request that panics is an error for those who shared it and nobody else.
+//!
+//! *Invariants.* A batch never holds more than its bound; a full one leaves at once. Answers are matched
+//! by position. Without calls there is no task.
+//!
+//! *Not here.* What is shared, and how a bad entry is taken out of a batch (`ec2`).
+
+use std::mem;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use lamplighter_events::Cause;
+use lamplighter_runtime::ports::{Applied, CallError, Disposition};
+use tokio::sync::oneshot;
+
+use crate::disposition::own_error;
+
+/// How long the first call waits for company: far below what a call takes, and long enough for the
+/// tasks that one receive woke.
+const LINGER: Duration = Duration::from_millis(5);
+/// No batch is larger than this, whatever its call would take.
+const BATCH_MAX: usize = 100;
+
+/// The request that is shared.
+#[async_trait]
+pub(crate) trait Shared: Send + Sync + 'static {
+    /// One caller's part.
+    type Item: Send + 'static;
+    /// One caller's answer.
+    type Answer: Send + 'static;
+    /// The operation, for errors.
+    const OPERATION: &'static str;
+    /// How many items one request takes.
+    const ITEMS_MAX: usize;
+    /// Makes the request: one answer for each item, in their order.
+    async fn call(&self, items: Vec<Self::Item>) -> Vec<Result<Self::Answer, CallError>>;
+}
+
+struct Waiting<S: Shared> {
+    item: S::Item,
+    answer: oneshot::Sender<Result<S::Answer, CallError>>,
+}
+
+/// Collects calls into shared requests.
+pub(crate) struct Batcher<S: Shared> {
+    shared: Arc<S>,
+    waiting: Arc<Mutex<Vec<Waiting<S>>>>,
+}
+
+impl<S: Shared> Batcher<S> {
+    const BOUND: usize = if S::ITEMS_MAX < BATCH_MAX { S::ITEMS_MAX } else { BATCH_MAX };
+
+    pub(crate) fn new(shared: S) -> Self {
+        Self { shared: Arc::new(shared), waiting: Arc::new(Mutex::new(Vec::new())) }
+    }
+
+    /// Adds an item to the batch that is being collected, and waits for its answer.
+    pub(crate) async fn call(&self, item: S::Item) -> Result<S::Answer, CallError> {
+        let (answer, answered) = oneshot::channel();
+        let (first, full) = {
+            let mut waiting = lock(&self.waiting);
+            waiting.push(Waiting { item, answer });
+            let full = (waiting.len() >= Self::BOUND).then(|| mem::take(&mut *waiting));
+            (waiting.len() == 1, full)
+        };
+        if let Some(batch) = full {
+            let shared = Arc::clone(&self.shared);
+            tokio::spawn(async move { send(&*shared, batch).await });
+        } else if first {
+            let shared = Arc::clone(&self.shared);
+            let waiting = Arc::clone(&self.waiting);
+            tokio::spawn(async move {
+                tokio::time::sleep(LINGER).await;
+                let batch = mem::take(&mut *lock(&waiting));
+                send(&*shared, batch).await;
+            });
+        }
+        answered.await.unwrap_or_else(|_| {
+            let words = "the shared request was abandoned";
+            Err(own_error(S::OPERATION, Cause::Deadline, Disposition::Retry, Applied::Perhaps, words))
+        })
+    }
+
+    /// Adds several items; the answers stand in their order.
+    pub(crate) async fn call_all(
+        &self,
+        items: impl IntoIterator<Item = S::Item>,
+    ) -> Vec<Result<S::Answer, CallError>> {
+        let mut calls: Vec<_> = items.into_iter().map(|item| Box::pin(self.call(item))).collect();
+        // Polled together, so that they share their requests.
+        let mut answers: Vec<Option<Result<S::Answer, CallError>>> =
+            calls.iter().map(|_| None).collect();
+        std::future::poll_fn(|cx| {
+            let mut open = false;
+            for (call, answer) in calls.iter_mut().zip(&mut answers) {
+                if answer.is_none() {
+                    match call.as_mut().poll(cx) {
+                        std::task::Poll::Ready(ready) => *answer = Some(ready),
+                        std::task::Poll::Pending => open = true,
+                    }
+                }
+            }
+            if open { std::task::Poll::Pending } else { std::task::Poll::Ready(()) }
+        })
+        .await;
+        answers.into_iter().map(|answer| answer.expect("all of them are ready")).collect()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn send<S: Shared>(shared: &S, batch: Vec<Waiting<S>>) {
+    // A full batch may have left while the timer of its first item ran: then there is nothing to do, or
+    // a younger batch leaves a little early.
+    if batch.is_empty() {
+        return;
+    }
+    let (items, callers): (Vec<_>, Vec<_>) =
+        batch.into_iter().map(|waiting| (waiting.item, waiting.answer)).unzip();
+    let answers = shared.call(items).await;
+    for (caller, answer) in callers.into_iter().zip(answers) {
+        // A caller that went away wants no answer.
+        let _ = caller.send(answer);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Doubling {
+        requests: Arc<AtomicUsize>,
+    }
+
+    #[async_trait]
+    impl Shared for Doubling {
+        type Item = u32;
+        type Answer = u32;
+        const OPERATION: &'static str = "test:Double";
+        const ITEMS_MAX: usize = 10;
+        async fn call(&self, items: Vec<u32>) -> Vec<Result<u32, CallError>> {
+            self.requests.fetch_add(1, Ordering::SeqCst);
+            assert!(!items.contains(&666), "this request is cursed");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            items.into_iter().map(|item| Ok(item * 2)).collect()
+        }
+    }
+
+    fn batcher() -> (Batcher<Doubling>, Arc<AtomicUsize>) {
+        let doubling = Doubling::default();
+        let requests = Arc::clone(&doubling.requests);
+        (Batcher::new(doubling), requests)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_that_arrive_together_share_one_request() {
+        let (batcher, requests) = batcher();
+        let answers = batcher.call_all(0..7).await;
+        let answers: Vec<u32> = answers.into_iter().map(Result::unwrap).collect();
+        assert_eq!(answers, [0, 2, 4, 6, 8, 10, 12]);
+        assert_eq!(requests.load(Ordering::SeqCst), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_full_batch_leaves_and_the_next_one_begins() {
+        let (batcher, requests) = batcher();
+        let answers = batcher.call_all(0..25).await;
+        assert_eq!(answers.len(), 25);
+        assert!(answers.iter().enumerate().all(|(at, answer)| *answer == Ok(at as u32 * 2)));
+        assert_eq!(requests.load(Ordering::SeqCst), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_later_call_makes_its_own_request() {
+        let (batcher, requests) = batcher();
+        assert_eq!(batcher.call(1).await, Ok(2));
+        assert_eq!(batcher.call(2).await, Ok(4));
+        assert_eq!(requests.load(Ordering::SeqCst), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_dropped_caller_harms_no_other() {
+        let (batcher, _) = batcher();
+        let batcher = Arc::new(batcher);
+        let first = tokio::spawn({
+            let batcher = Arc::clone(&batcher);
+            async move { batcher.call(1).await }
+        });
+        let second = tokio::spawn({
+            let batcher = Arc::clone(&batcher);
+            async move { batcher.call(2).await }
+        });
+        tokio::task::yield_now().await;
+        first.abort();
+        assert_eq!(second.await.unwrap(), Ok(4));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_panic_is_an_error_for_those_who_shared_it_and_for_nobody_else() {
+        let (batcher, _) = batcher();
+        let answers = batcher.call_all([1, 666]).await;
+        assert!(answers.iter().all(|answer| answer.as_ref().is_err_and(|error| {
+            error.applied == Applied::Perhaps && error.disposition == Disposition::Retry
+        })));
+        assert_eq!(batcher.call(3).await, Ok(6));
+    }
+}

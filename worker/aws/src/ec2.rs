@@ -1,0 +1,380 @@
+//! EC2: describes, starts and stops, shared between the targets that ask at the same moment.
+//!
+//! *Theory.* EC2 refuses a whole call for one bad entry. A refusal that concerns single machines is
+//! therefore taken apart: the machines that its message names get it, the others are asked again; where
+//! none is named the batch is halved until the bad one stands alone. A refusal of the caller or the pace
+//! concerns all alike and is handed to all.
+//!
+//! *Invariants.* A describe's time is taken just before its request. No attempt of a start or stop is
+//! made after the earliest `act_by` among those who share it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use aws_sdk_ec2::Client;
+use aws_sdk_ec2::config::retry::{ClassifyRetry, RetryAction};
+use aws_sdk_ec2::error::ProvideErrorMetadata;
+use aws_sdk_ec2::operation::start_instances::StartInstancesError;
+use aws_sdk_ec2::types::Instance;
+use aws_smithy_runtime_api::client::interceptors::context::InterceptorContext;
+use aws_smithy_runtime_api::client::retries::classifiers::RetryClassifierPriority;
+use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+use lamplighter_events::{Cause, InstanceId};
+use lamplighter_lifecycle::{Ec2State, InstanceSeen};
+use lamplighter_runtime::ports::{Applied, CallError, Clock, Disposition};
+
+use crate::attempts::Attempts;
+use crate::batch::Shared;
+use crate::client::{ATTEMPT_TIMEOUT, timeouts};
+use crate::disposition::{ErrorCode, call_error, meaning, own_error};
+
+/// With less than this left, an effect is called alone: it must not cut short the call of others.
+const SHARED_ACT_MILLIS_MIN: i64 = 3_000;
+/// A describe by ids is not paged by EC2; this bounds an endpoint that pages it all the same.
+const PAGES_MAX: usize = 20;
+
+/// EC2 answers "no capacity" with HTTP 500, which the SDK's classifiers take for trouble of its own.
+#[derive(Debug)]
+pub(crate) struct CapacityIsNotRetried;
+
+impl ClassifyRetry for CapacityIsNotRetried {
+    fn classify_retry(&self, context: &InterceptorContext) -> RetryAction {
+        let code = context
+            .output_or_error()
+            .and_then(Result::err)
+            .and_then(|error| error.as_operation_error())
+            .and_then(|error| error.downcast_ref::<StartInstancesError>())
+            .and_then(|error| error.meta().code());
+        match ErrorCode::parse(code, 0) {
+            ErrorCode::NoCapacity | ErrorCode::AccountLimit => RetryAction::RetryForbidden,
+            _ => RetryAction::NoActionIndicated,
+        }
+    }
+    fn name(&self) -> &'static str {
+        "capacity is not retried"
+    }
+    fn priority(&self) -> RetryClassifierPriority {
+        RetryClassifierPriority::run_after(RetryClassifierPriority::transient_error_classifier())
+    }
+}
+
+/// The shared DescribeInstances.
+pub(crate) struct Describe {
+    pub(crate) client: Client,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+/// One machine, and the time just before it was asked for.
+#[derive(Debug, Clone)]
+pub(crate) struct Described {
+    pub(crate) at: Timestamp,
+    /// `None`: EC2 does not know the id.
+    pub(crate) instance: Option<Instance>,
+}
+
+impl Describe {
+    async fn request(&self, ids: &[InstanceId]) -> Result<BTreeMap<InstanceId, Described>, CallError> {
+        let at = self.clock.now();
+        let mut found = BTreeMap::new();
+        let mut token: Option<String> = None;
+        for _ in 0..PAGES_MAX {
+            let answer = self
+                .client
+                .describe_instances()
+                .set_instance_ids(Some(ids.iter().map(ToString::to_string).collect()))
+                .set_next_token(token)
+                .send()
+                .await
+                .map_err(|error| call_error(Self::OPERATION, &error))?;
+            token = answer.next_token.filter(|token| !token.is_empty());
+            for instance in answer.reservations.into_iter().flatten().flat_map(|r| r.instances.unwrap_or_default()) {
+                let id = instance.instance_id().and_then(|id| InstanceId::parse(id).ok());
+                if let Some(id) = id {
+                    found.insert(id, Described { at, instance: Some(instance) });
+                }
+            }
+            if token.is_none() {
+                break;
+            }
+        }
+        for id in ids {
+            found.entry(id.clone()).or_insert(Described { at, instance: None });
+        }
+        Ok(found)
+    }
+}
+
+#[async_trait]
+impl Shared for Describe {
+    type Item = InstanceId;
+    type Answer = Described;
+    const OPERATION: &'static str = "ec2:DescribeInstances";
+    /// EC2 takes a thousand; a hundred keep the answer within the time that a call may take.
+    const ITEMS_MAX: usize = 100;
+
+    async fn call(&self, items: Vec<InstanceId>) -> Vec<Result<Described, CallError>> {
+        // Who may describe, may describe all: a refusal concerns one machine only by its id.
+        let concerns_one = |error: &CallError| {
+            error.applied == Applied::No
+                && error.disposition == Disposition::Fail
+                && matches!(error.cause, Cause::NotFound | Cause::Invalid)
+        };
+        let started = self.clock.now();
+        let mut answers =
+            apart(&items, concerns_one, async |ids: Vec<InstanceId>| self.request(&ids).await).await;
+        for answer in answers.values_mut() {
+            if answer.as_ref().is_err_and(|error| error.cause == Cause::NotFound && error.disposition == Disposition::Fail) {
+                *answer = Ok(Described { at: started, instance: None });
+            }
+        }
+        in_order(Self::OPERATION, &items, |id| answers.get(id).cloned())
+    }
+}
+
+/// Start or stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Direction {
+    Up,
+    Down,
+}
+
+/// The shared StartInstances.
+pub(crate) struct Start(pub(crate) Switch);
+/// The shared StopInstances.
+pub(crate) struct Stop(pub(crate) Switch);
+
+/// What both have in common.
+pub(crate) struct Switch {
+    pub(crate) client: Client,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+impl Switch {
+    async fn request(
+        &self,
+        direction: Direction,
+        ids: &[InstanceId],
+        act_by: Timestamp,
+    ) -> Result<BTreeMap<InstanceId, ()>, CallError> {
+        let operation = direction.operation();
+        let left = remaining(operation, self.clock.now(), act_by)?;
+        let attempts = Attempts::default();
+        let limits = aws_sdk_ec2::Config::builder()
+            .timeout_config(timeouts(ATTEMPT_TIMEOUT.min(left), left));
+        let ids_text = Some(ids.iter().map(ToString::to_string).collect());
+        let result = match direction {
+            Direction::Up => self
+                .client
+                .start_instances()
+                .set_instance_ids(ids_text)
+                .customize()
+                .config_override(limits)
+                .interceptor(attempts.clone())
+                .send()
+                .await
+                .map(drop)
+                .map_err(|error| call_error(operation, &error)),
+            Direction::Down => self
+                .client
+                .stop_instances()
+                .set_instance_ids(ids_text)
+                .customize()
+                .config_override(limits)
+                .interceptor(attempts.clone())
+                .send()
+                .await
+                .map(drop)
+                .map_err(|error| call_error(operation, &error)),
+        };
+        result.map_err(|error| attempts.correct(error))?;
+        Ok(ids.iter().map(|id| (id.clone(), ())).collect())
+    }
+
+    async fn call(
+        &self,
+        direction: Direction,
+        items: &[(InstanceId, Timestamp)],
+    ) -> Vec<Result<(), CallError>> {
+        let now = self.clock.now();
+        let hurried = |by: &Timestamp| by.as_millisecond() - now.as_millisecond() < SHARED_ACT_MILLIS_MIN;
+        // The same machine twice: the earlier limit holds for both.
+        let mut limits: BTreeMap<InstanceId, Timestamp> = BTreeMap::new();
+        for (id, by) in items {
+            limits.entry(id.clone()).and_modify(|known| *known = (*known).min(*by)).or_insert(*by);
+        }
+        let concerns_one = |error: &CallError| {
+            error.applied == Applied::No && error.disposition != Disposition::Retry
+        };
+        let mut answers = BTreeMap::new();
+        for (id, by) in limits.iter().filter(|(_, by)| hurried(by)) {
+            let answer = self.request(direction, std::slice::from_ref(id), *by).await.map(drop);
+            answers.insert(id.clone(), answer);
+        }
+        let shared: Vec<InstanceId> =
+            limits.iter().filter(|(_, by)| !hurried(by)).map(|(id, _)| id.clone()).collect();
+        let request = async |ids: Vec<InstanceId>| {
+            let by = ids.iter().filter_map(|id| limits.get(id)).min().copied();
+            self.request(direction, &ids, by.unwrap_or(now)).await
+        };
+        answers.extend(apart(&shared, concerns_one, request).await);
+        in_order(direction.operation(), items, |(id, _)| answers.get(id).cloned())
+    }
+}
+
+impl Direction {
+    fn operation(self) -> &'static str {
+        match self {
+            Self::Up => Start::OPERATION,
+            Self::Down => Stop::OPERATION,
+        }
+    }
+}
+
+/// The time that an effect still has.
+pub(crate) fn remaining(
+    operation: &'static str,
+    now: Timestamp,
+    act_by: Timestamp,
+) -> Result<Duration, CallError> {
+    match Duration::try_from(act_by.duration_since(now)) {
+        Ok(left) if !left.is_zero() => Ok(left),
+        _ => Err(own_error(
+            operation,
+            Cause::Deadline,
+            Disposition::Retry,
+            Applied::No,
+            format!("not called: it was allowed until {act_by} only"),
+        )),
+    }
+}
+
+#[async_trait]
+impl Shared for Start {
+    type Item = (InstanceId, Timestamp);
+    type Answer = ();
+    const OPERATION: &'static str = "ec2:StartInstances";
+    /// A few dozen: one refusal then costs few calls to take apart.
+    const ITEMS_MAX: usize = 50;
+    async fn call(&self, items: Vec<Self::Item>) -> Vec<Result<(), CallError>> {
+        self.0.call(Direction::Up, &items).await
+    }
+}
+
+#[async_trait]
+impl Shared for Stop {
+    type Item = (InstanceId, Timestamp);
+    type Answer = ();
+    const OPERATION: &'static str = "ec2:StopInstances";
+    /// As for starts.
+    const ITEMS_MAX: usize = 50;
+    async fn call(&self, items: Vec<Self::Item>) -> Vec<Result<(), CallError>> {
+        self.0.call(Direction::Down, &items).await
+    }
+}
+
+/// Asks for all at once, and takes the batch apart where one machine's refusal stands for all.
+async fn apart<A: Clone>(
+    ids: &[InstanceId],
+    concerns_one: impl Fn(&CallError) -> bool,
+    request: impl AsyncFn(Vec<InstanceId>) -> Result<BTreeMap<InstanceId, A>, CallError>,
+) -> BTreeMap<InstanceId, Result<A, CallError>> {
+    let mut all: Vec<InstanceId> = ids.to_vec();
+    all.sort();
+    all.dedup();
+    let mut answers = BTreeMap::new();
+    let mut groups = vec![all];
+    while let Some(group) = groups.pop() {
+        if group.is_empty() {
+            continue;
+        }
+        let error = match request(group.clone()).await {
+            Ok(found) => {
+                answers.extend(found.into_iter().map(|(id, answer)| (id, Ok(answer))));
+                continue;
+            }
+            Err(error) => error,
+        };
+        if group.len() == 1 || !concerns_one(&error) {
+            answers.extend(group.into_iter().map(|id| (id, Err(error.clone()))));
+            continue;
+        }
+        let named = named(&error.message);
+        let (bad, rest): (Vec<_>, Vec<_>) = group.into_iter().partition(|id| named.contains(&id.as_str()));
+        if bad.is_empty() {
+            let (left, right) = rest.split_at(rest.len() / 2);
+            groups.push(left.to_vec());
+            groups.push(right.to_vec());
+        } else {
+            answers.extend(bad.into_iter().map(|id| (id, Err(error.clone()))));
+            groups.push(rest);
+        }
+    }
+    answers
+}
+
+/// The instance ids in a message of EC2.
+fn named(message: &str) -> Vec<&str> {
+    message
+        .split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'))
+        .filter(|word| word.starts_with("i-"))
+        .collect()
+}
+
+/// The answers in the order of the items. One that is missing is a fault of ours, and no panic.
+pub(crate) fn in_order<I, A>(
+    operation: &'static str,
+    items: &[I],
+    answer: impl Fn(&I) -> Option<Result<A, CallError>>,
+) -> Vec<Result<A, CallError>> {
+    items
+        .iter()
+        .map(|item| {
+            answer(item).unwrap_or_else(|| {
+                let meaning = meaning(operation, ErrorCode::Internal);
+                let words = "the answer left an entry out";
+                Err(own_error(operation, meaning.cause, meaning.disposition, meaning.applied, words))
+            })
+        })
+        .collect()
+}
+
+/// A describe in our words.
+pub(crate) fn seen(instance: Option<&Instance>) -> InstanceSeen {
+    let Some(instance) = instance else {
+        return InstanceSeen::state(Ec2State::Missing);
+    };
+    let name = instance.state().and_then(|state| state.name()).map_or("", |name| name.as_str());
+    // A word that EC2 may add one day is none that we can act on: pending is waited out.
+    let state = Ec2State::parse(name).unwrap_or(Ec2State::Pending);
+    let transition = instance.state_transition_reason().filter(|reason| !reason.is_empty());
+    let reason = instance.state_reason().and_then(|reason| {
+        let text = |text: Option<&str>| text.filter(|text| !text.is_empty()).map(ToOwned::to_owned);
+        match (text(reason.code()), text(reason.message())) {
+            (Some(code), Some(message)) if !message.starts_with(&code) => {
+                Some(format!("{code}: {message}"))
+            }
+            (code, message) => message.or(code),
+        }
+    });
+    InstanceSeen {
+        state,
+        reason: reason.or_else(|| transition.map(ToOwned::to_owned)),
+        user_stopped_at: transition.and_then(user_stopped_at),
+        private_ip: instance.private_ip_address().map(ToOwned::to_owned),
+        public_ip: instance.public_ip_address().map(ToOwned::to_owned),
+    }
+}
+
+/// The time in "User initiated (2026-11-20 10:00:00 GMT)".
+fn user_stopped_at(reason: &str) -> Option<Timestamp> {
+    let time = reason.strip_prefix("User initiated (")?.strip_suffix(" GMT)")?;
+    let time: DateTime = time.parse().ok()?;
+    time.to_zoned(TimeZone::UTC).ok().map(|zoned| zoned.timestamp())
+}
+
+#[cfg(test)]
+mod tests;

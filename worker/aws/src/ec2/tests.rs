@@ -1,0 +1,123 @@
+use std::cell::RefCell;
+
+use aws_sdk_ec2::types::{InstanceState, InstanceStateName, StateReason};
+
+use super::*;
+
+fn id(n: u32) -> InstanceId {
+    InstanceId::parse(&format!("i-{n:08x}")).unwrap()
+}
+
+#[track_caller]
+fn check_reason(reason: &str, expected: Option<&str>) {
+    assert_eq!(user_stopped_at(reason).map(|at| at.to_string()).as_deref(), expected, "{reason:?}");
+}
+
+#[test]
+fn the_time_of_a_stop_is_read_only_where_a_user_did_it() {
+    check_reason("User initiated (2026-11-20 10:00:00 GMT)", Some("2026-11-20T10:00:00Z"));
+    check_reason("User initiated", None);
+    check_reason("Server.SpotInstanceTermination (2026-11-20 10:00:00 GMT)", None);
+    check_reason("User initiated (yesterday GMT)", None);
+    check_reason("", None);
+}
+
+#[test]
+fn a_describe_is_told_in_our_words() {
+    let instance = Instance::builder()
+        .instance_id("i-01f5d046c86e4f36e")
+        .state(InstanceState::builder().name(InstanceStateName::Stopped).build())
+        .state_transition_reason("User initiated (2026-11-20 10:00:00 GMT)")
+        .state_reason(
+            StateReason::builder()
+                .code("Client.UserInitiatedShutdown")
+                .message("Client.UserInitiatedShutdown: User initiated shutdown")
+                .build(),
+        )
+        .private_ip_address("10.0.0.1")
+        .build();
+    let seen = seen(Some(&instance));
+    assert_eq!(seen.state, Ec2State::Stopped);
+    assert_eq!(seen.reason.as_deref(), Some("Client.UserInitiatedShutdown: User initiated shutdown"));
+    assert!(seen.user_stopped_at.is_some());
+    assert_eq!(seen.private_ip.as_deref(), Some("10.0.0.1"));
+    assert_eq!(super::seen(None).state, Ec2State::Missing);
+}
+
+fn refusal(cause: Cause, disposition: Disposition, message: &str) -> CallError {
+    own_error("ec2:Test", cause, disposition, Applied::No, message)
+}
+
+/// Asks for ten machines of which `bad` are refused, and returns who was refused and how many calls it took.
+async fn ask(bad: &[u32], message: impl Fn(&[InstanceId]) -> String) -> (Vec<InstanceId>, usize) {
+    let bad: Vec<InstanceId> = bad.iter().map(|n| id(*n)).collect();
+    let ids: Vec<InstanceId> = (0..10).map(id).collect();
+    let calls = RefCell::new(0);
+    let answers = apart(
+        &ids,
+        |error| error.disposition == Disposition::Fail,
+        async |group: Vec<InstanceId>| {
+            *calls.borrow_mut() += 1;
+            let hit: Vec<InstanceId> = group.iter().filter(|id| bad.contains(id)).cloned().collect();
+            if hit.is_empty() {
+                Ok(group.into_iter().map(|id| (id, ())).collect())
+            } else {
+                Err(refusal(Cause::NotFound, Disposition::Fail, &message(&hit)))
+            }
+        },
+    )
+    .await;
+    assert_eq!(answers.len(), 10);
+    let refused = answers.into_iter().filter(|(_, answer)| answer.is_err()).map(|(id, _)| id).collect();
+    (refused, calls.into_inner())
+}
+
+#[tokio::test]
+async fn bad_ids_that_are_named_are_taken_out_and_harm_no_other() {
+    let (refused, calls) = ask(&[3, 7], |bad| {
+        let ids: Vec<&str> = bad.iter().map(InstanceId::as_str).collect();
+        format!("The instance IDs '{}' do not exist", ids.join(", "))
+    })
+    .await;
+    assert_eq!(refused, [id(3), id(7)]);
+    assert_eq!(calls, 2);
+}
+
+#[tokio::test]
+async fn a_bad_id_that_is_not_named_is_found_by_halving() {
+    let (refused, calls) = ask(&[3], |_| "You are not authorized".to_owned()).await;
+    assert_eq!(refused, [id(3)]);
+    assert!(calls <= 9, "{calls}");
+}
+
+#[tokio::test]
+async fn a_refused_pace_is_everyones_and_asked_once() {
+    let calls = RefCell::new(0);
+    let ids: Vec<InstanceId> = (0..10).map(id).collect();
+    let answers: BTreeMap<_, Result<(), _>> = apart(
+        &ids,
+        |error| error.disposition == Disposition::Fail,
+        async |_| {
+            *calls.borrow_mut() += 1;
+            Err(refusal(Cause::Throttled, Disposition::Retry, "slower"))
+        },
+    )
+    .await;
+    assert_eq!(calls.into_inner(), 1);
+    assert!(answers.values().all(Result::is_err));
+}
+
+#[test]
+fn ids_are_read_whole_from_a_message() {
+    assert_eq!(named("The instance IDs 'i-0000aaaa, i-0000bbbb' do not exist"), ["i-0000aaaa", "i-0000bbbb"]);
+    assert_eq!(named("on resource: arn:aws:ec2:eu-central-1:1:instance/i-0000aaaa"), ["i-0000aaaa"]);
+    assert_eq!(named("Invalid id: \"i-0000aaaab\""), ["i-0000aaaab"]);
+}
+
+#[test]
+fn an_effect_is_not_called_after_its_limit() {
+    let at = |s| Timestamp::from_second(s).unwrap();
+    assert_eq!(remaining("ec2:X", at(10), at(15)).unwrap(), Duration::from_secs(5));
+    assert_eq!(remaining("ec2:X", at(15), at(15)).unwrap_err().applied, Applied::No);
+    assert!(remaining("ec2:X", at(16), at(15)).is_err());
+}

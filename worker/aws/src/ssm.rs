@@ -1,0 +1,309 @@
+//! SSM: whether a machine's agent answers, and questions to its host.
+//!
+//! *Theory.* A question is `unit_probe.sh` below four assignments; the host prints the unit's state word.
+//! SendCommand knows no token of its own, so ours stands in the comment (by which a question whose answer
+//! was lost is found again) and in the script (which does its work once).
+//!
+//! *Invariants.* SendCommand is attempted once. Nothing becomes shell text that is not a checked unit
+//! name, a checked token or a number. Exit status 3 is an answer ("not active"), not a failure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use aws_sdk_ssm::Client;
+use aws_sdk_ssm::types::{InstanceInformationStringFilter, PingStatus};
+use aws_smithy_types::retry::RetryConfig;
+use jiff::Timestamp;
+use lamplighter_events::{Cause, InstanceId};
+use lamplighter_lifecycle::{Agent, CheckReading, UnitName, UnitProbe};
+use lamplighter_runtime::ports::{Applied, CallError, Clock, Disposition};
+
+use crate::batch::Shared;
+use crate::client::{ATTEMPT_TIMEOUT, timeouts};
+use crate::disposition::{ErrorCode, call_error, own_error};
+use crate::ec2::{in_order, remaining};
+
+const SEND: &str = "ssm:SendCommand";
+const READ: &str = "ssm:GetCommandInvocation";
+const LIST: &str = "ssm:ListCommands";
+const PROBE: &str = include_str!("unit_probe.sh");
+const DOCUMENT: &str = "AWS-RunShellScript";
+/// SSM's least: the record asks again under the same token when a question did not arrive.
+const DELIVERY_SECONDS: i32 = 30;
+/// Beyond the script's own waits: for the agent to pick it up and to report.
+const EXECUTION_GRACE_SECONDS: i64 = 30;
+/// A page of ListCommands at its largest.
+const LIST_PAGE: i32 = 50;
+/// A question is found by its token within minutes of being asked; 250 commands to one machine in that
+/// time are not ours.
+const LIST_PAGES_MAX: usize = 5;
+/// What is kept of a script's error output.
+const STDERR_CHARS_MAX: usize = 200;
+/// Words that systemctl prints for `is-active` and `is-enabled`, and ours for silence.
+const STATE_WORDS: &[&str] = &[
+    "active", "reloading", "inactive", "failed", "activating", "deactivating", "maintenance",
+    "refreshing", "unknown", "enabled", "enabled-runtime", "linked", "linked-runtime", "alias",
+    "masked", "masked-runtime", "static", "indirect", "disabled", "generated", "transient", "bad",
+    "not-found",
+];
+
+/// What the host is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verb {
+    IsActive,
+    IsEnabled,
+}
+
+/// The shared DescribeInstanceInformation.
+pub(crate) struct Agents {
+    pub(crate) client: Client,
+}
+
+impl Agents {
+    async fn request(&self, ids: &BTreeSet<&str>) -> Result<BTreeMap<String, Agent>, CallError> {
+        let filter = InstanceInformationStringFilter::builder()
+            .key("InstanceIds")
+            .set_values(Some(ids.iter().map(|id| (*id).to_owned()).collect()))
+            .build()
+            .map_err(|error| unusable(Self::OPERATION, error.to_string()))?;
+        let mut found = BTreeMap::new();
+        let mut token: Option<String> = None;
+        loop {
+            let answer = self
+                .client
+                .describe_instance_information()
+                .filters(filter.clone())
+                .max_results(LIST_PAGE)
+                .set_next_token(token)
+                .send()
+                .await;
+            let answer = match answer {
+                Ok(answer) => answer,
+                Err(error) => {
+                    use aws_sdk_ssm::error::ProvideErrorMetadata;
+                    // An unknown machine, and an endpoint without agents, are answers.
+                    return match ErrorCode::parse(error.code(), 400) {
+                        ErrorCode::NoAgent | ErrorCode::NoSuchCall => Ok(found),
+                        _ => Err(call_error(Self::OPERATION, &error)),
+                    };
+                }
+            };
+            for agent in answer.instance_information.unwrap_or_default() {
+                let reading = match agent.ping_status {
+                    Some(PingStatus::Online) => Agent::Online,
+                    _ => Agent::Offline,
+                };
+                if let Some(id) = agent.instance_id {
+                    found.insert(id, reading);
+                }
+            }
+            token = answer.next_token.filter(|token| !token.is_empty());
+            // Each machine answers once; a token beyond that would be an endpoint's mistake.
+            if token.is_none() || found.len() >= ids.len() {
+                return Ok(found);
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Shared for Agents {
+    type Item = InstanceId;
+    type Answer = Agent;
+    const OPERATION: &'static str = "ssm:DescribeInstanceInformation";
+    /// One page.
+    const ITEMS_MAX: usize = 50;
+
+    async fn call(&self, items: Vec<InstanceId>) -> Vec<Result<Agent, CallError>> {
+        let ids: BTreeSet<&str> = items.iter().map(InstanceId::as_str).collect();
+        let found = self.request(&ids).await;
+        in_order(Self::OPERATION, &items, |id| {
+            Some(found.clone().map(|found| found.get(id.as_str()).copied().unwrap_or(Agent::Unregistered)))
+        })
+    }
+}
+
+/// The script for a host.
+///
+/// # Errors
+/// Where a token is not ours: it becomes part of a path and of shell text.
+pub(crate) fn script(token: &str, probe: &UnitProbe, verb: Verb) -> Result<String, CallError> {
+    let token_fits = !token.is_empty()
+        && token.len() <= 64
+        && token.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    if !token_fits {
+        return Err(unusable(SEND, format!("the token {token:?} is not one of ours")));
+    }
+    // A `UnitName` cannot be anything else; a script that runs as root is worth a second look.
+    let unit = UnitName::parse(probe.unit.as_str())
+        .map_err(|error| unusable(SEND, error.to_string()))?;
+    let check = match verb {
+        Verb::IsActive => "",
+        Verb::IsEnabled => "check='is-enabled'\n",
+    };
+    Ok(format!(
+        "token='{token}'\nunit='{}'\nsettle_seconds={}\nactivating_seconds={}\n{check}{PROBE}",
+        unit.as_str(),
+        probe.settle_seconds.max(0),
+        probe.activating_seconds.max(0),
+    ))
+}
+
+fn unusable(operation: &'static str, message: String) -> CallError {
+    own_error(operation, Cause::Invalid, Disposition::Fail, Applied::No, message)
+}
+
+fn comment(token: &str) -> String {
+    format!("lamplighter {token}")
+}
+
+/// Sends a question; SSM's id of it.
+pub(crate) async fn send(
+    client: &Client,
+    clock: &Arc<dyn Clock>,
+    instance: &InstanceId,
+    token: &str,
+    probe: &UnitProbe,
+    verb: Verb,
+    act_by: Timestamp,
+) -> Result<Option<String>, CallError> {
+    let script = script(token, probe, verb)?;
+    let execution =
+        probe.settle_seconds.max(0) + probe.activating_seconds.max(0) + EXECUTION_GRACE_SECONDS;
+    let left = remaining(SEND, clock.now(), act_by)?;
+    let once = aws_sdk_ssm::Config::builder()
+        .retry_config(RetryConfig::disabled())
+        .timeout_config(timeouts(ATTEMPT_TIMEOUT.min(left), left));
+    let answer = client
+        .send_command()
+        .document_name(DOCUMENT)
+        .instance_ids(instance.as_str())
+        .parameters("commands", vec![script])
+        .parameters("executionTimeout", vec![execution.to_string()])
+        .timeout_seconds(DELIVERY_SECONDS)
+        .comment(comment(token))
+        .customize()
+        .config_override(once)
+        .send()
+        .await
+        .map_err(|error| call_error(SEND, &error))?;
+    Ok(answer.command.and_then(|command| command.command_id))
+}
+
+/// What became of a question: by SSM's id, or else by its token.
+pub(crate) async fn read_check(
+    client: &Client,
+    instance: &InstanceId,
+    command_id: Option<&str>,
+    token: &str,
+) -> Result<CheckReading, CallError> {
+    if let Some(id) = command_id {
+        return Ok(invocation(client, instance, id).await?.unwrap_or(CheckReading::Absent));
+    }
+    match find(client, instance, token).await? {
+        None => Ok(CheckReading::Absent),
+        // SSM lists a command a moment before its invocation.
+        Some(id) => Ok(match invocation(client, instance, &id).await? {
+            None | Some(CheckReading::Pending { .. }) => {
+                CheckReading::Pending { command_id: Some(id) }
+            }
+            Some(reading) => reading,
+        }),
+    }
+}
+
+async fn find(
+    client: &Client,
+    instance: &InstanceId,
+    token: &str,
+) -> Result<Option<String>, CallError> {
+    let wanted = comment(token);
+    let mut next: Option<String> = None;
+    for _ in 0..LIST_PAGES_MAX {
+        let answer = client
+            .list_commands()
+            .instance_id(instance.as_str())
+            .max_results(LIST_PAGE)
+            .set_next_token(next)
+            .send()
+            .await
+            .map_err(|error| call_error(LIST, &error))?;
+        let found = answer
+            .commands
+            .unwrap_or_default()
+            .into_iter()
+            .find(|command| command.comment.as_deref() == Some(&wanted));
+        if let Some(id) = found.and_then(|command| command.command_id) {
+            return Ok(Some(id));
+        }
+        next = answer.next_token.filter(|token| !token.is_empty());
+        if next.is_none() {
+            break;
+        }
+    }
+    Ok(None)
+}
+
+async fn invocation(
+    client: &Client,
+    instance: &InstanceId,
+    command_id: &str,
+) -> Result<Option<CheckReading>, CallError> {
+    use aws_sdk_ssm::error::ProvideErrorMetadata;
+    let answer = client
+        .get_command_invocation()
+        .command_id(command_id)
+        .instance_id(instance.as_str())
+        .send()
+        .await;
+    match answer {
+        Ok(answer) => Ok(Some(reading(
+            answer.status().map_or("", |status| status.as_str()),
+            answer.status_details().unwrap_or_default(),
+            answer.standard_output_content().unwrap_or_default(),
+            answer.standard_error_content().unwrap_or_default(),
+        ))),
+        Err(error) => match ErrorCode::parse(error.code(), 400) {
+            ErrorCode::NoSuchCommand => Ok(None),
+            _ => Err(call_error(READ, &error)),
+        },
+    }
+}
+
+/// SSM's status, its details and the script's output as one reading. SSM writes its details with and
+/// without spaces, by operation.
+fn reading(status: &str, details: &str, stdout: &str, stderr: &str) -> CheckReading {
+    let said = if details.is_empty() { status } else { details };
+    let plain: String = said.chars().filter(char::is_ascii_alphanumeric).collect();
+    match plain.to_ascii_lowercase().as_str() {
+        "pending" | "inprogress" | "delayed" | "cancelling" => {
+            CheckReading::Pending { command_id: None }
+        }
+        "deliverytimedout" | "undeliverable" | "terminated" | "invalidplatform" | "accessdenied" => {
+            CheckReading::Undelivered { detail: said.to_owned() }
+        }
+        "success" | "failed" => match state_word(stdout) {
+            Some(word) => CheckReading::Said { state: word.to_owned() },
+            None => broken(&format!("{said}, without a state word"), stderr),
+        },
+        _ => broken(said, stderr),
+    }
+}
+
+fn broken(said: &str, stderr: &str) -> CheckReading {
+    let stderr = stderr.trim();
+    let skipped = stderr.chars().count().saturating_sub(STDERR_CHARS_MAX);
+    let end: String = stderr.chars().skip(skipped).collect();
+    let detail = if end.is_empty() { said.to_owned() } else { format!("{said}: {end}") };
+    CheckReading::Broken { detail }
+}
+
+fn state_word(stdout: &str) -> Option<&str> {
+    let mut lines = stdout.lines().map(str::trim).filter(|line| !line.is_empty());
+    let word = lines.next_back()?;
+    STATE_WORDS.contains(&word).then_some(word)
+}
+
+#[cfg(test)]
+mod tests;

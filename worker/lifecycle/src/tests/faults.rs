@@ -1,0 +1,170 @@
+//! Lost answers, late effects, and hands off.
+
+use lamplighter_events::{Action, AttentionKind, Verdict};
+
+use super::Story;
+use crate::*;
+
+#[test]
+fn while_an_effect_may_be_under_way_nothing_is_concluded() {
+    let mut story = Story::new();
+    story.start("ann").did(EffectKind::Start);
+    story.after(5).sees(Ec2State::Running).look().is(Phase::Starting, Some(Step::StartInstance));
+    story.after(10).look().did_nothing().no_outcome();
+    assert!(story.record.doing.is_some());
+}
+
+#[test]
+fn a_start_whose_answer_was_lost_is_found_by_looking() {
+    let mut story = Story::new();
+    story.start("ann").did(EffectKind::Start);
+    story.after(16).sees(Ec2State::Running).look().is(Phase::Starting, Some(Step::Settle));
+    assert_eq!(story.record.unanswered.len(), 1);
+    story.after(10).look().is(Phase::On, None).did_nothing();
+    assert_eq!(story.outcome(Verdict::Done, None).answer["started"], serde_json::json!(true));
+    // It is watched for as long as the lost request could still be accepted.
+    assert!(story.record.wake_at.is_some());
+    story.after(15 * 60 + 30).look();
+    assert!(story.record.unanswered.is_empty());
+}
+
+#[test]
+fn a_start_whose_answer_was_lost_and_that_does_not_show_is_made_again_after_the_margin() {
+    let mut story = Story::new();
+    story.start("ann").did(EffectKind::Start);
+    story.after(16).look().did_nothing();
+    story.after(4).look().did(EffectKind::Start).accepted();
+}
+
+#[test]
+fn a_lost_start_that_shows_after_the_hold_is_gone_is_ours_and_is_stopped() {
+    let mut story = Story::new();
+    story.start("ann").did(EffectKind::Start);
+    story.after(1).stop("ann");
+    story.after(20).sees(Ec2State::Stopped).look().is(Phase::Off, None).did_nothing();
+    assert!(story.record.wake_at.is_some(), "a late start must be found");
+    story.after(60).sees(Ec2State::Running).look().did(EffectKind::Stop);
+    assert!(story.attentions().is_empty(), "nobody outside did it");
+}
+
+#[test]
+fn a_stop_whose_answer_was_lost_and_that_comes_late_is_ours_and_it_starts_again() {
+    let mut story = Story::on("ann");
+    story.stop("ann").did(EffectKind::Stop);
+    story.after(1).sees(Ec2State::Running).start("bob");
+    // The permission is over, the machine still runs: verified, on.
+    story.after(20).look().after(10).look().is(Phase::On, None);
+    story.outcomes.clear();
+    story.effects.clear();
+    // Then the request is accepted after all.
+    story.after(60).sees(Ec2State::Stopping).look().is(Phase::Starting, Some(Step::WaitStoppedFirst));
+    assert_eq!(story.record.holds.len(), 1, "holds stay");
+    story.after(9).sees(Ec2State::Stopped).look().did(EffectKind::Start);
+    assert!(story.attentions().is_empty());
+}
+
+#[test]
+fn an_observation_from_before_the_permissions_end_counts_for_nothing() {
+    let mut story = Story::new();
+    story.start("ann").did(EffectKind::Start);
+    let before = story.now;
+    story.after(16);
+    let mut seen = Observed::bare(before, Ec2State::Running);
+    seen.at = before;
+    let decision = decide(&story.record, &story.spec, &[], &Ok(seen), story.now, "late");
+    assert_eq!(decision.next.phase, Phase::Starting);
+    assert_eq!(decision.next.step, Some(Step::StartInstance));
+    assert_eq!(decision.look_at, Some(story.now));
+}
+
+#[test]
+fn an_answer_that_comes_after_a_new_decision_only_says_that_nothing_is_outstanding() {
+    let mut story = Story::new();
+    story.start("ann").did(EffectKind::Start);
+    let nonce = story.record.doing.as_ref().unwrap().nonce.clone();
+    story.after(16).sees(Ec2State::Running).look();
+    let answer = EffectAnswer::Accepted { command_id: None };
+    let applied = apply_answer(&story.record, &story.spec, &nonce, &answer, &[], story.now);
+    let ApplyAnswer::Commit(decision) = applied else { panic!() };
+    assert!(decision.next.unanswered.is_empty());
+    assert_eq!(decision.next.step, story.record.step);
+    let again = apply_answer(&decision.next, &story.spec, &nonce, &answer, &[], story.now);
+    assert_eq!(again, ApplyAnswer::Stale);
+}
+
+#[test]
+fn a_question_whose_answer_was_lost_is_found_by_its_token() {
+    let mut story = Story::with_unit();
+    story.start("ann").accepted().after(9).sees_agent(Agent::Online).look();
+    story.effects.clear();
+    story.after(16).hears(CheckReading::Pending { command_id: Some("c-9".into()) }).look();
+    story.did_nothing();
+    assert_eq!(story.record.check.as_ref().unwrap().command_id.as_deref(), Some("c-9"));
+    story.after(1).said("active").look().is(Phase::On, None);
+}
+
+#[test]
+fn a_question_that_never_arrived_is_asked_again_under_the_same_token() {
+    let mut story = Story::with_unit();
+    story.start("ann").accepted().after(9).sees_agent(Agent::Online).look();
+    let token = story.record.check.as_ref().unwrap().token.clone();
+    story.effects.clear();
+    story.after(16).hears(CheckReading::Absent).look().did_nothing();
+    story.after(5).hears(CheckReading::Absent).look().did(EffectKind::Send);
+    assert_eq!(story.record.check.as_ref().unwrap().token, token);
+}
+
+#[test]
+fn paused_means_observe_only() {
+    let mut story = Story::new();
+    let pause = story.command(Action::Pause, "admin");
+    story.asks(pause);
+    story.outcomes.clear();
+    story.after(1).start("ann").did_nothing().no_outcome();
+    assert!(story.record.why.contains("paused by admin"), "{}", story.record.why);
+    assert!(story.record.wanted(story.now), "its hold is recorded all the same");
+    story.after(3600).look().did_nothing();
+    let resume = story.command(Action::Resume, "admin");
+    story.asks(resume).did(EffectKind::Start);
+}
+
+#[test]
+fn a_poll_that_finds_nothing_new_writes_nothing() {
+    let mut story = Story::new();
+    story.start("ann").accepted();
+    let writes = story.writes;
+    for _ in 0..10 {
+        story.after(5).sees(Ec2State::Pending).look();
+    }
+    assert_eq!(story.writes, writes);
+}
+
+#[test]
+fn a_stop_by_somebody_while_it_starts_counts_as_stopped_outside() {
+    let mut story = Story::new();
+    story.start("ann").accepted().after(6).sees(Ec2State::Running).look();
+    story.effects.clear();
+    story.after(2).sees(Ec2State::Stopped);
+    story.seen.instance.user_stopped_at = Some(story.now);
+    story.look().after(5).look().is(Phase::Off, None).did_nothing();
+    assert_eq!(story.attentions(), vec![AttentionKind::StoppedOutside]);
+    story.outcome(Verdict::Rejected, Some(lamplighter_events::Cause::Superseded));
+}
+
+#[test]
+fn events_stay_until_they_are_acknowledged_one_by_one() {
+    let story = Story::on("ann");
+    let ids: Vec<String> = story.record.outbox.iter().map(|event| event.id.clone()).collect();
+    assert!(ids.len() > 2);
+    let decision = {
+        let sent = Input::EventsSent(vec![ids[0].clone()]);
+        let seen: Sighting = Ok(Observed::bare(story.now, Ec2State::Running));
+        decide(&story.record, &story.spec, &[sent], &seen, story.now, "n")
+    };
+    assert!(decision.changed);
+    assert_eq!(decision.next.outbox.len(), ids.len() - 1);
+    let cleared = clear_sent(&decision, &ids[1..]);
+    assert!(cleared.outbox.is_empty());
+    assert_eq!(cleared.rev, decision.next.rev + 1);
+    assert_eq!(cleared.wake_at, None, "nothing else to wake for");
+}

@@ -1,0 +1,89 @@
+//! The way down.
+
+use lamplighter_events::{AttentionKind, Cause, Verdict};
+use serde_json::json;
+
+use super::Story;
+use crate::*;
+
+#[test]
+fn a_stop_is_done_only_when_the_machine_is_stopped() {
+    let mut story = Story::on("ann");
+    story.stop("ann").is(Phase::Stopping, Some(Step::StopInstance)).did(EffectKind::Stop);
+    story.accepted().is(Phase::Stopping, Some(Step::WaitStopped)).no_outcome();
+    story.after(2).sees(Ec2State::Stopping).look().no_outcome();
+    story.after(9).sees(Ec2State::Stopped).look().is(Phase::Off, None);
+    let outcome = story.outcome(Verdict::Done, None);
+    assert_eq!(outcome.answer["stopped"], json!(true));
+    assert_eq!(outcome.answer["previous_state"], json!("running"));
+    assert!(story.record.wake_at.is_some(), "events wait");
+    assert_eq!(story.last.as_ref().unwrap().look_when_sent, None, "off costs nothing");
+}
+
+#[test]
+fn a_stop_of_what_is_off_is_done_at_once_and_calls_nothing() {
+    let mut story = Story::new();
+    story.stop("ann").did_nothing().is(Phase::Off, None);
+    let outcome = story.outcome(Verdict::Done, None);
+    assert_eq!(outcome.answer["stopped"], json!(false));
+    assert_eq!(outcome.answer["previous_state"], json!("stopped"));
+}
+
+#[test]
+fn a_describe_that_lags_after_a_stop_does_not_stop_twice() {
+    let mut story = Story::on("ann");
+    story.stop("ann").did(EffectKind::Stop).accepted();
+    story.after(2).sees(Ec2State::Running).look().did_nothing();
+    // Past the margin it is true: the stop did not take, and is made again.
+    story.after(4).look().did(EffectKind::Stop);
+}
+
+#[test]
+fn a_machine_that_does_not_stop_fails_the_stop_and_raises_attention_once() {
+    let mut story = Story::on("ann");
+    story.stop("ann").accepted().after(10).sees(Ec2State::Stopping).look();
+    story.effects.clear();
+    story.after(289).look().no_outcome();
+    story.after(1).look();
+    story.outcome(Verdict::Failed, Some(Cause::Deadline));
+    story.after(60).look().after(60).look().no_outcome();
+    let overdue = story.attentions().iter().filter(|kind| **kind == AttentionKind::StopOverdue).count();
+    assert_eq!(overdue, 1);
+    story.after(60).sees(Ec2State::Stopped).look().is(Phase::Off, None);
+}
+
+#[test]
+fn a_stop_that_is_denied_fails_and_is_tried_again_each_minute() {
+    let mut story = Story::on("ann");
+    story.stop("ann").did(EffectKind::Stop).refused(Cause::Denied, Refusal::Final);
+    story.outcome(Verdict::Failed, Some(Cause::Denied));
+    story.after(30).sees(Ec2State::Running).look().did_nothing();
+    story.after(30).look().did(EffectKind::Stop);
+}
+
+#[test]
+fn a_new_hold_before_the_stop_is_made_keeps_it_on() {
+    let mut story = Story::on("ann");
+    story.stop("ann").did(EffectKind::Stop).refused(Cause::Throttled, Refusal::RetryAfter(5000));
+    story.after(1).sees(Ec2State::Running).start("bob").did_nothing();
+    let stopped = story.outcome(Verdict::Done, None);
+    assert_eq!(stopped.answer["stopped"], json!(false));
+    story.is(Phase::Starting, Some(Step::Settle));
+    story.after(10).look().is(Phase::On, None).did_nothing();
+    assert_eq!(story.outcome(Verdict::Done, None).answer["started"], json!(false));
+}
+
+#[test]
+fn an_expired_hold_stops_the_machine_at_its_end() {
+    let mut story = Story::new();
+    let mut command = story.command(lamplighter_events::Action::Start, "ann");
+    command.hold_for = Some(super::seconds("1h"));
+    let end = story.now + jiff::SignedDuration::from_hours(1);
+    story.asks(command).accepted().after(6).sees(Ec2State::Running).look().after(10).look();
+    story.is(Phase::On, None);
+    story.effects.clear();
+    assert_eq!(story.last.as_ref().unwrap().look_when_sent, Some(end));
+    story.now = end - jiff::SignedDuration::from_secs(1);
+    story.look().did_nothing();
+    story.after(1).look().did(EffectKind::Stop);
+}

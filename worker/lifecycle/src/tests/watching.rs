@@ -1,0 +1,93 @@
+//! The unit of a target that is on.
+
+use lamplighter_events::{Action, AttentionKind, Verdict};
+use serde_json::json;
+
+use super::{Story, seconds};
+use crate::*;
+
+fn on_with_unit() -> Story {
+    let mut story = Story::with_unit();
+    story.spec.ec2.unit_check_every = Some(seconds("5m"));
+    story.start("ann").accepted().after(9).sees_agent(Agent::Online).look().sent("c-1");
+    story.after(1).said("active").look().is(Phase::On, None);
+    story.outcomes.clear();
+    story.effects.clear();
+    story
+}
+
+#[test]
+fn a_unit_that_dies_while_on_raises_attention_and_shows_as_error() {
+    let mut story = on_with_unit();
+    story.after(299).sees_agent(Agent::Online).look().did_nothing();
+    story.after(1).look().did(EffectKind::Send).sent("c-2");
+    story.after(1).said("failed").look().is(Phase::On, None);
+    assert_eq!(story.attentions(), vec![AttentionKind::UnitDied]);
+    let view = StatusView::of(&story.record, &story.spec, story.now);
+    assert_eq!(view.overall_status, "error");
+    assert_eq!(view.service_state, "failed");
+    // Said once; and once it is back, the error is gone.
+    story.after(300).sees_agent(Agent::Online).look().did(EffectKind::Send).sent("c-3");
+    story.after(1).said("failed").look();
+    assert_eq!(story.attentions().len(), 1);
+    story.after(300).sees_agent(Agent::Online).look().did(EffectKind::Send).sent("c-4");
+    story.after(1).said("active").look();
+    assert_eq!(StatusView::of(&story.record, &story.spec, story.now).overall_status, "running");
+}
+
+#[test]
+fn a_status_of_what_is_on_asks_the_host_and_answers_in_the_seeds_words() {
+    let mut story = on_with_unit();
+    story.after(60).sees_agent(Agent::Online);
+    let status = story.command(Action::Status, "ann");
+    story.asks(status).no_outcome().did(EffectKind::Send).sent("c-2");
+    story.after(1).said("active").look();
+    let answer = story.outcome(Verdict::Done, None).answer;
+    assert_eq!(answer["lock_status"], json!("running"));
+    assert_eq!(
+        answer["instance_status"],
+        json!({"ec2_state": "running", "service_state": "active", "overall_status": "running"})
+    );
+}
+
+#[test]
+fn a_status_of_what_is_off_costs_no_call() {
+    let mut story = Story::with_unit();
+    let status = story.command(Action::Status, "ann");
+    story.asks(status).did_nothing();
+    let answer = story.outcome(Verdict::Done, None).answer;
+    assert_eq!(answer["lock_status"], json!("idle"));
+    assert_eq!(
+        answer["instance_status"],
+        json!({"ec2_state": "stopped", "service_state": "n/a", "overall_status": "stopped"})
+    );
+}
+
+#[test]
+fn an_agent_that_went_away_is_unknown_not_dead() {
+    let mut story = on_with_unit();
+    story.after(300).sees_agent(Agent::Offline).look().did_nothing();
+    assert_eq!(story.record.unit.as_ref().unwrap().state, "unknown");
+    assert!(story.attentions().is_empty());
+    assert!(!story.record.unit_down);
+}
+
+#[test]
+fn a_start_while_the_unit_is_down_verifies_again() {
+    let mut story = on_with_unit();
+    story.after(300).sees_agent(Agent::Online).look().did(EffectKind::Send).sent("c-2");
+    story.after(1).said("failed").look();
+    story.after(5).sees_agent(Agent::Online).start("bob");
+    story.is(Phase::Starting, Some(Step::VerifyUnit)).did(EffectKind::Send).sent("c-3");
+    story.after(1).said("active").look().is(Phase::On, None);
+    assert_eq!(story.outcome(Verdict::Done, None).answer["started"], json!(false));
+}
+
+#[test]
+fn a_stop_during_a_question_stops_the_machine() {
+    let mut story = on_with_unit();
+    story.after(300).sees_agent(Agent::Online).look().did(EffectKind::Send);
+    story.after(1).stop("ann").did_nothing().sent("c-2");
+    story.after(1).sees(Ec2State::Running).look().did(EffectKind::Stop);
+    assert!(story.record.check.is_none());
+}

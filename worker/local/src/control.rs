@@ -1,0 +1,307 @@
+//! The endpoint's own paths under `/_lamplighter/`: what a person at the console, or a test, does to the
+//! world beside AWS's own calls.
+//!
+//! They change machines without asking a policy, so they answer to this machine alone: a request whose
+//! `Host` or `Origin` is not a loopback name is refused, or a page in a browser could reach them through
+//! a name of its own that it points here.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use awsim_core::AppState;
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, Query, Request};
+use axum::http::{HeaderMap, Response, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::routing::{get, post, put};
+use lamplighter_cloud::queue::Disorder;
+use lamplighter_cloud::{Behaviour, Machine, ServiceFault as _, World};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use crate::decorator::Desk;
+use crate::faults::{Fault, Latency};
+
+type Answer = Response<Body>;
+type Params = Query<BTreeMap<String, String>>;
+
+/// The routes; `desk` is what they look at and change.
+pub(crate) fn router(desk: Arc<Desk>) -> Router<Arc<AppState>> {
+    // Each route gets the desk by closure: the router's own state is the gateway's.
+    let with = || Arc::clone(&desk);
+    let (a, b, c, d, e, f) = (with(), with(), with(), with(), with(), with());
+    let (g, h, i, j, k, l) = (with(), with(), with(), with(), with(), with());
+    let (m, n, o) = (with(), with(), with());
+    Router::new()
+        .route("/health", get(|| async { ok(&json!({"status": "ok"})) }))
+        .route(
+            "/calls",
+            get(move |query: Params| async move { calls(&a, &query) }).delete(move || async move {
+                b.calls.clear();
+                ok(&json!({"cleared": true}))
+            }),
+        )
+        .route("/counts", get(move || async move { ok(&json!(c.calls.counts())) }))
+        .route(
+            "/faults",
+            get(move || async move { ok(&json!({"faults": d.faults.list()})) })
+                .put(move |body: Bytes| async move { put_faults(&e, &body) })
+                .delete(move || async move {
+                    f.faults.set(Vec::new());
+                    ok(&json!({"faults": []}))
+                }),
+        )
+        .route(
+            "/latency",
+            put(move |body: Bytes| async move {
+                let latency = match parse::<Latency>(&body) {
+                    Ok(latency) => latency,
+                    Err(refusal) => return refusal,
+                };
+                g.faults.set_latency(Some(latency));
+                ok(&json!({"latency": "set"}))
+            })
+            .delete(move || async move {
+                h.faults.set_latency(None);
+                ok(&json!({"latency": null}))
+            }),
+        )
+        .route(
+            "/policy",
+            put(move |query: Params, body: Bytes| async move { put_policy(&i, &query, &body) })
+                .delete(move || async move {
+                    j.policies.clear();
+                    ok(&json!({"policy": null}))
+                }),
+        )
+        .route(
+            "/disorder",
+            put(move |body: Bytes| async move {
+                match parse::<Disorder>(&body) {
+                    Ok(disorder) => {
+                        k.shared.with(|world, _| world.queues.disorder = disorder);
+                        ok(&json!({"disorder": "set"}))
+                    }
+                    Err(refusal) => refusal,
+                }
+            }),
+        )
+        .route(
+            "/executions",
+            get(move || async move {
+                ok(&l.shared.read(|world, _| json!(world.commands.all_executions())))
+            }),
+        )
+        .route("/machines", get(move || async move { machines(&m) }))
+        .route("/machines/{id}", {
+            let (read, change) = (with(), n);
+            get(move |Path(id): Path<String>| async move { machine(&read, &id) })
+                .put(move |Path(id): Path<String>, body: Bytes| async move {
+                    put_machine(&change, &id, &body)
+                })
+        })
+        .route("/machines/{id}/{verb}", {
+            let desk = with();
+            post(move |Path((id, verb)): Path<(String, String)>| async move {
+                change_machine(&desk, &id, &verb)
+            })
+        })
+        .route(
+            "/machines/{id}/units/{unit}/{verb}",
+            post(move |Path((id, unit, verb)): Path<(String, String, String)>| async move {
+                change_unit(&o, &id, &unit, &verb)
+            }),
+        )
+        .fallback(|request: Request| async move {
+            refusal(StatusCode::NOT_FOUND, &format!("no path /_lamplighter{}", request.uri().path()))
+        })
+        .layer(middleware::from_fn(loopback_only))
+}
+
+/// Refuses whoever did not address this machine by a loopback name.
+async fn loopback_only(request: Request, next: Next) -> Answer {
+    let headers = request.headers();
+    let host = header_text(headers, header::HOST);
+    let origin = headers.get(header::ORIGIN).map(|_| header_text(headers, header::ORIGIN));
+    let from_here = origin.is_none_or(|it| it.split_once("://").is_some_and(|(_, it)| is_loopback(it)));
+    if is_loopback(host) && from_here {
+        return next.run(request).await;
+    }
+    let text = "these paths answer only to 127.0.0.1, localhost or [::1] as Host and Origin";
+    refusal(StatusCode::FORBIDDEN, text)
+}
+
+fn header_text(headers: &HeaderMap, name: header::HeaderName) -> &str {
+    headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+}
+
+fn is_loopback(authority: &str) -> bool {
+    let name = match authority.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|it| it.is_ascii_digit()) => name,
+        _ => authority,
+    };
+    ["127.0.0.1", "localhost", "[::1]"].contains(&name)
+}
+
+fn answer(status: StatusCode, value: &Value) -> Answer {
+    let mut response = Response::new(Body::from(format!("{value}\n")));
+    *response.status_mut() = status;
+    let json = header::HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    response
+}
+
+fn ok(value: &Value) -> Answer {
+    answer(StatusCode::OK, value)
+}
+
+fn refusal(status: StatusCode, text: &str) -> Answer {
+    answer(status, &json!({"error": text}))
+}
+
+fn parse<T: DeserializeOwned>(body: &Bytes) -> Result<T, Answer> {
+    serde_json::from_slice(body).map_err(|error| {
+        refusal(StatusCode::BAD_REQUEST, &format!("the body cannot be read: {error}"))
+    })
+}
+
+fn calls(desk: &Desk, query: &Params) -> Answer {
+    let since = match query.get("since").map(|text| text.parse::<u64>()) {
+        None => 0,
+        Some(Ok(since)) => since,
+        Some(Err(_)) => {
+            return refusal(StatusCode::BAD_REQUEST, "since must be the seq of a call, a number");
+        }
+    };
+    ok(&json!({"calls": desk.calls.since(since)}))
+}
+
+fn put_faults(desk: &Desk, body: &Bytes) -> Answer {
+    // One fault, a list of them, or what GET returns.
+    let value = match parse::<Value>(body) {
+        Ok(Value::Object(mut fields)) if fields.contains_key("faults") => {
+            fields.remove("faults").unwrap_or_default()
+        }
+        Ok(Value::Array(faults)) => Value::Array(faults),
+        Ok(one) => Value::Array(vec![one]),
+        Err(refusal) => return refusal,
+    };
+    match serde_json::from_value::<Vec<Fault>>(value) {
+        Ok(faults) => {
+            desk.faults.set(faults);
+            ok(&json!({"faults": desk.faults.list()}))
+        }
+        Err(error) => refusal(StatusCode::BAD_REQUEST, &format!("a fault cannot be read: {error}")),
+    }
+}
+
+fn put_policy(desk: &Desk, query: &Params, body: &Bytes) -> Answer {
+    let Ok(text) = std::str::from_utf8(body) else {
+        return refusal(StatusCode::BAD_REQUEST, "the policy is not UTF-8");
+    };
+    let key = query.get("access_key").cloned();
+    match desk.policies.put(key.clone(), text) {
+        Ok(()) => ok(&json!({"policy": "set", "access_key": key})),
+        Err(error) => {
+            refusal(StatusCode::BAD_REQUEST, &format!("no IAM policy document: {error}"))
+        }
+    }
+}
+
+fn machine_json(world: &World, machine: &Machine) -> Value {
+    let units: BTreeMap<&String, &str> =
+        machine.units.iter().map(|(name, unit)| (name, unit.state.word())).collect();
+    json!({
+        "id": machine.id,
+        "name": machine.tags.get("Name"),
+        "state": machine.state().name(),
+        "launched": machine.view.launched,
+        "reason": machine.view.transition_reason,
+        "private_ip": machine.private_ip,
+        "agent": if world.agent_online(machine) { "online" } else { "offline" },
+        "units": units,
+        "behaviour": machine.behaviour,
+    })
+}
+
+fn machines(desk: &Desk) -> Answer {
+    ok(&desk.shared.with(|world, _| {
+        let all: Vec<Value> = world.machines.iter().map(|it| machine_json(world, it)).collect();
+        json!({"machines": all})
+    }))
+}
+
+fn machine(desk: &Desk, id: &str) -> Answer {
+    let shown = desk.shared.with(|world, _| {
+        world.machines.get(id).map(|machine| machine_json(world, machine))
+    });
+    shown.map_or_else(|| no_machine(id), |shown| ok(&shown))
+}
+
+fn no_machine(id: &str) -> Answer {
+    refusal(StatusCode::NOT_FOUND, &format!("there is no machine {id}"))
+}
+
+fn put_machine(desk: &Desk, id: &str, body: &Bytes) -> Answer {
+    let behaviour = match parse::<Behaviour>(body) {
+        Ok(behaviour) => behaviour,
+        Err(refusal) => return refusal,
+    };
+    let known = desk.shared.with(|world, _| {
+        world.machines.get_mut(id).map(|machine| machine.behaviour = behaviour).is_some()
+    });
+    if known { machine(desk, id) } else { no_machine(id) }
+}
+
+fn change_machine(desk: &Desk, id: &str, verb: &str) -> Answer {
+    let ids = [id.to_owned()];
+    let change = match verb {
+        "start" => World::start_machines,
+        "stop" => World::stop_machines,
+        "terminate" => World::terminate_machines,
+        _ => {
+            let text = format!("no verb {verb}: expected start, stop or terminate");
+            return refusal(StatusCode::NOT_FOUND, &text);
+        }
+    };
+    match desk.shared.with(|world, now| change(world, now, &ids, false)) {
+        Ok(_) => machine(desk, id),
+        Err(error) => {
+            let status = if error.code().contains("InvalidInstanceID") { 404 } else { 409 };
+            let status = StatusCode::from_u16(status).unwrap_or(StatusCode::CONFLICT);
+            answer(status, &json!({"error": error.to_string(), "code": error.code()}))
+        }
+    }
+}
+
+fn change_unit(desk: &Desk, id: &str, unit: &str, verb: &str) -> Answer {
+    let change = match verb {
+        "die" => World::kill_unit,
+        "fail" => World::fail_unit,
+        "repair" => World::repair_unit,
+        _ => {
+            let text = format!("no verb {verb}: expected die, fail or repair");
+            return refusal(StatusCode::NOT_FOUND, &text);
+        }
+    };
+    if desk.shared.with(|world, now| change(world, now, id, unit)) {
+        return machine(desk, id);
+    }
+    refusal(StatusCode::NOT_FOUND, &format!("there is no unit {unit} on a machine {id}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_loopback;
+
+    #[test]
+    fn only_loopback_names_are_loopback() {
+        for name in ["127.0.0.1:4566", "localhost", "localhost:1", "[::1]:4566", "[::1]"] {
+            assert!(is_loopback(name), "{name}");
+        }
+        for name in ["", "evil.example", "127.0.0.1.evil.example", "localhost.evil:80", "10.0.0.1"] {
+            assert!(!is_loopback(name), "{name}");
+        }
+    }
+}

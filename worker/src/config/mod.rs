@@ -1,0 +1,254 @@
+//! The fleet: from a file, from the seeds' environment variables, or the built-in example.
+//!
+//! *Theory.* A wrong fleet costs money quietly, so it is refused loudly: with file, line and column,
+//! what was found and what was expected. What is valid and has no effect in this release is a warning
+//! that says what happens instead.
+//!
+//! *Order.* `--fleet FILE` (the word `example` is the built-in one), else `./lamplighter.toml`, else
+//! `INSTANCE_ID` or `SECRET_ARN`. Nothing found is an error of its own, so that the commands which
+//! only need the queue and the table may go on with their default names.
+//!
+//! *Not here.* Whether the machines and secrets exist: `lamplighter check --aws`.
+
+mod environment;
+#[cfg(feature = "local")]
+mod local;
+mod reader;
+mod schedules;
+mod targets;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use lamplighter_events::TargetName;
+use lamplighter_runtime::Fleet;
+use toml::de::DeTable;
+
+#[cfg(feature = "local")]
+pub(crate) use local::Local;
+pub(crate) use reader::nearest;
+use reader::{Reader, Source};
+
+/// The file that is read where none is named.
+pub(crate) const DEFAULT_FILE: &str = "lamplighter.toml";
+/// The word for the built-in fleet.
+pub(crate) const EXAMPLE: &str = "example";
+const EXAMPLE_TEXT: &str = include_str!("../example.toml");
+/// A fleet file of a thousand targets has some hundred kilobytes; more is a mistaken path.
+const FILE_BYTES_MAX: u64 = 4 << 20;
+
+/// Why there is no fleet.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the fleet file {}", path.display())]
+    Unreadable {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file says something that cannot be.
+    #[error("{file}:{line}:{column}: {message}")]
+    Refused {
+        /// Which, as the user named it.
+        file: String,
+        /// From 1.
+        line: usize,
+        /// From 1, in characters.
+        column: usize,
+        /// What was found and what was expected.
+        message: String,
+    },
+    /// An environment variable says something that cannot be.
+    #[error("{0}")]
+    Environment(String),
+    /// Nothing says what the fleet is.
+    #[error(
+        "no fleet: there is no {DEFAULT_FILE} here, --fleet names none, and neither INSTANCE_ID nor \
+         SECRET_ARN is set"
+    )]
+    Absent,
+}
+
+/// Where a configuration came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// A file.
+    File(PathBuf),
+    /// The seeds' variables.
+    Environment,
+    /// What is compiled in.
+    Example,
+    /// Nothing: names only, and no targets.
+    Nowhere,
+}
+
+impl std::fmt::Display for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Environment => f.write_str("environment variables"),
+            Self::Example => f.write_str("the built-in example"),
+            Self::Nowhere => f.write_str("no fleet file"),
+        }
+    }
+}
+
+/// Everything that the fleet file says.
+#[derive(Debug, Clone)]
+pub(crate) struct Config {
+    /// Where it came from.
+    pub(crate) origin: Origin,
+    /// `[queue] commands`: name or URL.
+    pub(crate) commands: String,
+    /// `[queue] dead_letters`: name or URL.
+    pub(crate) dead_letters: String,
+    /// `[store] table`
+    pub(crate) table: String,
+    /// `[events] bus`
+    pub(crate) bus: String,
+    /// The targets and schedules.
+    pub(crate) fleet: Fleet,
+    /// `[local]`
+    #[cfg(feature = "local")]
+    pub(crate) local: Local,
+    /// What is valid and will surprise: one sentence each.
+    pub(crate) warnings: Vec<String>,
+}
+
+impl Config {
+    /// The default names, and no targets: enough for whoever only sends or reads.
+    pub(crate) fn nameless() -> Self {
+        Self {
+            origin: Origin::Nowhere,
+            commands: "lamplighter-commands".to_owned(),
+            dead_letters: "lamplighter-dead-letters".to_owned(),
+            table: "lamplighter".to_owned(),
+            bus: "default".to_owned(),
+            fleet: Fleet::default(),
+            #[cfg(feature = "local")]
+            local: Local::default(),
+            warnings: Vec::new(),
+        }
+    }
+
+    /// The built-in fleet of `lamplighter local`.
+    pub(crate) fn example() -> Result<Self, ConfigError> {
+        let mut config = parse("example.toml (built in)", EXAMPLE_TEXT)?;
+        config.origin = Origin::Example;
+        Ok(config)
+    }
+}
+
+/// Reads the fleet; `env` are the environment's variables.
+pub(crate) fn load(
+    path: Option<&Path>,
+    env: &BTreeMap<String, String>,
+) -> Result<Config, ConfigError> {
+    let path = match path {
+        Some(word) if word == Path::new(EXAMPLE) => return Config::example(),
+        Some(path) => path,
+        None if Path::new(DEFAULT_FILE).is_file() => Path::new(DEFAULT_FILE),
+        None => {
+            let mut config = Config::nameless();
+            let fleet = environment::fleet(env, &mut config.warnings)?;
+            config.fleet = fleet.ok_or(ConfigError::Absent)?;
+            config.origin = Origin::Environment;
+            return Ok(config);
+        }
+    };
+    let name = path.display().to_string();
+    let mut config = parse(&name, &read(path)?)?;
+    environment::override_machine(env, &name, &mut config.fleet, &mut config.warnings)?;
+    config.origin = Origin::File(path.to_owned());
+    Ok(config)
+}
+
+fn read(path: &Path) -> Result<String, ConfigError> {
+    let unreadable = |source| ConfigError::Unreadable { path: path.to_owned(), source };
+    let bytes = std::fs::metadata(path).map_err(unreadable)?.len();
+    if bytes > FILE_BYTES_MAX {
+        let message = format!("it has {bytes} bytes; a fleet file has at most {FILE_BYTES_MAX}");
+        return Err(unreadable(std::io::Error::other(message)));
+    }
+    std::fs::read_to_string(path).map_err(unreadable)
+}
+
+/// Parses a fleet file's text; `file` is what errors call it.
+pub(crate) fn parse(file: &str, text: &str) -> Result<Config, ConfigError> {
+    let source = Source { file: file.to_owned(), text };
+    let document = DeTable::parse(text).map_err(|error| {
+        let at = error.span().unwrap_or(0..0);
+        source.refuse(&at, format!("this is not TOML: {}", error.message().replace('\n', ", ")))
+    })?;
+    let sections = ["queue", "store", "events", "defaults", "targets", "schedules", "local"];
+    let top = Reader::top(&source, document.get_ref(), &sections)?;
+    let mut config = Config::nameless();
+    if let Some(item) = top.get("queue") {
+        let queue = item.table(&["commands", "dead_letters"])?;
+        config.commands = queue.string_or("commands", &config.commands)?;
+        config.dead_letters = queue.string_or("dead_letters", &config.dead_letters)?;
+        if config.commands == config.dead_letters {
+            return Err(item.refuse(
+                &format!("commands and dead_letters are both \"{}\"", config.commands),
+                "two queues",
+            ));
+        }
+    }
+    if let Some(item) = top.get("store") {
+        config.table = item.table(&["table"])?.string_or("table", &config.table)?;
+    }
+    if let Some(item) = top.get("events") {
+        config.bus = item.table(&["bus"])?.string_or("bus", &config.bus)?;
+    }
+    if let Some(item) = top.get("targets") {
+        let mut taken = BTreeMap::new();
+        let tables = item.open_table()?;
+        for item in tables.items() {
+            let spec = targets::target(&item, &mut taken, &mut config.warnings)?;
+            config.fleet.targets.insert(spec.name.clone(), spec);
+        }
+    }
+    if let Some(item) = top.get("defaults") {
+        if let Some(item) = item.table(&["target"])?.get("target") {
+            let name = item.parse(TargetName::EXPECTED, TargetName::parse)?;
+            if !config.fleet.targets.contains_key(&name) {
+                let known: Vec<&str> =
+                    config.fleet.targets.keys().map(|name| name.as_str()).collect();
+                let expected = match known.as_slice() {
+                    [] => "a target of this file, which has none".to_owned(),
+                    known => format!("one of {}", known.join(", ")),
+                };
+                return Err(item.refuse(&format!("no target is named \"{name}\""), &expected));
+            }
+            config.fleet.default_target = Some(name);
+        }
+    }
+    if let Some(item) = top.get("schedules") {
+        let tables = item.open_table()?;
+        for item in tables.items() {
+            let (name, command) = schedules::schedule(&item, &config.fleet)?;
+            config.fleet.rules.insert(name, command);
+        }
+        if !config.fleet.rules.is_empty() {
+            let names: Vec<&str> = config.fleet.rules.keys().map(String::as_str).collect();
+            config.warnings.push(format!(
+                "schedules: EventBridge rules are not created by this release (setup makes only those \
+                 for AWS's signals); a rule made by hand under its name works: {}",
+                names.join(", ")
+            ));
+        }
+    }
+    #[cfg(feature = "local")]
+    if let Some(item) = top.get("local") {
+        config.local = local::read(&item, &config.fleet)?;
+    }
+    if config.fleet.targets.is_empty() {
+        config.warnings.push("the fleet has no targets: every command will be rejected".to_owned());
+    }
+    Ok(config)
+}
