@@ -168,6 +168,19 @@ fn what_is_too_large_is_refused_in_few_words() {
 }
 
 #[test]
+fn a_full_body_of_unknown_fields_is_refused_soon() {
+    let mut body = String::from("{");
+    for index in 0.. {
+        if body.len() > BODY_BYTES_MAX - 16 {
+            break;
+        }
+        body += &format!("\"x{index}\":1,");
+    }
+    body += "\"y\":1}";
+    check_refused(&body, MalformedKind::UnknownField, "unknown field \"x0\"");
+}
+
+#[test]
 fn bytes_that_are_no_text_are_refused() {
     let malformed = parse_bytes(b"{\"a\":\xff}", &BTreeMap::new(), &BTreeMap::new()).unwrap_err();
     assert_eq!(malformed.kind, MalformedKind::NotUtf8);

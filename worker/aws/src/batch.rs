@@ -11,6 +11,7 @@
 
 use std::mem;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -82,34 +83,35 @@ impl<S: Shared> Batcher<S> {
         }
         answered.await.unwrap_or_else(|_| {
             let words = "the shared request was abandoned";
-            Err(own_error(S::OPERATION, Cause::Deadline, Disposition::Retry, Applied::Perhaps, words))
+            Err(own_error(
+                S::OPERATION,
+                Cause::Deadline,
+                Disposition::Retry,
+                Applied::Perhaps,
+                words,
+            ))
         })
     }
+}
 
-    /// Adds several items; the answers stand in their order.
-    pub(crate) async fn call_all(
-        &self,
-        items: impl IntoIterator<Item = S::Item>,
-    ) -> Vec<Result<S::Answer, CallError>> {
-        let mut calls: Vec<_> = items.into_iter().map(|item| Box::pin(self.call(item))).collect();
-        // Polled together, so that they share their requests.
-        let mut answers: Vec<Option<Result<S::Answer, CallError>>> =
-            calls.iter().map(|_| None).collect();
-        std::future::poll_fn(|cx| {
-            let mut open = false;
-            for (call, answer) in calls.iter_mut().zip(&mut answers) {
-                if answer.is_none() {
-                    match call.as_mut().poll(cx) {
-                        std::task::Poll::Ready(ready) => *answer = Some(ready),
-                        std::task::Poll::Pending => open = true,
-                    }
+/// Polls futures together, so that what they call is shared; their results in order.
+pub(crate) async fn together<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output> {
+    let mut open: Vec<_> = futures.into_iter().map(Box::pin).collect();
+    let mut results: Vec<Option<F::Output>> = open.iter().map(|_| None).collect();
+    std::future::poll_fn(|cx| {
+        let mut waiting = false;
+        for (future, result) in open.iter_mut().zip(&mut results) {
+            if result.is_none() {
+                match future.as_mut().poll(cx) {
+                    Poll::Ready(ready) => *result = Some(ready),
+                    Poll::Pending => waiting = true,
                 }
             }
-            if open { std::task::Poll::Pending } else { std::task::Poll::Ready(()) }
-        })
-        .await;
-        answers.into_iter().map(|answer| answer.expect("all of them are ready")).collect()
-    }
+        }
+        if waiting { Poll::Pending } else { Poll::Ready(()) }
+    })
+    .await;
+    results.into_iter().map(|result| result.expect("each of them is ready")).collect()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -165,7 +167,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn calls_that_arrive_together_share_one_request() {
         let (batcher, requests) = batcher();
-        let answers = batcher.call_all(0..7).await;
+        let answers = together((0..7).map(|n| batcher.call(n))).await;
         let answers: Vec<u32> = answers.into_iter().map(Result::unwrap).collect();
         assert_eq!(answers, [0, 2, 4, 6, 8, 10, 12]);
         assert_eq!(requests.load(Ordering::SeqCst), 1);
@@ -174,7 +176,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_full_batch_leaves_and_the_next_one_begins() {
         let (batcher, requests) = batcher();
-        let answers = batcher.call_all(0..25).await;
+        let answers = together((0..25).map(|n| batcher.call(n))).await;
         assert_eq!(answers.len(), 25);
         assert!(answers.iter().enumerate().all(|(at, answer)| *answer == Ok(at as u32 * 2)));
         assert_eq!(requests.load(Ordering::SeqCst), 3);
@@ -208,7 +210,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_panic_is_an_error_for_those_who_shared_it_and_for_nobody_else() {
         let (batcher, _) = batcher();
-        let answers = batcher.call_all([1, 666]).await;
+        let answers = together([1, 666].map(|n| batcher.call(n))).await;
         assert!(answers.iter().all(|answer| answer.as_ref().is_err_and(|error| {
             error.applied == Applied::Perhaps && error.disposition == Disposition::Retry
         })));

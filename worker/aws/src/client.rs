@@ -65,7 +65,9 @@ pub struct StaticCredentials {
 
 impl std::fmt::Debug for StaticCredentials {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("StaticCredentials").field("access_key_id", &self.access_key_id).finish_non_exhaustive()
+        f.debug_struct("StaticCredentials")
+            .field("access_key_id", &self.access_key_id)
+            .finish_non_exhaustive()
     }
 }
 
@@ -149,9 +151,7 @@ async fn load(options: &ConnectOptions) -> Result<SdkConfig, ConnectError> {
         .build_https();
     let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
         .http_client(http)
-        .app_name(
-            aws_config::AppName::new("lamplighter").expect("the name has only letters"),
-        )
+        .app_name(aws_config::AppName::new("lamplighter").expect("the name has only letters"))
         .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS_MAX))
         .timeout_config(timeouts(ATTEMPT_TIMEOUT, OPERATION_TIMEOUT));
     if let Some(region) = &options.region {

@@ -166,7 +166,8 @@ const SETUP: &str = "run `lamplighter setup`";
 /// The one place where a code becomes a meaning. `operation` is ours, as `ec2:StartInstances`.
 pub(crate) fn meaning(operation: &str, code: ErrorCode) -> Meaning {
     use Disposition::{Fail, Retry, RetryAfter};
-    let said = |cause, disposition| Meaning { cause, disposition, applied: Applied::No, hint: None };
+    let said =
+        |cause, disposition| Meaning { cause, disposition, applied: Applied::No, hint: None };
     match code {
         ErrorCode::Throttled | ErrorCode::InFlightLimit => said(Cause::Throttled, Retry),
         ErrorCode::WriteConflict | ErrorCode::TokenReused => said(Cause::Conflict, Retry),
@@ -306,7 +307,11 @@ fn answered(
         (None, Some(message)) => cut(message),
         (None, None) => format!("HTTP {status}"),
     };
-    build(operation, meaning(operation, ErrorCode::parse(code, status)), with_id(&words, request_id))
+    build(
+        operation,
+        meaning(operation, ErrorCode::parse(code, status)),
+        with_id(&words, request_id),
+    )
 }
 
 fn silent(operation: &'static str, silence: Silence, error: &(dyn Error + 'static)) -> CallError {
@@ -365,8 +370,15 @@ fn chain(error: &(dyn Error + 'static)) -> String {
     words.join(": ")
 }
 
-fn sources<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |error| error.source())
+fn sources<'a>(
+    error: &'a (dyn Error + 'static),
+) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    let mut next = Some(error);
+    std::iter::from_fn(move || {
+        let error = next?;
+        next = error.source();
+        Some(error)
+    })
 }
 
 /// Reads from the chain of sources whether the request left. Where it cannot be told, it did.
@@ -380,7 +392,10 @@ fn silence(error: &(dyn Error + 'static)) -> Silence {
                 AddrNotAvailable, ConnectionRefused, HostUnreachable, NetworkUnreachable,
             };
             let kind = io.kind();
-            if matches!(kind, ConnectionRefused | HostUnreachable | NetworkUnreachable | AddrNotAvailable) {
+            if matches!(
+                kind,
+                ConnectionRefused | HostUnreachable | NetworkUnreachable | AddrNotAvailable
+            ) {
                 return Silence::NotSent;
             }
         }

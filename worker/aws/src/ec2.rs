@@ -15,7 +15,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::config::retry::{ClassifyRetry, RetryAction};
-use aws_sdk_ec2::error::ProvideErrorMetadata;
 use aws_sdk_ec2::operation::start_instances::StartInstancesError;
 use aws_sdk_ec2::types::Instance;
 use aws_smithy_runtime_api::client::interceptors::context::InterceptorContext;
@@ -77,7 +76,10 @@ pub(crate) struct Described {
 }
 
 impl Describe {
-    async fn request(&self, ids: &[InstanceId]) -> Result<BTreeMap<InstanceId, Described>, CallError> {
+    async fn request(
+        &self,
+        ids: &[InstanceId],
+    ) -> Result<BTreeMap<InstanceId, Described>, CallError> {
         let at = self.clock.now();
         let mut found = BTreeMap::new();
         let mut token: Option<String> = None;
@@ -91,7 +93,12 @@ impl Describe {
                 .await
                 .map_err(|error| call_error(Self::OPERATION, &error))?;
             token = answer.next_token.filter(|token| !token.is_empty());
-            for instance in answer.reservations.into_iter().flatten().flat_map(|r| r.instances.unwrap_or_default()) {
+            for instance in answer
+                .reservations
+                .into_iter()
+                .flatten()
+                .flat_map(|r| r.instances.unwrap_or_default())
+            {
                 let id = instance.instance_id().and_then(|id| InstanceId::parse(id).ok());
                 if let Some(id) = id {
                     found.insert(id, Described { at, instance: Some(instance) });
@@ -124,10 +131,12 @@ impl Shared for Describe {
                 && matches!(error.cause, Cause::NotFound | Cause::Invalid)
         };
         let started = self.clock.now();
-        let mut answers =
-            apart(&items, concerns_one, async |ids: Vec<InstanceId>| self.request(&ids).await).await;
+        let request = |ids: Vec<InstanceId>| async move { self.request(&ids).await };
+        let mut answers = apart(&items, concerns_one, request).await;
         for answer in answers.values_mut() {
-            if answer.as_ref().is_err_and(|error| error.cause == Cause::NotFound && error.disposition == Disposition::Fail) {
+            if answer.as_ref().is_err_and(|error| {
+                error.cause == Cause::NotFound && error.disposition == Disposition::Fail
+            }) {
                 *answer = Ok(Described { at: started, instance: None });
             }
         }
@@ -200,7 +209,8 @@ impl Switch {
         items: &[(InstanceId, Timestamp)],
     ) -> Vec<Result<(), CallError>> {
         let now = self.clock.now();
-        let hurried = |by: &Timestamp| by.as_millisecond() - now.as_millisecond() < SHARED_ACT_MILLIS_MIN;
+        let hurried =
+            |by: &Timestamp| by.as_millisecond() - now.as_millisecond() < SHARED_ACT_MILLIS_MIN;
         // The same machine twice: the earlier limit holds for both.
         let mut limits: BTreeMap<InstanceId, Timestamp> = BTreeMap::new();
         for (id, by) in items {
@@ -216,9 +226,9 @@ impl Switch {
         }
         let shared: Vec<InstanceId> =
             limits.iter().filter(|(_, by)| !hurried(by)).map(|(id, _)| id.clone()).collect();
-        let request = async |ids: Vec<InstanceId>| {
-            let by = ids.iter().filter_map(|id| limits.get(id)).min().copied();
-            self.request(direction, &ids, by.unwrap_or(now)).await
+        let request = |ids: Vec<InstanceId>| {
+            let by = ids.iter().filter_map(|id| limits.get(id)).min().copied().unwrap_or(now);
+            async move { self.request(direction, &ids, by).await }
         };
         answers.extend(apart(&shared, concerns_one, request).await);
         in_order(direction.operation(), items, |(id, _)| answers.get(id).cloned())
@@ -277,11 +287,14 @@ impl Shared for Stop {
 }
 
 /// Asks for all at once, and takes the batch apart where one machine's refusal stands for all.
-async fn apart<A: Clone>(
+async fn apart<A, F>(
     ids: &[InstanceId],
     concerns_one: impl Fn(&CallError) -> bool,
-    request: impl AsyncFn(Vec<InstanceId>) -> Result<BTreeMap<InstanceId, A>, CallError>,
-) -> BTreeMap<InstanceId, Result<A, CallError>> {
+    request: impl Fn(Vec<InstanceId>) -> F,
+) -> BTreeMap<InstanceId, Result<A, CallError>>
+where
+    F: Future<Output = Result<BTreeMap<InstanceId, A>, CallError>>,
+{
     let mut all: Vec<InstanceId> = ids.to_vec();
     all.sort();
     all.dedup();
@@ -303,7 +316,8 @@ async fn apart<A: Clone>(
             continue;
         }
         let named = named(&error.message);
-        let (bad, rest): (Vec<_>, Vec<_>) = group.into_iter().partition(|id| named.contains(&id.as_str()));
+        let (bad, rest): (Vec<_>, Vec<_>) =
+            group.into_iter().partition(|id| named.contains(&id.as_str()));
         if bad.is_empty() {
             let (left, right) = rest.split_at(rest.len() / 2);
             groups.push(left.to_vec());
@@ -336,7 +350,13 @@ pub(crate) fn in_order<I, A>(
             answer(item).unwrap_or_else(|| {
                 let meaning = meaning(operation, ErrorCode::Internal);
                 let words = "the answer left an entry out";
-                Err(own_error(operation, meaning.cause, meaning.disposition, meaning.applied, words))
+                Err(own_error(
+                    operation,
+                    meaning.cause,
+                    meaning.disposition,
+                    meaning.applied,
+                    words,
+                ))
             })
         })
         .collect()

@@ -28,7 +28,10 @@ impl EventBus {
         Self { client, bus: bus.to_owned() }
     }
 
-    async fn send(&self, events: &[(String, PutEventsRequestEntry)]) -> Result<Vec<String>, CallError> {
+    async fn send(
+        &self,
+        events: &[(String, PutEventsRequestEntry)],
+    ) -> Result<Vec<String>, CallError> {
         let entries = events.iter().map(|(_, entry)| entry.clone()).collect();
         let answer = self
             .client

@@ -54,7 +54,11 @@ fn silence(error: &reqwest::Error) -> String {
     while let Some(source) = cause.source() {
         cause = source;
     }
-    if error.is_connect() { format!("cannot connect: {cause}") } else { format!("no answer: {cause}") }
+    if error.is_connect() {
+        format!("cannot connect: {cause}")
+    } else {
+        format!("no answer: {cause}")
+    }
 }
 
 #[cfg(test)]
@@ -82,11 +86,19 @@ mod tests {
         let client = HealthClient::new().unwrap();
         let url = serve("HTTP/1.1 204 No Content\r\n\r\n").await;
         assert_eq!(client.ask(&url).await, HealthReading::Healthy);
-        let url = serve("HTTP/1.1 302 Found\r\nlocation: /login\r\ncontent-length: 0\r\n\r\n").await;
-        assert_eq!(client.ask(&url).await, HealthReading::Unhealthy { detail: "HTTP 302".to_owned() });
+        let url =
+            serve("HTTP/1.1 302 Found\r\nlocation: /login\r\ncontent-length: 0\r\n\r\n").await;
+        assert_eq!(
+            client.ask(&url).await,
+            HealthReading::Unhealthy { detail: "HTTP 302".to_owned() }
+        );
         let url = serve("HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n").await;
-        assert_eq!(client.ask(&url).await, HealthReading::Unhealthy { detail: "HTTP 503".to_owned() });
-        let HealthReading::Unhealthy { detail } = client.ask("http://127.0.0.1:1/x?token=s").await else {
+        assert_eq!(
+            client.ask(&url).await,
+            HealthReading::Unhealthy { detail: "HTTP 503".to_owned() }
+        );
+        let HealthReading::Unhealthy { detail } = client.ask("http://127.0.0.1:1/x?token=s").await
+        else {
             panic!("nothing listens there")
         };
         assert!(detail.starts_with("cannot connect") && !detail.contains("token"), "{detail}");

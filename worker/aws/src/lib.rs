@@ -1,1 +1,37 @@
-//! lamplighter-aws
+//! The ports of the runtime over the AWS SDK: the only place that sees it.
+//!
+//! *Theory.* One file per service. Each turns domain types into requests and answers into domain types,
+//! and every failure into a [`CallError`](lamplighter_runtime::ports::CallError) with one meaning
+//! (`disposition`). Calls of several targets share requests where AWS lets them (`batch`).
+//!
+//! *Invariants.* No decision about a target is made here. No code path knows whether its endpoint is AWS.
+//! Nothing secret reaches an error or a log.
+//!
+//! *Not here.* The rules (crate lifecycle), the plumbing (crate runtime), the endpoint (crate local).
+#![warn(missing_docs)]
+
+mod attempts;
+mod batch;
+pub mod check;
+mod client;
+mod clock;
+mod cloud;
+pub mod dead_letters;
+mod disposition;
+mod dynamodb;
+mod ec2;
+mod events;
+mod health;
+mod item;
+mod secrets;
+pub mod setup;
+mod setup_table;
+mod sqs;
+mod ssm;
+mod transaction;
+
+pub use client::{
+    Aws, ConnectError, ConnectOptions, Names, QueueDepth, StaticCredentials, connect,
+};
+pub use health::HealthError;
+pub use secrets::SecretError;

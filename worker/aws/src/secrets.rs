@@ -31,7 +31,9 @@ pub enum SecretError {
     #[error("the secret {0} is binary: expected a JSON object")]
     Binary(String),
     /// Not JSON, or not an object.
-    #[error("the secret {0} is not a JSON object: expected one such as {{\"PK_INSTANCE\": \"i-…\"}}")]
+    #[error(
+        "the secret {0} is not a JSON object: expected one such as {{\"PK_INSTANCE\": \"i-…\"}}"
+    )]
     NotJson(String),
     /// The key is missing.
     #[error("the secret {secret} has no key {key:?}")]
@@ -110,19 +112,12 @@ impl Secrets {
     }
 
     async fn read(&self, secret: &str, key: &str) -> Result<InstanceId, CallError> {
-        let answer = self
-            .client
-            .get_secret_value()
-            .secret_id(secret)
-            .send()
-            .await
-            .map_err(|error| {
+        let answer =
+            self.client.get_secret_value().secret_id(secret).send().await.map_err(|error| {
                 let error = call_error(READ, &error);
                 CallError { message: format!("the secret {secret}: {}", error.message), ..error }
             })?;
-        let text = answer
-            .secret_string()
-            .ok_or_else(|| SecretError::Binary(secret.to_owned()))?;
+        let text = answer.secret_string().ok_or_else(|| SecretError::Binary(secret.to_owned()))?;
         Ok(instance_in(secret, key, text)?)
     }
 }
@@ -132,13 +127,13 @@ fn instance_in(secret: &str, key: &str, text: &str) -> Result<InstanceId, Secret
     let Ok(Value::Object(fields)) = serde_json::from_str(text) else {
         return Err(SecretError::NotJson(secret.to_owned()));
     };
-    let value = fields.get(key).ok_or_else(|| SecretError::NoKey {
-        secret: secret.to_owned(),
-        key: key.to_owned(),
-    })?;
-    value.as_str().and_then(|text| InstanceId::parse(text.trim()).ok()).ok_or_else(|| {
-        SecretError::NotAnId { secret: secret.to_owned(), key: key.to_owned() }
-    })
+    let value = fields
+        .get(key)
+        .ok_or_else(|| SecretError::NoKey { secret: secret.to_owned(), key: key.to_owned() })?;
+    value
+        .as_str()
+        .and_then(|text| InstanceId::parse(text.trim()).ok())
+        .ok_or_else(|| SecretError::NotAnId { secret: secret.to_owned(), key: key.to_owned() })
 }
 
 #[cfg(test)]
@@ -153,15 +148,19 @@ mod tests {
 
     #[test]
     fn a_secret_names_a_machine_or_says_what_is_wrong_without_its_content() {
-        check(r#"{"PK_INSTANCE":"i-01f5d046c86e4f36e","PASSWORD":"hunter2"}"#, Ok("i-01f5d046c86e4f36e"));
-        let shape =
-            "the secret pk/prod is not a JSON object: expected one such as {\"PK_INSTANCE\": \"i-…\"}";
+        check(
+            r#"{"PK_INSTANCE":"i-01f5d046c86e4f36e","PASSWORD":"hunter2"}"#,
+            Ok("i-01f5d046c86e4f36e"),
+        );
+        let shape = "the secret pk/prod is not a JSON object: expected one such as {\"PK_INSTANCE\": \"i-…\"}";
         check("hunter2", Err(shape));
         check("[\"hunter2\"]", Err(shape));
         check(r#"{"PASSWORD":"hunter2"}"#, Err("the secret pk/prod has no key \"PK_INSTANCE\""));
         check(
             r#"{"PK_INSTANCE":"hunter2"}"#,
-            Err("\"PK_INSTANCE\" in the secret pk/prod is not an EC2 instance id: i- and 8 to 17 hex digits in lower case"),
+            Err(
+                "\"PK_INSTANCE\" in the secret pk/prod is not an EC2 instance id: i- and 8 to 17 hex digits in lower case",
+            ),
         );
     }
 }

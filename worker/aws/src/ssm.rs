@@ -42,9 +42,28 @@ const LIST_PAGES_MAX: usize = 5;
 const STDERR_CHARS_MAX: usize = 200;
 /// Words that systemctl prints for `is-active` and `is-enabled`, and ours for silence.
 const STATE_WORDS: &[&str] = &[
-    "active", "reloading", "inactive", "failed", "activating", "deactivating", "maintenance",
-    "refreshing", "unknown", "enabled", "enabled-runtime", "linked", "linked-runtime", "alias",
-    "masked", "masked-runtime", "static", "indirect", "disabled", "generated", "transient", "bad",
+    "active",
+    "reloading",
+    "inactive",
+    "failed",
+    "activating",
+    "deactivating",
+    "maintenance",
+    "refreshing",
+    "unknown",
+    "enabled",
+    "enabled-runtime",
+    "linked",
+    "linked-runtime",
+    "alias",
+    "masked",
+    "masked-runtime",
+    "static",
+    "indirect",
+    "disabled",
+    "generated",
+    "transient",
+    "bad",
     "not-found",
 ];
 
@@ -89,7 +108,7 @@ impl Agents {
                     };
                 }
             };
-            for agent in answer.instance_information.unwrap_or_default() {
+            for agent in answer.instance_information_list.unwrap_or_default() {
                 let reading = match agent.ping_status {
                     Some(PingStatus::Online) => Agent::Online,
                     _ => Agent::Offline,
@@ -119,7 +138,11 @@ impl Shared for Agents {
         let ids: BTreeSet<&str> = items.iter().map(InstanceId::as_str).collect();
         let found = self.request(&ids).await;
         in_order(Self::OPERATION, &items, |id| {
-            Some(found.clone().map(|found| found.get(id.as_str()).copied().unwrap_or(Agent::Unregistered)))
+            Some(
+                found
+                    .clone()
+                    .map(|found| found.get(id.as_str()).copied().unwrap_or(Agent::Unregistered)),
+            )
         })
     }
 }
@@ -136,8 +159,8 @@ pub(crate) fn script(token: &str, probe: &UnitProbe, verb: Verb) -> Result<Strin
         return Err(unusable(SEND, format!("the token {token:?} is not one of ours")));
     }
     // A `UnitName` cannot be anything else; a script that runs as root is worth a second look.
-    let unit = UnitName::parse(probe.unit.as_str())
-        .map_err(|error| unusable(SEND, error.to_string()))?;
+    let unit =
+        UnitName::parse(probe.unit.as_str()).map_err(|error| unusable(SEND, error.to_string()))?;
     let check = match verb {
         Verb::IsActive => "",
         Verb::IsEnabled => "check='is-enabled'\n",
@@ -280,9 +303,8 @@ fn reading(status: &str, details: &str, stdout: &str, stderr: &str) -> CheckRead
         "pending" | "inprogress" | "delayed" | "cancelling" => {
             CheckReading::Pending { command_id: None }
         }
-        "deliverytimedout" | "undeliverable" | "terminated" | "invalidplatform" | "accessdenied" => {
-            CheckReading::Undelivered { detail: said.to_owned() }
-        }
+        "deliverytimedout" | "undeliverable" | "terminated" | "invalidplatform"
+        | "accessdenied" => CheckReading::Undelivered { detail: said.to_owned() },
         "success" | "failed" => match state_word(stdout) {
             Some(word) => CheckReading::Said { state: word.to_owned() },
             None => broken(&format!("{said}, without a state word"), stderr),

@@ -293,7 +293,8 @@ impl Rule {
                     "Parameter targets.id must have 1 to 64 characters.".to_owned(),
                 ));
             }
-            let inputs = [target.input.is_some(), target.input_path.is_some(), target.transformer.is_some()];
+            let inputs =
+                [target.input.is_some(), target.input_path.is_some(), target.transformer.is_some()];
             if inputs.iter().filter(|given| **given).count() > 1 {
                 return Err(BusError::Validation(format!(
                     "Only one of Input, InputPath, or InputTransformer must be provided for target {}.",
@@ -357,7 +358,7 @@ impl World {
         // A rule put again unchanged keeps its rhythm.
         let since = old
             .as_ref()
-            .filter(|old| old.schedule == schedule && old.enabled == !spec.disabled)
+            .filter(|old| old.schedule == schedule && old.enabled != spec.disabled)
             .map_or(now, |old| old.since);
         let mut rule = Rule {
             name: spec.name.clone(),
@@ -436,7 +437,9 @@ impl World {
         if size > ENTRY_BYTES_MAX {
             return Err(EntryFailure {
                 code: "InvalidArgument",
-                message: format!("Total size of the entry is over the limit of {ENTRY_BYTES_MAX} bytes."),
+                message: format!(
+                    "Total size of the entry is over the limit of {ENTRY_BYTES_MAX} bytes."
+                ),
             });
         }
         let detail = serde_json::from_str::<Value>(&entry.detail).ok().filter(Value::is_object);
@@ -453,7 +456,7 @@ impl World {
         })?;
         let time = entry.time.unwrap_or(now);
         let event =
-            self.envelope(time, &entry.source, &entry.detail_type, &entry.resources, detail);
+            self.envelope(time, &entry.source, &entry.detail_type, &entry.resources, &detail);
         let id = event["id"].as_str().unwrap_or_default().to_owned();
         self.publish(now, &bus, &event);
         Ok(id)
@@ -466,7 +469,7 @@ impl World {
         source: &str,
         detail_type: &str,
         resources: &[String],
-        detail: Value,
+        detail: &Value,
     ) {
         let event = self.envelope(now, source, detail_type, resources, detail);
         self.publish(now, "default", &event);
@@ -478,7 +481,7 @@ impl World {
         source: &str,
         detail_type: &str,
         resources: &[String],
-        detail: Value,
+        detail: &Value,
     ) -> Value {
         json!({
             "version": "0",
@@ -510,7 +513,14 @@ impl World {
         }
     }
 
-    fn deliver(&mut self, now: Timestamp, bus: &str, rule: &str, targets: &[Target], event: &Value) {
+    fn deliver(
+        &mut self,
+        now: Timestamp,
+        bus: &str,
+        rule: &str,
+        targets: &[Target],
+        event: &Value,
+    ) {
         let rule_arn = self.rule_arn(bus, rule);
         let occasion = Occasion { rule_name: rule, rule_arn: &rule_arn, ingested: now };
         for target in targets {
@@ -546,7 +556,7 @@ impl World {
             let targets: Vec<Target> = rule.targets.values().cloned().collect();
             let fired = rule.next_fire.unwrap_or(at);
             rule.schedule_after(at);
-            let event = self.envelope(fired, "aws.events", "Scheduled Event", &[arn], json!({}));
+            let event = self.envelope(fired, "aws.events", "Scheduled Event", &[arn], &json!({}));
             self.deliver(at, &bus, &name, &targets, &event);
         }
     }

@@ -359,11 +359,13 @@ impl World {
         }
         let execution_seconds = match spec.parameters.get("executionTimeout").map(Vec::as_slice) {
             None => 3600,
-            Some([text]) => text.parse().ok().filter(|it| (1..=172_800).contains(it)).ok_or_else(
-                || CommandError::InvalidParameters(format!(
-                    "executionTimeout must be a number from 1 to 172800, not \"{text}\"."
-                )),
-            )?,
+            Some([text]) => {
+                text.parse().ok().filter(|it| (1..=172_800).contains(it)).ok_or_else(|| {
+                    CommandError::InvalidParameters(format!(
+                        "executionTimeout must be a number from 1 to 172800, not \"{text}\"."
+                    ))
+                })?
+            }
             Some(_) => {
                 return Err(CommandError::InvalidParameters(
                     "executionTimeout takes one value.".to_owned(),
@@ -485,9 +487,13 @@ impl World {
     }
 
     fn open_invocations(&self) -> impl Iterator<Item = (u64, &Command, &Invocation)> {
-        self.commands.open.iter().filter_map(|seq| Some((*seq, self.commands.commands.get(seq)?))).flat_map(
-            |(seq, command)| command.invocations.values().map(move |it| (seq, command, it)),
-        )
+        self.commands
+            .open
+            .iter()
+            .filter_map(|seq| Some((*seq, self.commands.commands.get(seq)?)))
+            .flat_map(|(seq, command)| {
+                command.invocations.values().map(move |it| (seq, command, it))
+            })
     }
 
     fn due_of(&self, command: &Command, invocation: &Invocation) -> Option<Timestamp> {
@@ -599,7 +605,7 @@ impl World {
             "status": progress.status(),
         });
         let kind = "EC2 Command Invocation Status-change Notification";
-        self.emit(at, "aws.ssm", kind, &resources, detail.clone());
+        self.emit(at, "aws.ssm", kind, &resources, &detail);
         if before != after {
             if let Some(fields) = detail.as_object_mut() {
                 fields.remove("instance-id");
@@ -609,7 +615,7 @@ impl World {
             }
             let all: Vec<String> =
                 command.invocations.keys().map(|id| self.machine_arn(id)).collect();
-            self.emit(at, "aws.ssm", "EC2 Command Status-change Notification", &all, detail);
+            self.emit(at, "aws.ssm", "EC2 Command Status-change Notification", &all, &detail);
         }
     }
 }

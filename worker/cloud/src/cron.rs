@@ -20,10 +20,14 @@ const DAYS_AHEAD_MAX: u32 = 366 * 9;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ScheduleError {
     /// Neither `rate(…)` nor `cron(…)`.
-    #[error("Parameter ScheduleExpression is not valid: \"{0}\" is neither rate(value unit) nor cron(six fields).")]
+    #[error(
+        "Parameter ScheduleExpression is not valid: \"{0}\" is neither rate(value unit) nor cron(six fields)."
+    )]
     Form(String),
     /// A rate that is not a whole number above zero with its unit.
-    #[error("Parameter ScheduleExpression is not valid: \"{0}\" must be a whole number from 1 and minute(s), hour(s) or day(s); 1 takes the singular.")]
+    #[error(
+        "Parameter ScheduleExpression is not valid: \"{0}\" must be a whole number from 1 and minute(s), hour(s) or day(s); 1 takes the singular."
+    )]
     Rate(String),
     /// A field of a cron expression.
     #[error("Parameter ScheduleExpression is not valid: {field} \"{value}\" {reason}.")]
@@ -147,7 +151,9 @@ impl Cron {
     }
 
     fn has_day(&self, day: Date) -> bool {
-        let has = |set: &BTreeSet<u16>, value: i16| u16::try_from(value).is_ok_and(|it| set.contains(&it));
+        let has = |set: &BTreeSet<u16>, value: i16| {
+            u16::try_from(value).is_ok_and(|it| set.contains(&it))
+        };
         if !has(&self.years, day.year()) || !has(&self.months, i16::from(day.month())) {
             return false;
         }

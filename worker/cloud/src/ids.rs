@@ -16,7 +16,7 @@ impl Ids {
     }
 
     /// The next 64 bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.state;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -27,12 +27,12 @@ impl Ids {
     /// True `per_mille` times in a thousand; draws nothing at 0, so that an option that is off
     /// changes no other id.
     pub fn chance(&mut self, per_mille: u16) -> bool {
-        per_mille > 0 && self.next() % 1000 < u64::from(per_mille)
+        per_mille > 0 && self.draw() % 1000 < u64::from(per_mille)
     }
 
     /// An id in the shape of a version 4 UUID.
     pub fn uuid(&mut self) -> String {
-        let (high, low) = (self.next(), self.next());
+        let (high, low) = (self.draw(), self.draw());
         format!(
             "{:08x}-{:04x}-4{:03x}-{:04x}-{:012x}",
             high >> 32,

@@ -21,6 +21,7 @@ pub mod cron;
 pub mod ids;
 pub mod logs;
 pub mod machines;
+pub mod message;
 pub mod pattern;
 pub mod queue;
 pub mod template;
@@ -150,3 +151,6 @@ enum Actor {
     Command,
     Schedule,
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,12 +19,7 @@ impl LogGroups {
     /// The groups whose names begin with `prefix`, after `after`, at most `limit`; the second part
     /// says whether there are more.
     #[must_use]
-    pub fn describe(
-        &self,
-        prefix: &str,
-        after: Option<&str>,
-        limit: usize,
-    ) -> (Vec<String>, bool) {
+    pub fn describe(&self, prefix: &str, after: Option<&str>, limit: usize) -> (Vec<String>, bool) {
         let mut matching = self
             .names
             .iter()

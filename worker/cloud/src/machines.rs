@@ -40,7 +40,9 @@ pub enum MachineError {
         verb: &'static str,
     },
     /// No host is free for it.
-    #[error("We currently do not have sufficient {0} capacity in the Availability Zone you requested. Our system will be working on provisioning additional capacity.")]
+    #[error(
+        "We currently do not have sufficient {0} capacity in the Availability Zone you requested. Our system will be working on provisioning additional capacity."
+    )]
     InsufficientCapacity(String),
     /// The call would have succeeded.
     #[error("Request would have succeeded, but DryRun flag is set.")]
@@ -471,10 +473,7 @@ impl World {
             machine.view.state_reason = None;
             machine.next = Some(match machine.behaviour.bounce {
                 Some(after) => (plus(now, after), MachineState::Stopped),
-                None => (
-                    plus(now, machine.behaviour.boot.unwrap_or(boot)),
-                    MachineState::Running,
-                ),
+                None => (plus(now, machine.behaviour.boot.unwrap_or(boot)), MachineState::Running),
             });
             Some(MachineState::Pending)
         })
@@ -489,7 +488,8 @@ impl World {
     ) -> Result<Vec<StateChange>, MachineError> {
         let now = self.at(now);
         for machine in self.machines.find(ids)? {
-            let refused = [MachineState::Pending, MachineState::ShuttingDown, MachineState::Terminated];
+            let refused =
+                [MachineState::Pending, MachineState::ShuttingDown, MachineState::Terminated];
             if refused.contains(&machine.state()) {
                 let id = machine.id.clone();
                 return Err(MachineError::IncorrectState { id, verb: "stopped" });
@@ -564,7 +564,7 @@ impl World {
     fn emit_state(&mut self, at: Timestamp, id: &str, state: MachineState) {
         let arn = self.machine_arn(id);
         let detail = json!({"instance-id": id, "state": state.name()});
-        self.emit(at, "aws.ec2", "EC2 Instance State-change Notification", &[arn], detail);
+        self.emit(at, "aws.ec2", "EC2 Instance State-change Notification", &[arn], &detail);
     }
 
     /// The ARN of an instance.

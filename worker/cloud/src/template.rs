@@ -82,7 +82,9 @@ impl Transformer {
     /// What a placeholder stands for; `None` leaves the text between `<` and `>` as it is.
     fn value_of(&self, name: &str, event: &Value, occasion: Occasion<'_>) -> Option<Value> {
         if let Some(path) = self.paths.get(name) {
-            return Some(at_path(event, path).cloned().unwrap_or_else(|| Value::String(String::new())));
+            return Some(
+                at_path(event, path).cloned().unwrap_or_else(|| Value::String(String::new())),
+            );
         }
         match name {
             "aws.events.rule-name" => Some(occasion.rule_name.into()),
@@ -124,8 +126,13 @@ mod tests {
             "resources": ["arn:rule/idle"],
             "detail": {"state": "run\"ning", "count": 2}
         });
-        let paths = [("at", "$.time"), ("state", "$.detail.state"), ("count", "$.detail.count"),
-            ("first", "$.resources[0]"), ("none", "$.detail.nothing")];
+        let paths = [
+            ("at", "$.time"),
+            ("state", "$.detail.state"),
+            ("count", "$.detail.count"),
+            ("first", "$.resources[0]"),
+            ("none", "$.detail.nothing"),
+        ];
         let transformer = Transformer {
             paths: paths.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
             template: template.to_owned(),
@@ -143,8 +150,10 @@ mod tests {
         check(r#"{"at":<at>,"n":<count>}"#, r#"{"at":"2026-11-20T10:00:00Z","n":2}"#);
         check(r#"{"at":"<at>","n":"<count>"}"#, r#"{"at":"2026-11-20T10:00:00Z","n":"2"}"#);
         check(r#""it is <state> now""#, r#""it is run\"ning now""#);
-        check(r#"{"rule":"<aws.events.rule-name>","in":"<aws.events.event.ingestion-time>"}"#,
-            r#"{"rule":"idle","in":"2026-11-20T10:00:01Z"}"#);
+        check(
+            r#"{"rule":"<aws.events.rule-name>","in":"<aws.events.event.ingestion-time>"}"#,
+            r#"{"rule":"idle","in":"2026-11-20T10:00:01Z"}"#,
+        );
         check(r#"{"first":<first>,"none":<none>}"#, r#"{"first":"arn:rule/idle","none":""}"#);
         check("a <unknown> stays, as does 1 < 2", "a <unknown> stays, as does 1 < 2");
     }

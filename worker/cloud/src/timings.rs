@@ -46,13 +46,14 @@ impl Default for Timings {
 
 /// A duration that is not negative: the model's clock does not run backwards.
 pub(crate) fn not_negative<'de, D: Deserializer<'de>>(from: D) -> Result<SignedDuration, D::Error> {
-    let duration = SignedDuration::deserialize(from)?;
-    if duration.is_negative() {
-        return Err(serde::de::Error::custom(format!(
-            "expected a duration of zero or more, such as \"3s\"; got {duration:#}"
-        )));
-    }
-    Ok(duration)
+    let text = String::deserialize(from)?;
+    text.parse::<SignedDuration>().ok().filter(|duration| !duration.is_negative()).ok_or_else(
+        || {
+            serde::de::Error::custom(format!(
+                "expected a duration of zero or more, such as \"3s\" or \"1m 30s\"; got \"{text}\""
+            ))
+        },
+    )
 }
 
 /// The same for a duration that may be left out.

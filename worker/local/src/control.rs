@@ -96,10 +96,11 @@ pub(crate) fn router(desk: Arc<Desk>) -> Router<Arc<AppState>> {
         .route("/machines", get(move || async move { machines(&m) }))
         .route("/machines/{id}", {
             let (read, change) = (with(), n);
-            get(move |Path(id): Path<String>| async move { machine(&read, &id) })
-                .put(move |Path(id): Path<String>, body: Bytes| async move {
+            get(move |Path(id): Path<String>| async move { machine(&read, &id) }).put(
+                move |Path(id): Path<String>, body: Bytes| async move {
                     put_machine(&change, &id, &body)
-                })
+                },
+            )
         })
         .route("/machines/{id}/{verb}", {
             let desk = with();
@@ -114,7 +115,10 @@ pub(crate) fn router(desk: Arc<Desk>) -> Router<Arc<AppState>> {
             }),
         )
         .fallback(|request: Request| async move {
-            refusal(StatusCode::NOT_FOUND, &format!("no path /_lamplighter{}", request.uri().path()))
+            refusal(
+                StatusCode::NOT_FOUND,
+                &format!("no path /_lamplighter{}", request.uri().path()),
+            )
         })
         .layer(middleware::from_fn(loopback_only))
 }
@@ -124,7 +128,8 @@ async fn loopback_only(request: Request, next: Next) -> Answer {
     let headers = request.headers();
     let host = header_text(headers, header::HOST);
     let origin = headers.get(header::ORIGIN).map(|_| header_text(headers, header::ORIGIN));
-    let from_here = origin.is_none_or(|it| it.split_once("://").is_some_and(|(_, it)| is_loopback(it)));
+    let from_here =
+        origin.is_none_or(|it| it.split_once("://").is_some_and(|(_, it)| is_loopback(it)));
     if is_loopback(host) && from_here {
         return next.run(request).await;
     }
@@ -203,9 +208,7 @@ fn put_policy(desk: &Desk, query: &Params, body: &Bytes) -> Answer {
     let key = query.get("access_key").cloned();
     match desk.policies.put(key.clone(), text) {
         Ok(()) => ok(&json!({"policy": "set", "access_key": key})),
-        Err(error) => {
-            refusal(StatusCode::BAD_REQUEST, &format!("no IAM policy document: {error}"))
-        }
+        Err(error) => refusal(StatusCode::BAD_REQUEST, &format!("no IAM policy document: {error}")),
     }
 }
 
@@ -233,9 +236,9 @@ fn machines(desk: &Desk) -> Answer {
 }
 
 fn machine(desk: &Desk, id: &str) -> Answer {
-    let shown = desk.shared.with(|world, _| {
-        world.machines.get(id).map(|machine| machine_json(world, machine))
-    });
+    let shown = desk
+        .shared
+        .with(|world, _| world.machines.get(id).map(|machine| machine_json(world, machine)));
     shown.map_or_else(|| no_machine(id), |shown| ok(&shown))
 }
 
@@ -300,7 +303,8 @@ mod tests {
         for name in ["127.0.0.1:4566", "localhost", "localhost:1", "[::1]:4566", "[::1]"] {
             assert!(is_loopback(name), "{name}");
         }
-        for name in ["", "evil.example", "127.0.0.1.evil.example", "localhost.evil:80", "10.0.0.1"] {
+        for name in ["", "evil.example", "127.0.0.1.evil.example", "localhost.evil:80", "10.0.0.1"]
+        {
             assert!(!is_loopback(name), "{name}");
         }
     }

@@ -127,7 +127,7 @@ impl Faults {
         let base = Duration::try_from(latency.base).unwrap_or_default();
         let jitter = Duration::try_from(latency.jitter).unwrap_or_default();
         let nanos = u64::try_from(jitter.as_nanos()).unwrap_or(u64::MAX - 1);
-        base + Duration::from_nanos(inner.ids.next() % (nanos + 1))
+        base + Duration::from_nanos(inner.ids.draw() % (nanos + 1))
     }
 
     /// What becomes of this call: the first fault that fits and strikes decides.
@@ -175,7 +175,7 @@ fn strikes(probability: f64, ids: &mut Ids) -> bool {
     }
     // 53 bits are what a double holds exactly.
     #[allow(clippy::cast_precision_loss)]
-    let drawn = (ids.next() >> 11) as f64 / (1_u64 << 53) as f64;
+    let drawn = (ids.draw() >> 11) as f64 / (1_u64 << 53) as f64;
     drawn < probability
 }
 

@@ -62,10 +62,8 @@ impl Policies {
         let principal = format!("arn:aws:iam::{}:user/{key}", ctx.account_id);
         for check in checks(handler, shared, operation, input, ctx) {
             let mut context = check.context;
-            context.insert(
-                "aws:RequestedRegion".to_owned(),
-                ContextValue::String(ctx.region.clone()),
-            );
+            context
+                .insert("aws:RequestedRegion".to_owned(), ContextValue::String(ctx.region.clone()));
             let request = AuthzRequest {
                 principal_arn: &principal,
                 principal_account: &ctx.account_id,
@@ -79,7 +77,9 @@ impl Policies {
             };
             let why = match evaluate(&request, &policies) {
                 Decision::Allow => continue,
-                Decision::ExplicitDeny => "with an explicit deny in an identity-based policy".into(),
+                Decision::ExplicitDeny => {
+                    "with an explicit deny in an identity-based policy".into()
+                }
                 Decision::ImplicitDeny => {
                     format!("because no identity-based policy allows the {} action", check.action)
                 }
@@ -203,7 +203,11 @@ fn checks(
         service => {
             let known = handler.iam_checks_with_context(operation, input, ctx);
             // What the handler does not know of is denied unless everything is allowed, not let through.
-            if known.is_empty() { one(format!("{service}:{operation}"), "*".to_owned()) } else { known }
+            if known.is_empty() {
+                one(format!("{service}:{operation}"), "*".to_owned())
+            } else {
+                known
+            }
         }
     }
 }

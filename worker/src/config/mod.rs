@@ -30,6 +30,8 @@ use toml::de::DeTable;
 pub(crate) use local::Local;
 pub(crate) use reader::nearest;
 use reader::{Reader, Source};
+#[cfg(test)]
+pub(crate) use targets::defaults as default_ec2;
 
 /// The file that is read where none is named.
 pub(crate) const DEFAULT_FILE: &str = "lamplighter.toml";

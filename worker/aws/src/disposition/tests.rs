@@ -3,7 +3,11 @@ use super::*;
 #[track_caller]
 fn check(operation: &str, code: &str, cause: Cause, disposition: Disposition, applied: Applied) {
     let found = meaning(operation, ErrorCode::parse(Some(code), 400));
-    assert_eq!((found.cause, found.disposition, found.applied), (cause, disposition, applied), "{code}");
+    assert_eq!(
+        (found.cause, found.disposition, found.applied),
+        (cause, disposition, applied),
+        "{code}"
+    );
 }
 
 #[test]
@@ -22,7 +26,13 @@ fn a_refused_pace_is_tried_again_and_changed_nothing() {
         check("ec2:X", code, Cause::Throttled, Disposition::Retry, Applied::No);
     }
     check("dynamodb:X", "TransactionConflict", Cause::Conflict, Disposition::Retry, Applied::No);
-    check("dynamodb:X", "TransactionInProgressException", Cause::Conflict, Disposition::Retry, Applied::No);
+    check(
+        "dynamodb:X",
+        "TransactionInProgressException",
+        Cause::Conflict,
+        Disposition::Retry,
+        Applied::No,
+    );
 }
 
 #[test]
@@ -57,7 +67,13 @@ fn a_denied_call_fails_and_stale_credentials_are_fetched_anew() {
 fn what_does_not_exist_is_told_apart() {
     check("ec2:X", "InvalidInstanceID.NotFound", Cause::NotFound, Disposition::Fail, Applied::No);
     check("ec2:X", "InvalidInstanceID.Malformed", Cause::Invalid, Disposition::Fail, Applied::No);
-    check("secretsmanager:X", "ResourceNotFoundException", Cause::NotFound, Disposition::Fail, Applied::No);
+    check(
+        "secretsmanager:X",
+        "ResourceNotFoundException",
+        Cause::NotFound,
+        Disposition::Fail,
+        Applied::No,
+    );
     for (operation, code) in [
         ("dynamodb:PutItem", "ResourceNotFoundException"),
         ("sqs:ReceiveMessage", "AWS.SimpleQueueService.NonExistentQueue"),
@@ -87,9 +103,13 @@ fn aws_trouble_may_have_had_its_effect() {
     for code in ["InternalError", "ServiceUnavailable", "Unavailable", "InternalServerError"] {
         check("ec2:X", code, Cause::Deadline, Disposition::Retry, Applied::Perhaps);
     }
-    for (status, applied) in
-        [(500, Applied::Perhaps), (503, Applied::Perhaps), (408, Applied::Perhaps), (400, Applied::No), (418, Applied::No)]
-    {
+    for (status, applied) in [
+        (500, Applied::Perhaps),
+        (503, Applied::Perhaps),
+        (408, Applied::Perhaps),
+        (400, Applied::No),
+        (418, Applied::No),
+    ] {
         let found = meaning("ec2:X", ErrorCode::parse(Some("Novel"), status));
         assert_eq!(found.applied, applied, "{status}");
     }

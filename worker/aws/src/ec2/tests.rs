@@ -38,7 +38,10 @@ fn a_describe_is_told_in_our_words() {
         .build();
     let seen = seen(Some(&instance));
     assert_eq!(seen.state, Ec2State::Stopped);
-    assert_eq!(seen.reason.as_deref(), Some("Client.UserInitiatedShutdown: User initiated shutdown"));
+    assert_eq!(
+        seen.reason.as_deref(),
+        Some("Client.UserInitiatedShutdown: User initiated shutdown")
+    );
     assert!(seen.user_stopped_at.is_some());
     assert_eq!(seen.private_ip.as_deref(), Some("10.0.0.1"));
     assert_eq!(super::seen(None).state, Ec2State::Missing);
@@ -56,19 +59,21 @@ async fn ask(bad: &[u32], message: impl Fn(&[InstanceId]) -> String) -> (Vec<Ins
     let answers = apart(
         &ids,
         |error| error.disposition == Disposition::Fail,
-        async |group: Vec<InstanceId>| {
+        |group: Vec<InstanceId>| {
             *calls.borrow_mut() += 1;
-            let hit: Vec<InstanceId> = group.iter().filter(|id| bad.contains(id)).cloned().collect();
-            if hit.is_empty() {
+            let hit: Vec<InstanceId> =
+                group.iter().filter(|id| bad.contains(id)).cloned().collect();
+            std::future::ready(if hit.is_empty() {
                 Ok(group.into_iter().map(|id| (id, ())).collect())
             } else {
                 Err(refusal(Cause::NotFound, Disposition::Fail, &message(&hit)))
-            }
+            })
         },
     )
     .await;
     assert_eq!(answers.len(), 10);
-    let refused = answers.into_iter().filter(|(_, answer)| answer.is_err()).map(|(id, _)| id).collect();
+    let refused =
+        answers.into_iter().filter(|(_, answer)| answer.is_err()).map(|(id, _)| id).collect();
     (refused, calls.into_inner())
 }
 
@@ -97,9 +102,9 @@ async fn a_refused_pace_is_everyones_and_asked_once() {
     let answers: BTreeMap<_, Result<(), _>> = apart(
         &ids,
         |error| error.disposition == Disposition::Fail,
-        async |_| {
+        |_| {
             *calls.borrow_mut() += 1;
-            Err(refusal(Cause::Throttled, Disposition::Retry, "slower"))
+            std::future::ready(Err(refusal(Cause::Throttled, Disposition::Retry, "slower")))
         },
     )
     .await;
@@ -109,8 +114,14 @@ async fn a_refused_pace_is_everyones_and_asked_once() {
 
 #[test]
 fn ids_are_read_whole_from_a_message() {
-    assert_eq!(named("The instance IDs 'i-0000aaaa, i-0000bbbb' do not exist"), ["i-0000aaaa", "i-0000bbbb"]);
-    assert_eq!(named("on resource: arn:aws:ec2:eu-central-1:1:instance/i-0000aaaa"), ["i-0000aaaa"]);
+    assert_eq!(
+        named("The instance IDs 'i-0000aaaa, i-0000bbbb' do not exist"),
+        ["i-0000aaaa", "i-0000bbbb"]
+    );
+    assert_eq!(
+        named("on resource: arn:aws:ec2:eu-central-1:1:instance/i-0000aaaa"),
+        ["i-0000aaaa"]
+    );
     assert_eq!(named("Invalid id: \"i-0000aaaab\""), ["i-0000aaaab"]);
 }
 

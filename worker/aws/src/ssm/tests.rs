@@ -11,7 +11,11 @@ fn said(state: &str) -> CheckReading {
 
 #[track_caller]
 fn check(status: &str, details: &str, stdout: &str, expected: &CheckReading) {
-    assert_eq!(&reading(status, details, stdout, ""), expected, "{status} / {details} / {stdout:?}");
+    assert_eq!(
+        &reading(status, details, stdout, ""),
+        expected,
+        "{status} / {details} / {stdout:?}"
+    );
 }
 
 #[test]
@@ -22,18 +26,33 @@ fn what_ssm_says_of_a_question_becomes_one_reading() {
     check("Delayed", "Delayed", "", &pending);
     check("Success", "Success", "active\n", &said("active"));
     check("Failed", "Failed", "inactive\n", &said("inactive"));
-    check("Failed", "Failed", "failed\nfailed to run commands: exit status 3", &CheckReading::Broken {
-        detail: "Failed, without a state word".to_owned(),
-    });
-    check("Failed", "Failed", "", &CheckReading::Broken { detail: "Failed, without a state word".to_owned() });
-    for details in ["Delivery Timed Out", "DeliveryTimedOut", "Undeliverable", "Terminated", "Invalid Platform"] {
+    check(
+        "Failed",
+        "Failed",
+        "failed\nfailed to run commands: exit status 3",
+        &CheckReading::Broken { detail: "Failed, without a state word".to_owned() },
+    );
+    check(
+        "Failed",
+        "Failed",
+        "",
+        &CheckReading::Broken { detail: "Failed, without a state word".to_owned() },
+    );
+    for details in [
+        "Delivery Timed Out",
+        "DeliveryTimedOut",
+        "Undeliverable",
+        "Terminated",
+        "Invalid Platform",
+    ] {
         let undelivered = CheckReading::Undelivered { detail: details.to_owned() };
         check("TimedOut", details, "", &undelivered);
     }
     for details in ["Execution Timed Out", "ExecutionTimedOut", "Cancelled"] {
         check("TimedOut", details, "", &CheckReading::Broken { detail: details.to_owned() });
     }
-    let CheckReading::Broken { detail } = reading("Failed", "Failed", "", &format!("{}the end", "x".repeat(500)))
+    let CheckReading::Broken { detail } =
+        reading("Failed", "Failed", "", &format!("{}the end", "x".repeat(500)))
     else {
         panic!("not broken")
     };

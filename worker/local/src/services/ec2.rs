@@ -265,10 +265,9 @@ fn glob(wanted: &str, actual: &str) -> bool {
             glob(rest, actual)
                 || actual.char_indices().any(|(at, it)| glob(rest, &actual[at + it.len_utf8()..]))
         }
-        _ => actual
-            .chars()
-            .next()
-            .is_some_and(|it| (first == '?' || first == it) && glob(rest, &actual[it.len_utf8()..])),
+        _ => actual.chars().next().is_some_and(|it| {
+            (first == '?' || first == it) && glob(rest, &actual[it.len_utf8()..])
+        }),
     }
 }
 

@@ -124,8 +124,7 @@ impl ServiceHandler for Events {
                     })
                 };
                 let (wanted, event) = (parse("EventPattern")?, parse("Event")?);
-                pattern::validate(&wanted)
-                    .map_err(|error| refuse(&BusError::Pattern(error)))?;
+                pattern::validate(&wanted).map_err(|error| refuse(&BusError::Pattern(error)))?;
                 Ok(json!({"Result": pattern::matches(&wanted, &event)}))
             }
             _ => Err(AwsError::unknown_operation(operation)),
@@ -203,10 +202,8 @@ impl Events {
             let rules: Vec<&Rule> =
                 world.bus.rules(bus)?.filter(|rule| rule.name.starts_with(prefix)).collect();
             let (page, token) = super::page(rules, |rule| rule.name.as_str(), after, limit);
-            let shown: Vec<Value> = page
-                .iter()
-                .map(|rule| rule_json(rule, &world.rule_arn(bus, &rule.name)))
-                .collect();
+            let shown: Vec<Value> =
+                page.iter().map(|rule| rule_json(rule, &world.rule_arn(bus, &rule.name))).collect();
             let mut answer = json!({"Rules": shown});
             if let Some(token) = token {
                 answer["NextToken"] = token.into();

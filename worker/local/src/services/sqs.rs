@@ -93,9 +93,9 @@ impl ServiceHandler for Sqs {
             }
             "ListQueueTags" => {
                 let queue = queue_of(&input)?;
-                let tags = self.shared.read(|world, _| {
-                    world.queues.get(queue).map(|queue| queue.tags.clone())
-                });
+                let tags = self
+                    .shared
+                    .read(|world, _| world.queues.get(queue).map(|queue| queue.tags.clone()));
                 Ok(json!({"Tags": tags.map_err(|error| refuse(&error))?}))
             }
             _ => Err(AwsError::unknown_operation(operation)),
@@ -133,7 +133,9 @@ impl Sqs {
             return Err(fault(
                 400,
                 "InvalidParameterValue",
-                format!("Value {wait} for parameter WaitTimeSeconds is invalid. Reason: Must be >= 0 and <= 20, if provided."),
+                format!(
+                    "Value {wait} for parameter WaitTimeSeconds is invalid. Reason: Must be >= 0 and <= 20, if provided."
+                ),
             ));
         }
         let until = Timestamp::now().checked_add(SignedDuration::from_secs(wait));
@@ -207,7 +209,9 @@ impl Sqs {
             return Err(fault(
                 400,
                 "BatchRequestTooLong",
-                format!("Batch requests cannot be longer than {MESSAGE_BYTES_MAX} bytes. You have sent {total} bytes."),
+                format!(
+                    "Batch requests cannot be longer than {MESSAGE_BYTES_MAX} bytes. You have sent {total} bytes."
+                ),
             ));
         }
         self.batch(queue, input, |entry| self.send_one(queue, outgoing_of(entry)?))
@@ -225,25 +229,40 @@ impl Sqs {
             .read(|world, _| world.queues.get(queue).map(|_| ()))
             .map_err(|error| refuse(&error))?;
         if entries.is_empty() {
-            return Err(fault(400, "EmptyBatchRequest", "There should be at least one entry in the request."));
+            return Err(fault(
+                400,
+                "EmptyBatchRequest",
+                "There should be at least one entry in the request.",
+            ));
         }
         if entries.len() > BATCH_MAX {
             return Err(fault(
                 400,
                 "TooManyEntriesInBatchRequest",
-                format!("Maximum number of entries per request are 10. You have sent {}.", entries.len()),
+                format!(
+                    "Maximum number of entries per request are 10. You have sent {}.",
+                    entries.len()
+                ),
             ));
         }
         let ids: BTreeSet<&str> = entries.iter().map(|entry| text(entry, "Id")).collect();
         if ids.len() != entries.len() {
-            return Err(fault(400, "BatchEntryIdsNotDistinct", "Two or more batch entries have the same Id."));
+            return Err(fault(
+                400,
+                "BatchEntryIdsNotDistinct",
+                "Two or more batch entries have the same Id.",
+            ));
         }
         let well_formed = |id: &&str| {
             (1..=80).contains(&id.len())
                 && id.chars().all(|it| it.is_ascii_alphanumeric() || it == '-' || it == '_')
         };
         if !ids.iter().all(well_formed) {
-            return Err(fault(400, "InvalidBatchEntryId", "A batch entry id can only contain alphanumeric characters, hyphens and underscores. It can be at most 80 letters long."));
+            return Err(fault(
+                400,
+                "InvalidBatchEntryId",
+                "A batch entry id can only contain alphanumeric characters, hyphens and underscores. It can be at most 80 letters long.",
+            ));
         }
         let (mut successful, mut failed) = (Vec::new(), Vec::new());
         for entry in entries {
@@ -272,7 +291,11 @@ impl Sqs {
     fn change_visibility(&self, queue: &str, entry: &Value) -> Result<Value, AwsError> {
         let handle = required(entry, "ReceiptHandle")?;
         let seconds = integer(entry, "VisibilityTimeout")?.ok_or_else(|| {
-            fault(400, "MissingParameter", "The request must contain the parameter VisibilityTimeout.")
+            fault(
+                400,
+                "MissingParameter",
+                "The request must contain the parameter VisibilityTimeout.",
+            )
         })?;
         self.shared
             .with(|world, now| world.change_visibility(now, queue, handle, seconds))

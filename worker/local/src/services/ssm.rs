@@ -58,11 +58,15 @@ impl Ssm {
             .iter()
             .map(|filter| (text(filter, "Key").to_owned(), texts(filter, "Values")))
             .collect();
-        filters.extend(list(input, "InstanceInformationFilterList").iter().map(|filter| {
-            (text(filter, "key").to_owned(), texts(filter, "valueSet"))
-        }));
+        filters.extend(
+            list(input, "InstanceInformationFilterList")
+                .iter()
+                .map(|filter| (text(filter, "key").to_owned(), texts(filter, "valueSet"))),
+        );
         for (key, _) in &filters {
-            if !["InstanceIds", "PingStatus", "PlatformTypes", "ResourceType"].contains(&key.as_str()) {
+            if !["InstanceIds", "PingStatus", "PlatformTypes", "ResourceType"]
+                .contains(&key.as_str())
+            {
                 return Err(fault(
                     400,
                     "InvalidInstanceInformationFilterValue",
@@ -75,7 +79,9 @@ impl Ssm {
             return Err(fault(
                 400,
                 "ValidationException",
-                format!("1 validation error detected: Value '{limit}' at 'maxResults' failed to satisfy constraint: Member must have value from 5 to 50"),
+                format!(
+                    "1 validation error detected: Value '{limit}' at 'maxResults' failed to satisfy constraint: Member must have value from 5 to 50"
+                ),
             ));
         }
         let agents = self.shared.with(lamplighter_cloud::World::describe_agents);
@@ -173,7 +179,9 @@ impl Ssm {
                 .filter(|command| id.is_none_or(|id| command.id == id))
                 .filter(|it| instance.is_none_or(|instance| it.invocations.contains_key(instance)))
                 .filter(|command| after.is_none_or(|after| command.requested > after))
-                .filter(|command| status.as_ref().is_none_or(|it| command.progress().status() == it))
+                .filter(|command| {
+                    status.as_ref().is_none_or(|it| command.progress().status() == it)
+                })
                 .cloned()
                 .collect()
         }))

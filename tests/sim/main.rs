@@ -1,0 +1,5 @@
+//! The runtime, unchanged, in a simulated world.
+
+mod pool;
+mod single_faults;
+mod world;

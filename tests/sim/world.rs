@@ -1,0 +1,759 @@
+//! The ports over the small model of AWS, on a virtual clock, with a fault for any call.
+//!
+//! *Theory.* The runtime runs unchanged. `tokio`'s paused time is the clock: when every task waits, time
+//! jumps to the next timer. Every port call is numbered; a plan says which numbers fail and how. Each
+//! call takes a little time, drawn from a seed, so that interleavings differ between seeds.
+//!
+//! *Invariant.* Same seed and plan, same run: no other source of time or chance is used.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::{SignedDuration, Timestamp};
+use lamplighter_cloud::bus::{Entry, RuleSpec, Target};
+use lamplighter_cloud::commands::{CommandSpec, Progress};
+use lamplighter_cloud::queue::{MessageAttribute, Outgoing as CloudMessage};
+use lamplighter_cloud::{MachineSeed, Timings, World};
+use lamplighter_events::{Cause, CommandId, InstanceId, LifecycleEvent, TargetName};
+use lamplighter_lifecycle::{
+    Agent, CheckReading, CommandRecord, Ec2State, Effect, InstanceRef, InstanceSeen, ObservePlan,
+    ObserveTrouble, Observed, Phase, Sighting, TargetRecord,
+};
+use lamplighter_runtime::ports::{
+    Applied, Bus, CallError, Clock, Cloud, Commit, Committed, Disposition, Outgoing, Ports,
+    PutCommand, Queue, Receipt, Received, SHARDS, Store, UpTarget,
+};
+use serde_json::json;
+
+pub(crate) const COMMANDS: &str = "commands";
+pub(crate) const DEAD: &str = "dead";
+pub(crate) const INSTANCE: &str = "i-01f5d046c86e4f36e";
+
+/// How a call fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// Nothing was done, and the error says so.
+    Before,
+    /// It was done; the answer is an ambiguous error.
+    Lost,
+    /// Nothing was done, and nobody knows.
+    Unclear,
+    /// It is answered late, seconds.
+    Slow(u64),
+}
+
+/// A call as it was made: for counting, and for a failing run's story.
+#[derive(Debug, Clone)]
+pub(crate) struct Call {
+    pub at: Timestamp,
+    pub operation: &'static str,
+    pub what: String,
+}
+
+#[derive(Default)]
+struct Table {
+    records: BTreeMap<TargetName, (String, TargetRecord)>,
+    commands: BTreeMap<CommandId, CommandRecord>,
+    resources: BTreeMap<InstanceId, TargetName>,
+}
+
+struct State {
+    world: World,
+    table: Table,
+    calls: Vec<Call>,
+    plan: BTreeMap<usize, Fault>,
+    emitted: Vec<LifecycleEvent>,
+    chance: u64,
+    ids: u64,
+    healthy: bool,
+    /// Commands whose handling panics (a bug in the worker, for all it knows).
+    cursed: BTreeSet<String>,
+}
+
+/// The world that a test drives.
+#[derive(Clone)]
+pub(crate) struct Sim {
+    state: Arc<Mutex<State>>,
+    base: Timestamp,
+    started: tokio::time::Instant,
+    /// Whose ports these are; a killed worker's go dead at once, and its tasks wait for ever.
+    killed: Arc<AtomicBool>,
+}
+
+fn fail(operation: &'static str, applied: Applied) -> CallError {
+    CallError {
+        operation,
+        cause: Cause::Throttled,
+        message: "a fault of the simulation".to_owned(),
+        disposition: Disposition::Retry,
+        applied,
+    }
+}
+
+impl Sim {
+    /// One stopped machine with an active unit, a queue with dead letters, and AWS's signals.
+    pub(crate) fn new(seed: u64, timings: Timings) -> Self {
+        let base: Timestamp = "2026-11-20T10:00:00Z".parse().unwrap();
+        let mut world = World::new("000000000000", "eu-central-1", timings, seed, base);
+        world.create_queue(base, DEAD, &BTreeMap::new(), BTreeMap::new()).unwrap();
+        let redrive = json!({"deadLetterTargetArn": world.queue_arn(DEAD), "maxReceiveCount": 1000});
+        let attributes = BTreeMap::from([
+            ("VisibilityTimeout".to_owned(), "60".to_owned()),
+            ("RedrivePolicy".to_owned(), redrive.to_string()),
+        ]);
+        world.create_queue(base, COMMANDS, &attributes, BTreeMap::new()).unwrap();
+        for (name, pattern) in [
+            ("ec2", json!({"source": ["aws.ec2"]})),
+            ("ssm", json!({"source": ["aws.ssm"]})),
+        ] {
+            let spec = RuleSpec { name: name.into(), pattern: Some(pattern), ..RuleSpec::default() };
+            world.put_rule(base, spec).unwrap();
+            let target = Target {
+                id: "queue".to_owned(),
+                arn: world.queue_arn(COMMANDS),
+                input: None,
+                input_path: None,
+                transformer: None,
+                role_arn: None,
+            };
+            world.bus.rule_mut("default", name).unwrap().put_targets(vec![target]).unwrap();
+        }
+        let seeded: MachineSeed = serde_json::from_value(json!({
+            "id": INSTANCE, "units": {"positionkeeper": {}}
+        }))
+        .unwrap();
+        world.seed_machine(base, &seeded);
+        let state = State {
+            world,
+            table: Table::default(),
+            calls: Vec::new(),
+            plan: BTreeMap::new(),
+            emitted: Vec::new(),
+            chance: seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1,
+            ids: 0,
+            healthy: true,
+            cursed: BTreeSet::new(),
+        };
+        Self {
+            state: Arc::new(Mutex::new(state)),
+            base,
+            started: tokio::time::Instant::now(),
+            killed: Arc::default(),
+        }
+    }
+
+    pub(crate) fn ports(&self) -> Ports {
+        Ports {
+            queue: Arc::new(self.clone()),
+            store: Arc::new(self.clone()),
+            cloud: Arc::new(self.clone()),
+            bus: Arc::new(self.clone()),
+            clock: Arc::new(self.clone()),
+        }
+    }
+
+    /// The same world through the ports of one more worker.
+    pub(crate) fn for_worker(&self) -> Self {
+        Self { killed: Arc::default(), ..self.clone() }
+    }
+
+    pub(crate) fn kill(&self) {
+        self.killed.store(true, Ordering::Relaxed);
+    }
+
+    async fn die_if_killed(&self) {
+        if self.killed.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    /// The call with this number (from 0, counted from the world's beginning) fails so.
+    pub(crate) fn plan(&self, number: usize, fault: Fault) {
+        self.lock().plan.insert(number, fault);
+    }
+
+    pub(crate) fn with_world<R>(&self, act: impl FnOnce(&mut World, Timestamp) -> R) -> R {
+        let now = Clock::now(self);
+        act(&mut self.lock().world, now)
+    }
+
+    pub(crate) fn curse(&self, word: &str) {
+        self.lock().cursed.insert(word.to_owned());
+    }
+
+    pub(crate) fn calls(&self) -> Vec<Call> {
+        self.lock().calls.clone()
+    }
+
+    pub(crate) fn count(&self, operation: &str) -> usize {
+        self.lock().calls.iter().filter(|call| call.operation == operation).count()
+    }
+
+    pub(crate) fn emitted(&self) -> Vec<LifecycleEvent> {
+        self.lock().emitted.clone()
+    }
+
+    pub(crate) fn record(&self) -> Option<TargetRecord> {
+        self.lock().table.records.values().next().map(|(_, record)| record.clone())
+    }
+
+    pub(crate) fn command(&self, id: &str) -> Option<CommandRecord> {
+        let id = CommandId::parse(id).unwrap();
+        self.lock().table.commands.get(&id).cloned()
+    }
+
+    /// A user sends a message.
+    pub(crate) fn say(&self, body: &serde_json::Value) {
+        self.say_raw(&body.to_string());
+    }
+
+    pub(crate) fn say_raw(&self, body: &str) {
+        self.with_world(|world, now| {
+            let message = CloudMessage {
+                body: body.to_owned(),
+                attributes: BTreeMap::new(),
+                delay_seconds: None,
+            };
+            world.send_message(now, COMMANDS, message).unwrap();
+        });
+    }
+
+    pub(crate) fn machine_state(&self) -> &'static str {
+        self.with_world(|world, now| {
+            world.advance(now);
+            world.machines.get(INSTANCE).unwrap().state().name()
+        })
+    }
+
+    /// Messages that wait, are in hand, or are delayed.
+    pub(crate) fn queued(&self, queue: &str) -> usize {
+        self.with_world(|world, now| {
+            world.advance(now);
+            let counts = world.queues.get(queue).unwrap().counts(now);
+            counts.visible + counts.in_flight + counts.delayed
+        })
+    }
+
+    pub(crate) fn dead_letters(&self) -> Vec<lamplighter_cloud::queue::Message> {
+        self.with_world(|world, _| world.queues.get(DEAD).unwrap().messages().cloned().collect())
+    }
+
+    fn chance(&self) -> u64 {
+        let mut state = self.lock();
+        // xorshift64*: enough for drawing delays, and the same on every machine.
+        state.chance ^= state.chance >> 12;
+        state.chance ^= state.chance << 25;
+        state.chance ^= state.chance >> 27;
+        state.chance.wrapping_mul(0x2545_F491_4F6C_DD1D)
+    }
+
+    /// Every call passes here: it takes its time, it is noted, and it may fail.
+    async fn call<R>(
+        &self,
+        operation: &'static str,
+        what: String,
+        act: impl FnOnce(&mut State, Timestamp) -> Result<R, CallError>,
+    ) -> Result<R, CallError> {
+        tokio::time::sleep(Duration::from_millis(5 + self.chance() % 40)).await;
+        self.die_if_killed().await;
+        let now = Clock::now(self);
+        let fault = {
+            let mut state = self.lock();
+            let number = state.calls.len();
+            state.calls.push(Call { at: now, operation, what });
+            state.plan.get(&number).copied()
+        };
+        match fault {
+            Some(Fault::Before) => return Err(fail(operation, Applied::No)),
+            Some(Fault::Unclear) => return Err(fail(operation, Applied::Perhaps)),
+            Some(Fault::Slow(seconds)) => tokio::time::sleep(Duration::from_secs(seconds)).await,
+            Some(Fault::Lost) | None => {}
+        }
+        let now = Clock::now(self);
+        self.die_if_killed().await;
+        let result = act(&mut self.lock(), now);
+        // The answer takes its time too: a worker can die between deed and answer.
+        tokio::time::sleep(Duration::from_millis(self.chance() % 20)).await;
+        self.die_if_killed().await;
+        if fault == Some(Fault::Lost) {
+            return Err(fail(operation, Applied::Perhaps));
+        }
+        result
+    }
+}
+
+impl Clock for Sim {
+    fn now(&self) -> Timestamp {
+        let elapsed = SignedDuration::try_from(self.started.elapsed()).unwrap();
+        self.base + elapsed
+    }
+    fn new_id(&self) -> String {
+        let mut state = self.lock();
+        state.ids += 1;
+        format!("id-{}", state.ids)
+    }
+    fn jitter(&self) -> f64 {
+        (self.chance() >> 11) as f64 / (1u64 << 53) as f64
+    }
+    fn skew(&self) -> Option<SignedDuration> {
+        None
+    }
+}
+
+fn texts(attributes: &BTreeMap<String, String>) -> BTreeMap<String, MessageAttribute> {
+    attributes
+        .iter()
+        .map(|(name, value)| {
+            let value = MessageAttribute {
+                data_type: "String".to_owned(),
+                text: Some(value.clone()),
+                binary: None,
+            };
+            (name.clone(), value)
+        })
+        .collect()
+}
+
+#[async_trait]
+impl Queue for Sim {
+    async fn receive(&self, max: usize, wait: Duration) -> Result<Vec<Received>, CallError> {
+        let until = tokio::time::Instant::now() + wait;
+        loop {
+            let now = Clock::now(self);
+            let ready = self.with_world(|world, now| {
+                world.advance(now);
+                world.queues.get(COMMANDS).unwrap().has_visible(now)
+            });
+            if ready || tokio::time::Instant::now() >= until {
+                break;
+            }
+            let due = self.lock().world.next_due();
+            let pause = due.map_or(wait, |due| {
+                Duration::try_from(due.duration_since(now)).unwrap_or(Duration::ZERO)
+            });
+            // A send by somebody else can come before anything that is due now.
+            let pause = pause.clamp(Duration::from_millis(1), Duration::from_millis(250));
+            self.die_if_killed().await;
+            tokio::time::sleep(pause).await;
+        }
+        self.call("sqs:ReceiveMessage", String::new(), |state, now| {
+            let received = state.world.receive_messages(now, COMMANDS, max, Some(60)).unwrap();
+            Ok(received
+                .into_iter()
+                .map(|received| {
+                    let attributes: BTreeMap<String, String> = received
+                        .message
+                        .attributes
+                        .iter()
+                        .filter_map(|(name, value)| Some((name.clone(), value.text.clone()?)))
+                        .collect();
+                    let kept = attributes
+                        .get(lamplighter_runtime::SENT_AT_ATTRIBUTE)
+                        .and_then(|at| at.parse().ok());
+                    Received {
+                        message_id: received.message.id.clone(),
+                        receipt: Receipt(received.receipt_handle.clone()),
+                        body: received.message.body.clone(),
+                        sent_at: kept.unwrap_or(received.message.sent),
+                        receives: received.message.receive_count,
+                        attributes,
+                    }
+                })
+                .collect())
+        })
+        .await
+    }
+
+    async fn send(&self, message: &Outgoing) -> Result<(), CallError> {
+        self.call("sqs:SendMessage", message.body.clone(), |state, now| {
+            let message = CloudMessage {
+                body: message.body.clone(),
+                attributes: texts(&message.attributes),
+                delay_seconds: Some(i64::from(message.delay_seconds)),
+            };
+            state.world.send_message(now, COMMANDS, message).unwrap();
+            Ok(())
+        })
+        .await
+    }
+
+    async fn delete(&self, receipt: &Receipt) -> Result<(), CallError> {
+        self.call("sqs:DeleteMessage", receipt.0.clone(), |state, now| {
+            state.world.delete_message(now, COMMANDS, &receipt.0).unwrap();
+            Ok(())
+        })
+        .await
+    }
+
+    async fn delay(&self, receipt: &Receipt, seconds: u32) -> Result<(), CallError> {
+        let what = format!("{} {seconds}", receipt.0);
+        self.call("sqs:ChangeMessageVisibility", what, |state, now| {
+            // Of something already visible again, or gone: a success by the port's contract.
+            let _ = state.world.change_visibility(now, COMMANDS, &receipt.0, i64::from(seconds));
+            Ok(())
+        })
+        .await
+    }
+
+    async fn park(&self, message: &Outgoing) -> Result<(), CallError> {
+        self.call("sqs:SendMessage(dead)", String::new(), |state, now| {
+            let message = CloudMessage {
+                body: message.body.clone(),
+                attributes: texts(&message.attributes),
+                delay_seconds: None,
+            };
+            state.world.send_message(now, DEAD, message).unwrap();
+            Ok(())
+        })
+        .await
+    }
+}
+
+#[async_trait]
+impl Store for Sim {
+    async fn load(&self, target: &TargetName) -> Result<Option<TargetRecord>, CallError> {
+        self.call("dynamodb:GetItem", target.to_string(), |state, _| {
+            Ok(state.table.records.get(target).map(|(_, record)| record.clone()))
+        })
+        .await
+    }
+
+    async fn load_all(&self, targets: &[TargetName]) -> Result<Vec<TargetRecord>, CallError> {
+        self.call("dynamodb:BatchGetItem", String::new(), |state, _| {
+            let records = targets.iter().filter_map(|target| state.table.records.get(target));
+            Ok(records.map(|(_, record)| record.clone()).collect())
+        })
+        .await
+    }
+
+    async fn load_command(&self, id: &CommandId) -> Result<Option<CommandRecord>, CallError> {
+        self.call("dynamodb:GetItem", id.to_string(), |state, _| {
+            Ok(state.table.commands.get(id).cloned())
+        })
+        .await
+    }
+
+    async fn commit(&self, commit: &Commit) -> Result<Committed, CallError> {
+        assert!(
+            !commit.accepted.as_ref().is_some_and(|it| self.lock().cursed.contains(it.id.as_str())),
+            "cursed"
+        );
+        let what = format!(
+            "rev {} {} {:?}: {}",
+            commit.record.rev,
+            commit.record.phase.as_str(),
+            commit.record.step,
+            commit.record.why
+        );
+        self.call("dynamodb:write", what, |state, _| {
+            let table = &mut state.table;
+            let name = &commit.record.target;
+            let there = table.records.get(name);
+            if there.is_some_and(|(nonce, _)| *nonce == commit.nonce) {
+                return Ok(Committed::Done);
+            }
+            if there.map_or(0, |(_, record)| record.rev) != commit.expected_rev {
+                return Ok(Committed::Fenced);
+            }
+            if let Some(accepted) = &commit.accepted
+                && let Some(existing) = table.commands.get(&accepted.id)
+            {
+                return Ok(Committed::CommandExists(Box::new(existing.clone())));
+            }
+            if let Some(claimed) = &commit.claims
+                && let Some(owner) = table.resources.get(claimed).filter(|owner| *owner != name)
+            {
+                return Ok(Committed::ResourceTaken(owner.clone()));
+            }
+            assert_eq!(commit.record.rev, commit.expected_rev + 1, "D6: rev rises by one");
+            if let Some(claimed) = &commit.claims {
+                table.resources.insert(claimed.clone(), name.clone());
+            }
+            if let Some(accepted) = &commit.accepted {
+                table.commands.insert(accepted.id.clone(), accepted.clone());
+            }
+            for outcome in &commit.outcomes {
+                let command = table.commands.get_mut(&outcome.command).expect("it was accepted");
+                assert!(command.outcome.is_none(), "D8: a second outcome for {}", outcome.command);
+                command.outcome = Some(outcome.clone());
+            }
+            table
+                .records
+                .insert(name.clone(), (commit.nonce.clone(), commit.record.clone()));
+            Ok(Committed::Done)
+        })
+        .await
+    }
+
+    async fn put_command(&self, command: &CommandRecord) -> Result<PutCommand, CallError> {
+        self.call("dynamodb:write", format!("command {}", command.id), |state, _| {
+            if let Some(existing) = state.table.commands.get(&command.id) {
+                return Ok(PutCommand::Exists(Box::new(existing.clone())));
+            }
+            state.table.commands.insert(command.id.clone(), command.clone());
+            Ok(PutCommand::Done)
+        })
+        .await
+    }
+
+    async fn due(&self, shard: u32, now: Timestamp) -> Result<Vec<TargetName>, CallError> {
+        self.call("dynamodb:Query(due)", String::new(), |state, _| {
+            let records = state.table.records.values().map(|(_, record)| record);
+            Ok(records
+                .filter(|record| shard_of(&record.target) == shard)
+                .filter(|record| record.wake_at.is_some_and(|at| at <= now))
+                .map(|record| record.target.clone())
+                .collect())
+        })
+        .await
+    }
+
+    async fn up(&self, shard: u32) -> Result<Vec<UpTarget>, CallError> {
+        self.call("dynamodb:Query(up)", String::new(), |state, _| {
+            let records = state.table.records.values().map(|(_, record)| record);
+            Ok(records
+                .filter(|record| shard_of(&record.target) == shard && record.is_up())
+                .map(|record| UpTarget {
+                    target: record.target.clone(),
+                    instance: record.instance.clone(),
+                    phase: record.phase,
+                })
+                .collect())
+        })
+        .await
+    }
+
+    async fn owner(&self, instance: &InstanceId) -> Result<Option<TargetName>, CallError> {
+        self.call("dynamodb:GetItem", instance.to_string(), |state, _| {
+            Ok(state.table.resources.get(instance).cloned())
+        })
+        .await
+    }
+}
+
+fn shard_of(target: &TargetName) -> u32 {
+    target.as_str().bytes().map(u32::from).sum::<u32>() % SHARDS
+}
+
+#[async_trait]
+impl Cloud for Sim {
+    async fn observe(&self, plans: &[ObservePlan]) -> Vec<Result<Sighting, CallError>> {
+        let mut sightings = Vec::new();
+        for plan in plans {
+            let at = Clock::now(self);
+            let seen = self.observe_one(plan, at).await;
+            sightings.push(seen);
+        }
+        sightings
+    }
+
+    async fn execute(&self, effect: &Effect, act_by: Timestamp) -> Result<Option<String>, CallError> {
+        assert!(Clock::now(self) <= act_by, "D6: an effect after its act_by");
+        let operation = match effect {
+            Effect::StartInstance { .. } => "ec2:StartInstances",
+            Effect::StopInstance { .. } => "ec2:StopInstances",
+            Effect::SendCommand { .. } => "ssm:SendCommand",
+        };
+        let what = effect.instance().to_string();
+        self.call(operation, what, |state, now| {
+            if now > act_by {
+                return Err(fail(operation, Applied::No));
+            }
+            let ids = [effect.instance().to_string()];
+            let done = match effect {
+                Effect::StartInstance { .. } => {
+                    state.world.start_machines(now, &ids, false).map(|_| None).map_err(machine)
+                }
+                Effect::StopInstance { .. } => {
+                    state.world.stop_machines(now, &ids, false).map(|_| None).map_err(machine)
+                }
+                Effect::SendCommand { token, probe, .. } => {
+                    let script = format!(
+                        "token='{token}'\nunit='{}'\nsettle_seconds={}\nactivating_seconds={}\n",
+                        probe.unit.as_str(),
+                        probe.settle_seconds,
+                        probe.activating_seconds
+                    );
+                    let spec = CommandSpec {
+                        document: "AWS-RunShellScript".to_owned(),
+                        instance_ids: ids.to_vec(),
+                        parameters: BTreeMap::from([("commands".to_owned(), vec![script])]),
+                        comment: format!("lamplighter {token}"),
+                        timeout_seconds: Some(30),
+                    };
+                    let sent = state.world.send_command(now, spec);
+                    sent.map(|command| Some(command.id)).map_err(|error| CallError {
+                        operation,
+                        cause: Cause::AgentUnreachable,
+                        message: error.to_string(),
+                        disposition: Disposition::RetryAfter(Duration::from_secs(5)),
+                        applied: Applied::No,
+                    })
+                }
+            };
+            done
+        })
+        .await
+    }
+
+    async fn resolve(&self, instance: &InstanceRef) -> Result<InstanceId, CallError> {
+        match instance {
+            InstanceRef::Id(id) => Ok(id.clone()),
+            InstanceRef::Secret { secret, key } => Err(CallError {
+                operation: "secretsmanager:GetSecretValue",
+                cause: Cause::NotFound,
+                message: format!("no secret {secret} (for {key})"),
+                disposition: Disposition::Fail,
+                applied: Applied::No,
+            }),
+        }
+    }
+}
+
+fn machine(error: lamplighter_cloud::machines::MachineError) -> CallError {
+    use lamplighter_cloud::ServiceFault;
+    let (cause, disposition) = match error.code() {
+        "InsufficientInstanceCapacity" => (Cause::Capacity, Disposition::Retry),
+        "IncorrectInstanceState" => {
+            (Cause::Conflict, Disposition::RetryAfter(Duration::from_secs(2)))
+        }
+        _ => (Cause::NotFound, Disposition::Fail),
+    };
+    CallError {
+        operation: "ec2:call",
+        cause,
+        message: error.to_string(),
+        disposition,
+        applied: Applied::No,
+    }
+}
+
+impl Sim {
+    async fn observe_one(&self, plan: &ObservePlan, at: Timestamp) -> Result<Sighting, CallError> {
+        let id = plan.instance.to_string();
+        let seen = self
+            .call("ec2:DescribeInstances", id.clone(), |state, now| {
+                Ok(state.world.describe_machines(now, &[id], |_, _| true))
+            })
+            .await?;
+        let (machine, view) = match seen {
+            Ok(machines) => machines.into_iter().next().unwrap(),
+            Err(error) => {
+                let message = error.to_string();
+                return Ok(Err(ObserveTrouble { cause: Cause::NotFound, message }));
+            }
+        };
+        let ec2_state = Ec2State::parse(view.state.name()).unwrap();
+        let mut instance = InstanceSeen::state(ec2_state);
+        instance.reason = view.state_reason.map(|(code, message)| format!("{code}: {message}"));
+        let stopped = view.transition_reason.strip_prefix("User initiated (");
+        instance.user_stopped_at = stopped
+            .and_then(|rest| rest.strip_suffix(" GMT)"))
+            .and_then(|time| format!("{}Z", time.replace(' ', "T")).parse().ok());
+        instance.private_ip = Some(machine.private_ip);
+        let mut observed = Observed { at, instance, agent: None, check: None, health: None };
+        if ec2_state != Ec2State::Running {
+            return Ok(Ok(observed));
+        }
+        if plan.agent {
+            let agents = self
+                .call("ssm:DescribeInstanceInformation", String::new(), |state, now| {
+                    Ok(state.world.describe_agents(now))
+                })
+                .await?;
+            let agent = agents.iter().find(|agent| agent.instance_id == plan.instance.as_str());
+            observed.agent = Some(match agent.map(|agent| agent.online) {
+                Some(true) => Agent::Online,
+                Some(false) => Agent::Offline,
+                None => Agent::Unregistered,
+            });
+        }
+        if let Some((command_id, token)) = &plan.check {
+            observed.check = Some(self.read_check(command_id.as_deref(), token, plan).await?);
+        }
+        if plan.health.is_some() {
+            observed.health = Some(if self.lock().healthy {
+                lamplighter_lifecycle::HealthReading::Healthy
+            } else {
+                lamplighter_lifecycle::HealthReading::Unhealthy { detail: "HTTP 503".to_owned() }
+            });
+        }
+        Ok(Ok(observed))
+    }
+
+    async fn read_check(
+        &self,
+        command_id: Option<&str>,
+        token: &str,
+        plan: &ObservePlan,
+    ) -> Result<CheckReading, CallError> {
+        let known = match command_id {
+            Some(id) => Some(id.to_owned()),
+            None => {
+                let comment = format!("lamplighter {token}");
+                self.call("ssm:ListCommands", String::new(), |state, _| {
+                    let mut commands = state.world.commands.newest_first();
+                    Ok(commands.find(|it| it.comment == comment).map(|it| it.id.clone()))
+                })
+                .await?
+            }
+        };
+        let Some(id) = known else { return Ok(CheckReading::Absent) };
+        let invocation = self
+            .call("ssm:GetCommandInvocation", id.clone(), |state, now| {
+                Ok(state.world.command_invocation(now, &id, plan.instance.as_str()))
+            })
+            .await?;
+        let Ok((_, invocation)) = invocation else { return Ok(CheckReading::Absent) };
+        Ok(match invocation.progress {
+            Progress::Pending | Progress::InProgress => {
+                CheckReading::Pending { command_id: Some(id) }
+            }
+            Progress::Success | Progress::Failed => {
+                CheckReading::Said { state: invocation.stdout.trim().to_owned() }
+            }
+            Progress::DeliveryTimedOut => {
+                CheckReading::Undelivered { detail: invocation.progress.details().to_owned() }
+            }
+            Progress::Cancelled | Progress::ExecutionTimedOut => {
+                CheckReading::Broken { detail: invocation.progress.details().to_owned() }
+            }
+        })
+    }
+
+    pub(crate) fn phase(&self) -> Option<Phase> {
+        self.record().map(|record| record.phase)
+    }
+}
+
+#[async_trait]
+impl Bus for Sim {
+    async fn emit(&self, events: &[LifecycleEvent]) -> Result<Vec<String>, CallError> {
+        self.call("events:PutEvents", String::new(), |state, now| {
+            let entries: Vec<Entry> = events
+                .iter()
+                .map(|event| Entry {
+                    source: LifecycleEvent::SOURCE.to_owned(),
+                    detail_type: event.detail_type().to_owned(),
+                    detail: serde_json::to_string(event).unwrap(),
+                    ..Entry::default()
+                })
+                .collect();
+            for entries in entries.chunks(10) {
+                for answer in state.world.put_events(now, entries).unwrap() {
+                    answer.expect("the model takes well-formed events");
+                }
+            }
+            state.emitted.extend(events.iter().cloned());
+            Ok(events.iter().map(|event| event.id.clone()).collect())
+        })
+        .await
+    }
+}

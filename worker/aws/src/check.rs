@@ -1,0 +1,308 @@
+//! `lamplighter check --aws`: does what the fleet file names exist, and may we do what we need to?
+//!
+//! *Theory.* Each question is one call and one finding, and a refused question is a finding too. Rights
+//! are asked with `DryRun`, which EC2 answers without doing anything. A host is asked whether its unit
+//! starts at boot only where it runs anyway and its agent answers.
+//!
+//! *Invariant.* Nothing is started, stopped or written.
+
+use std::time::Duration;
+
+use aws_sdk_ec2::error::ProvideErrorMetadata;
+use aws_sdk_ec2::types::Instance;
+use jiff::SignedDuration;
+use lamplighter_events::InstanceId;
+use lamplighter_lifecycle::{
+    Agent, CheckReading, Ec2State, InstanceRef, TargetSpec, UnitName, UnitProbe,
+};
+use lamplighter_runtime::ports::CallError;
+use serde::Serialize;
+
+use crate::batch::Batcher;
+use crate::client::{Aws, Names};
+use crate::disposition::{ErrorCode, call_error};
+use crate::ec2::{Describe, seen};
+use crate::secrets::Secrets;
+use crate::sqs::{QueueUrl, depth};
+use crate::ssm::{self, Agents, Verb};
+
+/// How long a host may take to say whether its unit starts at boot.
+const HOST_SECONDS: u32 = 40;
+
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Level {
+    /// As it should be.
+    Ok,
+    /// It works, but.
+    Warn,
+    /// It will not work.
+    Error,
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// How bad it is.
+    pub level: Level,
+    /// What was found.
+    pub what: String,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+fn ok(what: impl Into<String>) -> Finding {
+    Finding { level: Level::Ok, what: what.into(), hint: None }
+}
+
+fn warn(what: impl Into<String>, hint: &str) -> Finding {
+    Finding { level: Level::Warn, what: what.into(), hint: Some(hint.to_owned()) }
+}
+
+fn error(what: impl Into<String>, hint: &str) -> Finding {
+    Finding { level: Level::Error, what: what.into(), hint: Some(hint.to_owned()) }
+}
+
+fn refused(asked: &str, refusal: &CallError) -> Finding {
+    error(
+        format!("{asked}: {refusal}"),
+        "see the message; infra/ has the rights that a worker needs",
+    )
+}
+
+/// Looks at queues and table.
+pub async fn check_common(aws: &Aws, names: &Names) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (kind, name) in
+        [("command queue", &names.commands), ("dead-letter queue", &names.dead_letters)]
+    {
+        let queue = QueueUrl::new(name);
+        findings.push(match depth(&aws.sqs, &queue).await {
+            Ok(depth) if kind == "dead-letter queue" && depth.visible > 0 => warn(
+                format!("{kind} {}: {} messages", queue.short(), depth.visible),
+                "see `lamplighter dlq list`",
+            ),
+            Ok(_) => ok(format!("{kind} {}", queue.short())),
+            Err(refusal) => refused(&format!("{kind} {}", queue.short()), &refusal),
+        });
+    }
+    let table = aws.dynamodb.describe_table().table_name(&names.table).send().await;
+    findings.push(match table {
+        Ok(_) => ok(format!("table {}", names.table)),
+        Err(refusal) => refused(
+            &format!("table {}", names.table),
+            &call_error("dynamodb:DescribeTable", &refusal),
+        ),
+    });
+    findings
+}
+
+/// Looks at everything that one target needs.
+pub async fn check_target(aws: &Aws, spec: &TargetSpec) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let secrets = Secrets::new(aws.secrets.clone());
+    let instance = match secrets.resolve(&spec.ec2.instance).await {
+        Ok(instance) => instance,
+        Err(refusal) => {
+            findings.push(error(
+                refusal.to_string(),
+                "the secret must be a JSON object with that key, and readable for the worker",
+            ));
+            return findings;
+        }
+    };
+    if let InstanceRef::Secret { secret, key } = &spec.ec2.instance {
+        findings.push(ok(format!("secret {secret} has {key:?}: {instance}")));
+    }
+    let described = Batcher::new(Describe { client: aws.ec2.clone(), clock: aws.clock() })
+        .call(instance.clone())
+        .await;
+    let machine = match described {
+        Ok(described) => described.instance,
+        Err(refusal) => {
+            findings.push(refused(&format!("instance {instance}"), &refusal));
+            return findings;
+        }
+    };
+    let Some(machine) = machine else {
+        let hint = "check the id, the account and the region";
+        findings.push(error(format!("EC2 does not know {instance} in {}", aws.region), hint));
+        return findings;
+    };
+    let state = seen(Some(&machine)).state;
+    findings.push(match state {
+        Ec2State::Terminated | Ec2State::ShuttingDown => {
+            error(format!("{instance} is {}", state.as_str()), "name another instance")
+        }
+        _ => ok(format!("{instance} is {}", state.as_str())),
+    });
+    findings.push(rights(aws, &instance, true).await);
+    findings.push(rights(aws, &instance, false).await);
+    if let Some(unit) = &spec.ec2.systemd_unit {
+        findings.extend(check_host(aws, &instance, &machine, state, unit).await);
+    }
+    if let Some(group) = &spec.ec2.log_group {
+        findings.push(check_logs(aws, group).await);
+    }
+    findings
+}
+
+async fn check_host(
+    aws: &Aws,
+    instance: &InstanceId,
+    machine: &Instance,
+    state: Ec2State,
+    unit: &UnitName,
+) -> Vec<Finding> {
+    let mut findings =
+        vec![match machine.iam_instance_profile().and_then(|profile| profile.arn()) {
+            Some(arn) => ok(format!("instance profile {arn}")),
+            None => error(
+                format!("{instance} has no instance profile, so its SSM agent cannot register"),
+                "attach one with the policy AmazonSSMManagedInstanceCore",
+            ),
+        }];
+    if state != Ec2State::Running {
+        findings.push(warn(
+            format!("{instance} is {}: its agent and unit were not asked", state.as_str()),
+            "check again while it runs",
+        ));
+        return findings;
+    }
+    match Batcher::new(Agents { client: aws.ssm.clone() }).call(instance.clone()).await {
+        Ok(Agent::Online) => {
+            findings.push(ok("the SSM agent is online"));
+            findings.push(boot_enabled(aws, instance, unit).await);
+        }
+        Ok(Agent::Offline) => findings.push(error(
+            "the SSM agent is registered and does not answer",
+            "look at amazon-ssm-agent on the machine, and at its way to the internet",
+        )),
+        Ok(Agent::Unregistered) => findings.push(error(
+            "SSM has never heard of this machine",
+            "install amazon-ssm-agent and attach an instance profile",
+        )),
+        Err(refusal) => findings.push(refused("SSM agent", &refusal)),
+    }
+    findings
+}
+
+/// Asks the host whether its unit starts at boot.
+async fn boot_enabled(aws: &Aws, instance: &InstanceId, unit: &UnitName) -> Finding {
+    let clock = aws.clock();
+    let token = clock.new_id();
+    let probe = UnitProbe { unit: unit.clone(), settle_seconds: 0, activating_seconds: 0 };
+    let act_by = clock.now() + SignedDuration::from_secs(10);
+    let asked = format!("whether {} starts at boot", unit.as_str());
+    let sent = ssm::send(&aws.ssm, &clock, instance, &token, &probe, Verb::IsEnabled, act_by).await;
+    let command_id = match sent {
+        Ok(command_id) => command_id,
+        Err(refusal) => return refused(&asked, &refusal),
+    };
+    for _ in 0..HOST_SECONDS {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        match ssm::read_check(&aws.ssm, instance, command_id.as_deref(), &token).await {
+            Ok(CheckReading::Said { state }) => return enabled(unit, &state),
+            Ok(CheckReading::Pending { .. } | CheckReading::Absent) => {}
+            Ok(CheckReading::Undelivered { detail } | CheckReading::Broken { detail }) => {
+                return warn(
+                    format!("{asked}: {detail}"),
+                    "ask `systemctl is-enabled` on the machine",
+                );
+            }
+            Err(refusal) => return refused(&asked, &refusal),
+        }
+    }
+    warn(format!("{asked}: no answer within {HOST_SECONDS} s"), "check again later")
+}
+
+fn enabled(unit: &UnitName, state: &str) -> Finding {
+    let unit = unit.as_str();
+    match state {
+        "enabled" | "alias" | "static" | "indirect" | "generated" => {
+            ok(format!("{unit} is {state} at boot"))
+        }
+        "unknown" | "not-found" => error(
+            format!("systemd on the machine does not know {unit}"),
+            "check systemd_unit in the fleet file",
+        ),
+        _ => error(
+            format!("{unit} is {state}: it will not start when the machine does"),
+            &format!("run `systemctl enable {unit}` on the machine"),
+        ),
+    }
+}
+
+/// Asks EC2 whether we might start or stop a machine.
+async fn rights(aws: &Aws, instance: &InstanceId, up: bool) -> Finding {
+    let (operation, answer) = if up {
+        let call = aws.ec2.start_instances().instance_ids(instance.as_str()).dry_run(true);
+        let answer = call.send().await;
+        let operation = "ec2:StartInstances";
+        (operation, answer.map(drop).map_err(|e| (code(e.code()), call_error(operation, &e))))
+    } else {
+        let call = aws.ec2.stop_instances().instance_ids(instance.as_str()).dry_run(true);
+        let answer = call.send().await;
+        let operation = "ec2:StopInstances";
+        (operation, answer.map(drop).map_err(|e| (code(e.code()), call_error(operation, &e))))
+    };
+    match answer {
+        // A dry run that is allowed is an error, of this name.
+        Err((ErrorCode::DryRun, _)) => ok(format!("may call {operation}")),
+        Ok(()) => warn(
+            format!("{operation}: this endpoint does not answer a dry run as EC2 does"),
+            "the right could not be checked",
+        ),
+        Err((ErrorCode::Denied, refusal)) => error(
+            refusal.to_string(),
+            &format!("allow {operation} on {instance} for the worker's role"),
+        ),
+        Err((_, refusal)) => refused(operation, &refusal),
+    }
+}
+
+fn code(code: Option<&str>) -> ErrorCode {
+    ErrorCode::parse(code, 400)
+}
+
+async fn check_logs(aws: &Aws, group: &str) -> Finding {
+    let answer = aws.logs.describe_log_groups().log_group_name_prefix(group).send().await;
+    match answer {
+        Ok(answer)
+            if answer.log_groups().iter().any(|found| found.log_group_name() == Some(group)) =>
+        {
+            ok(format!("log group {group}"))
+        }
+        Ok(_) => warn(
+            format!("there is no log group {group}"),
+            "create it, or have the CloudWatch agent on the machine create it",
+        ),
+        Err(refusal) => {
+            let refusal = call_error("logs:DescribeLogGroups", &refusal);
+            warn(format!("log group {group}: {refusal}"), "the log group could not be checked")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_unit_that_does_not_start_at_boot_is_an_error_with_its_cure() {
+        let unit = UnitName::parse("positionkeeper").unwrap();
+        for (state, level) in [
+            ("enabled", Level::Ok),
+            ("static", Level::Ok),
+            ("disabled", Level::Error),
+            ("masked", Level::Error),
+            ("not-found", Level::Error),
+        ] {
+            assert_eq!(enabled(&unit, state).level, level, "{state}");
+        }
+        let hint = enabled(&unit, "disabled").hint.unwrap();
+        assert!(hint.contains("systemctl enable positionkeeper"));
+    }
+}

@@ -1,0 +1,416 @@
+//! DynamoDB: the table of targets, commands and machines.
+//!
+//! *Theory.* A commit is one request: a conditional put where only the record changes, else one
+//! transaction. Its condition is the record's `rev`. An answer that was lost shows itself at the next
+//! attempt: the condition fails, and the item that made it fail bears the commit's own nonce.
+//!
+//! *Invariants.* An outcome never changes once it is set. A machine's owner never changes here. What
+//! decides (record, command, owner) is read consistently; what only nudges (indexes, lists) is not.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::operation::put_item::PutItemError;
+use aws_sdk_dynamodb::types::{
+    AttributeValue, KeysAndAttributes, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem,
+    Update,
+};
+use jiff::Timestamp;
+use lamplighter_events::{Cause, CommandId, InstanceId, TargetName};
+use lamplighter_lifecycle::{COMMAND_LIFE_SECONDS, CommandRecord, TargetRecord};
+use lamplighter_runtime::ports::{
+    Applied, CallError, Commit, Committed, Disposition, PutCommand, Store, UpTarget,
+};
+
+use crate::attempts::Attempts;
+use crate::disposition::{call_error, own_error};
+use crate::item::{
+    DUE, Item, ItemError, UP, command_item, command_key, number, read_command, read_name,
+    read_owner, read_target, read_up, resource_key, string, target_item, target_key, text,
+};
+use crate::transaction::{Cancelled, Part, read_cancelled, request_token};
+
+const GET: &str = "dynamodb:GetItem";
+const GET_ALL: &str = "dynamodb:BatchGetItem";
+const PUT: &str = "dynamodb:PutItem";
+const QUERY: &str = "dynamodb:Query";
+pub(crate) const TRANSACT: &str = "dynamodb:TransactWriteItems";
+/// DynamoDB's bound for one BatchGetItem.
+const KEYS_MAX: usize = 100;
+/// How often what a BatchGetItem left out is asked for again, with growing pauses.
+const ROUNDS_MAX: u32 = 6;
+const IS_NEW: &str = "attribute_not_exists(pk)";
+
+/// The port over one table.
+pub(crate) struct DynamoStore {
+    client: Client,
+    table: String,
+}
+
+impl DynamoStore {
+    pub(crate) fn new(client: Client, table: &str) -> Self {
+        Self { client, table: table.to_owned() }
+    }
+
+    async fn get(&self, key: Item) -> Result<Option<Item>, CallError> {
+        let answer = self
+            .client
+            .get_item()
+            .table_name(&self.table)
+            .set_key(Some(key))
+            .consistent_read(true)
+            .send()
+            .await
+            .map_err(|error| call_error(GET, &error))?;
+        Ok(answer.item)
+    }
+
+    /// Puts the record alone.
+    async fn put_record(&self, commit: &Commit) -> Result<Committed, CallError> {
+        let attempts = Attempts::default();
+        let item = target_item(&commit.record, &commit.nonce).map_err(unwritable)?;
+        let (condition, expected) = condition(commit.expected_rev);
+        let answer = self
+            .client
+            .put_item()
+            .table_name(&self.table)
+            .set_item(Some(item))
+            .condition_expression(condition)
+            .set_expression_attribute_values(expected)
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .customize()
+            .interceptor(attempts.clone())
+            .send()
+            .await;
+        let error = match answer {
+            Ok(_) => return Ok(Committed::Done),
+            Err(error) => error,
+        };
+        let Some(PutItemError::ConditionalCheckFailedException(failed)) = error.as_service_error()
+        else {
+            return Err(attempts.correct(call_error(PUT, &error)));
+        };
+        self.lost_or_fenced(commit, failed.item().cloned()).await
+    }
+
+    /// A failed condition: our own write, or somebody else's?
+    async fn lost_or_fenced(
+        &self,
+        commit: &Commit,
+        old: Option<Item>,
+    ) -> Result<Committed, CallError> {
+        let old = match old {
+            Some(old) if old.contains_key("nonce") => Some(old),
+            _ => self.get(target_key(&commit.record.target)).await.map_err(after_write)?,
+        };
+        let ours = old.is_some_and(|old| string(&old, "nonce") == Some(&commit.nonce));
+        Ok(if ours { Committed::Done } else { Committed::Fenced })
+    }
+
+    /// Puts the record together with everything else.
+    async fn transact(&self, commit: &Commit) -> Result<Committed, CallError> {
+        let attempts = Attempts::default();
+        let (parts, items) = self.plan_transaction(commit)?;
+        let answer = self
+            .client
+            .transact_write_items()
+            .set_transact_items(Some(items))
+            .client_request_token(request_token(&commit.nonce))
+            .customize()
+            .interceptor(attempts.clone())
+            .send()
+            .await;
+        let error = match answer {
+            Ok(_) => return Ok(Committed::Done),
+            Err(error) => error,
+        };
+        let Some(cancelled) = read_cancelled(&parts, &error) else {
+            return Err(attempts.correct(call_error(TRANSACT, &error)));
+        };
+        let Cancelled { record, command, machine } = cancelled.map_err(|e| attempts.correct(e))?;
+        if let Some(old) = &record
+            && self.lost_or_fenced(commit, old.clone()).await? == Committed::Done
+        {
+            return Ok(Committed::Done);
+        }
+        if let (Some(old), Some(accepted)) = (command, &commit.accepted) {
+            let existing = match old.as_ref().map(read_command) {
+                Some(Ok(existing)) => Some(existing),
+                _ => self.load_command(&accepted.id).await.map_err(after_write)?,
+            };
+            // Gone again between the write and the read: whoever reads again will see.
+            return Ok(existing
+                .map_or(Committed::Fenced, |known| Committed::CommandExists(Box::new(known))));
+        }
+        if record.is_some() {
+            return Ok(Committed::Fenced);
+        }
+        if let (Some(old), Some(instance)) = (machine, &commit.claims) {
+            let owner = match old.as_ref().map(read_owner) {
+                Some(Ok(owner)) => Some(owner),
+                _ => self.owner(instance).await.map_err(after_write)?,
+            };
+            return Ok(owner.map_or(Committed::Fenced, Committed::ResourceTaken));
+        }
+        Ok(Committed::Fenced)
+    }
+
+    /// What a transaction writes, each with its part in it.
+    fn plan_transaction(
+        &self,
+        commit: &Commit,
+    ) -> Result<(Vec<Part>, Vec<TransactWriteItem>), CallError> {
+        let mut parts = Vec::new();
+        let mut items = Vec::new();
+        let item = target_item(&commit.record, &commit.nonce).map_err(unwritable)?;
+        let (rule, expected) = condition(commit.expected_rev);
+        parts.push(Part::Record);
+        items.push(self.put(item, rule, expected, &[])?);
+        if let Some(accepted) = &commit.accepted {
+            // One transaction may touch an item once: an outcome that is already known goes with it.
+            let mut record = accepted.clone();
+            let own = commit.outcomes.iter().find(|outcome| outcome.command == accepted.id);
+            record.outcome = own.cloned().or(record.outcome);
+            parts.push(Part::Command);
+            items.push(self.put(command_item(&record).map_err(unwritable)?, IS_NEW, None, &[])?);
+        }
+        let mut written: Vec<&CommandId> =
+            commit.accepted.iter().map(|record| &record.id).collect();
+        for outcome in &commit.outcomes {
+            if written.contains(&&outcome.command) {
+                continue;
+            }
+            written.push(&outcome.command);
+            let json = serde_json::to_string(outcome).map_err(unwritable)?;
+            let update = Update::builder()
+                .table_name(&self.table)
+                .set_key(Some(command_key(&outcome.command)))
+                .update_expression(
+                    "SET outcome = if_not_exists(outcome, :outcome), \
+                     expires_at = if_not_exists(expires_at, :expires)",
+                )
+                .expression_attribute_values(":outcome", text(json))
+                .expression_attribute_values(
+                    ":expires",
+                    number(outcome.at.as_second() + COMMAND_LIFE_SECONDS),
+                )
+                .build()
+                .map_err(|error| malformed(TRANSACT, error.to_string()))?;
+            parts.push(Part::Outcome);
+            items.push(TransactWriteItem::builder().update(update).build());
+        }
+        if let Some(instance) = &commit.claims {
+            let mut item = resource_key(instance);
+            let me = text(commit.record.target.as_str());
+            item.insert("owner".to_owned(), me.clone());
+            parts.push(Part::Machine);
+            let values = Some(Item::from([(":me".to_owned(), me)]));
+            // `owner` is a word that DynamoDB keeps for itself.
+            let rule = "attribute_not_exists(pk) OR #owner = :me";
+            items.push(self.put(item, rule, values, &[("#owner", "owner")])?);
+        }
+        Ok((parts, items))
+    }
+
+    fn put(
+        &self,
+        item: Item,
+        condition: &str,
+        values: Option<Item>,
+        names: &[(&str, &str)],
+    ) -> Result<TransactWriteItem, CallError> {
+        let mut put = Put::builder()
+            .table_name(&self.table)
+            .set_item(Some(item))
+            .condition_expression(condition)
+            .set_expression_attribute_values(values)
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+        for (mark, name) in names {
+            put = put.expression_attribute_names(*mark, *name);
+        }
+        let put = put.build().map_err(|error| malformed(TRANSACT, error.to_string()))?;
+        Ok(TransactWriteItem::builder().put(put).build())
+    }
+
+    /// A query of an index, to the end; the lines that are not ours are left out and named in the log.
+    async fn query<T>(
+        &self,
+        index: &str,
+        condition: &str,
+        values: Item,
+        read: impl Fn(&Item) -> Result<T, ItemError>,
+    ) -> Result<Vec<T>, CallError> {
+        let mut lines = Vec::new();
+        let mut from: Option<Item> = None;
+        loop {
+            let answer = self
+                .client
+                .query()
+                .table_name(&self.table)
+                .index_name(index)
+                .key_condition_expression(condition)
+                .set_expression_attribute_values(Some(values.clone()))
+                .set_exclusive_start_key(from)
+                .send()
+                .await
+                .map_err(|error| call_error(QUERY, &error))?;
+            for item in answer.items.unwrap_or_default() {
+                match read(&item) {
+                    Ok(line) => lines.push(line),
+                    Err(error) => {
+                        tracing::error!(%error, index, "a line of an index cannot be read")
+                    }
+                }
+            }
+            from = answer.last_evaluated_key.filter(|key| !key.is_empty());
+            if from.is_none() {
+                return Ok(lines);
+            }
+        }
+    }
+
+    async fn get_all(&self, targets: &[TargetName]) -> Result<Vec<TargetRecord>, CallError> {
+        let mut keys: Vec<Item> = targets.iter().map(target_key).collect();
+        let mut records = Vec::new();
+        for round in 0..ROUNDS_MAX {
+            let wanted = KeysAndAttributes::builder()
+                .set_keys(Some(keys))
+                .build()
+                .map_err(|error| malformed(GET_ALL, error.to_string()))?;
+            let answer = self
+                .client
+                .batch_get_item()
+                .request_items(&self.table, wanted)
+                .send()
+                .await
+                .map_err(|error| call_error(GET_ALL, &error))?;
+            for item in answer.responses.unwrap_or_default().into_values().flatten() {
+                records.push(read_target(&item).map_err(|error| unreadable(GET_ALL, &error))?);
+            }
+            let left = answer.unprocessed_keys.unwrap_or_default().into_values().next();
+            keys = left.map(|left| left.keys).unwrap_or_default();
+            if keys.is_empty() {
+                return Ok(records);
+            }
+            tokio::time::sleep(Duration::from_millis(50 << round)).await;
+        }
+        let words = format!("{} records were left out again and again", keys.len());
+        Err(own_error(GET_ALL, Cause::Throttled, Disposition::Retry, Applied::No, words))
+    }
+}
+
+/// The condition for a record that has `rev`, or does not exist (0).
+fn condition(expected_rev: u64) -> (&'static str, Option<Item>) {
+    match expected_rev {
+        0 => (IS_NEW, None),
+        rev => ("rev = :expected", Some(Item::from([(":expected".to_owned(), number(rev))]))),
+    }
+}
+
+/// A read that was to tell what became of a write: while it fails, that is open.
+fn after_write(error: CallError) -> CallError {
+    CallError { applied: Applied::Perhaps, ..error }
+}
+
+fn malformed(operation: &'static str, message: String) -> CallError {
+    own_error(operation, Cause::Invalid, Disposition::Fail, Applied::No, message)
+}
+
+#[allow(clippy::needless_pass_by_value)] // It stands in `map_err`.
+fn unwritable(error: serde_json::Error) -> CallError {
+    malformed(PUT, format!("the record cannot be written as JSON: {error}"))
+}
+
+fn unreadable(operation: &'static str, error: &ItemError) -> CallError {
+    malformed(operation, error.to_string())
+}
+
+#[async_trait]
+impl Store for DynamoStore {
+    async fn load(&self, target: &TargetName) -> Result<Option<TargetRecord>, CallError> {
+        let item = self.get(target_key(target)).await?;
+        item.as_ref().map(read_target).transpose().map_err(|error| unreadable(GET, &error))
+    }
+
+    async fn load_all(&self, targets: &[TargetName]) -> Result<Vec<TargetRecord>, CallError> {
+        let mut wanted = targets.to_vec();
+        // DynamoDB refuses a batch that names a key twice.
+        wanted.sort();
+        wanted.dedup();
+        let mut records = Vec::with_capacity(wanted.len());
+        for some in wanted.chunks(KEYS_MAX) {
+            records.extend(self.get_all(some).await?);
+        }
+        Ok(records)
+    }
+
+    async fn load_command(&self, id: &CommandId) -> Result<Option<CommandRecord>, CallError> {
+        let item = self.get(command_key(id)).await?;
+        item.as_ref().map(read_command).transpose().map_err(|error| unreadable(GET, &error))
+    }
+
+    async fn commit(&self, commit: &Commit) -> Result<Committed, CallError> {
+        if commit.accepted.is_none() && commit.outcomes.is_empty() && commit.claims.is_none() {
+            self.put_record(commit).await
+        } else {
+            self.transact(commit).await
+        }
+    }
+
+    async fn put_command(&self, command: &CommandRecord) -> Result<PutCommand, CallError> {
+        let attempts = Attempts::default();
+        let answer = self
+            .client
+            .put_item()
+            .table_name(&self.table)
+            .set_item(Some(command_item(command).map_err(unwritable)?))
+            .condition_expression(IS_NEW)
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .customize()
+            .interceptor(attempts.clone())
+            .send()
+            .await;
+        let error = match answer {
+            Ok(_) => return Ok(PutCommand::Done),
+            Err(error) => error,
+        };
+        let Some(PutItemError::ConditionalCheckFailedException(failed)) = error.as_service_error()
+        else {
+            return Err(attempts.correct(call_error(PUT, &error)));
+        };
+        let existing = match failed.item().map(read_command) {
+            Some(Ok(existing)) => Some(existing),
+            _ => self.load_command(&command.id).await.map_err(after_write)?,
+        };
+        let Some(existing) = existing else {
+            let words = "the command's item was there, and is gone";
+            return Err(own_error(PUT, Cause::Conflict, Disposition::Retry, Applied::No, words));
+        };
+        // Our own write, whose answer was lost, left exactly what we wanted to write.
+        if existing == *command {
+            return Ok(PutCommand::Done);
+        }
+        Ok(PutCommand::Exists(Box::new(existing)))
+    }
+
+    async fn due(&self, shard: u32, now: Timestamp) -> Result<Vec<TargetName>, CallError> {
+        let values =
+            values([(":shard", text(shard.to_string())), (":now", number(now.as_millisecond()))]);
+        self.query(DUE, "due_shard = :shard AND wake_at <= :now", values, read_name).await
+    }
+
+    async fn up(&self, shard: u32) -> Result<Vec<UpTarget>, CallError> {
+        let values = values([(":shard", text(shard.to_string()))]);
+        self.query(UP, "up_shard = :shard", values, read_up).await
+    }
+
+    async fn owner(&self, instance: &InstanceId) -> Result<Option<TargetName>, CallError> {
+        let item = self.get(resource_key(instance)).await?;
+        item.as_ref().map(read_owner).transpose().map_err(|error| unreadable(GET, &error))
+    }
+}
+
+fn values<const N: usize>(values: [(&str, AttributeValue); N]) -> Item {
+    values.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}

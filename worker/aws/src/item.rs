@@ -1,0 +1,317 @@
+//! Records as DynamoDB items, and back.
+//!
+//! *Theory.* A record is one JSON document in the attribute `doc`; beside it stand only the attributes
+//! that conditions and indexes read. An item is in a sparse index exactly when it has the index's key.
+//!
+//! | item | `pk` | `sk` | beside `doc` |
+//! | --- | --- | --- | --- |
+//! | target | `TARGET#<name>` | `RECORD` | `rev`, `nonce`, `phase`, `instance`, `due_shard` + `wake_at`, `up_shard` + `up_since` |
+//! | command | `COMMAND#<id>` | `COMMAND` | `fingerprint`, `outcome`, `expires_at` (TTL) |
+//! | machine | `RESOURCE#<instance>` | `RESOURCE` | `owner` (no `doc`) |
+
+use std::collections::HashMap;
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use lamplighter_events::{CommandId, InstanceId, Outcome, TargetName};
+use lamplighter_lifecycle::{COMMAND_LIFE_SECONDS, CommandRecord, Phase, TargetRecord};
+use lamplighter_runtime::ports::{SHARDS, UpTarget};
+
+/// The SDK's shape of an item.
+pub(crate) type Item = HashMap<String, AttributeValue>;
+
+/// Index of what is due.
+pub(crate) const DUE: &str = "due";
+/// Index of what is up.
+pub(crate) const UP: &str = "up";
+
+const TARGET: &str = "TARGET#";
+const COMMAND: &str = "COMMAND#";
+const RESOURCE: &str = "RESOURCE#";
+
+/// Why an item cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ItemError {
+    /// An attribute is missing or of another type.
+    #[error("the item {key} has no usable {attribute:?}")]
+    Attribute {
+        /// Its `pk`.
+        key: String,
+        /// Which attribute.
+        attribute: &'static str,
+    },
+    /// Its document is none of ours.
+    #[error("the document of the item {key} cannot be read (line {line}, column {column})")]
+    Document {
+        /// Its `pk`.
+        key: String,
+        /// Where in the document.
+        line: usize,
+        /// Where in the line.
+        column: usize,
+    },
+}
+
+/// A string attribute.
+pub(crate) fn text(value: impl Into<String>) -> AttributeValue {
+    AttributeValue::S(value.into())
+}
+
+/// A number attribute.
+pub(crate) fn number(value: impl ToString) -> AttributeValue {
+    AttributeValue::N(value.to_string())
+}
+
+fn key(pk: String, sk: &str) -> Item {
+    HashMap::from([("pk".to_owned(), text(pk)), ("sk".to_owned(), text(sk))])
+}
+
+/// The key of a target.
+pub(crate) fn target_key(target: &TargetName) -> Item {
+    key(format!("{TARGET}{target}"), "RECORD")
+}
+
+/// The key of a command.
+pub(crate) fn command_key(id: &CommandId) -> Item {
+    key(format!("{COMMAND}{id}"), "COMMAND")
+}
+
+/// The key of a machine.
+pub(crate) fn resource_key(instance: &InstanceId) -> Item {
+    key(format!("{RESOURCE}{instance}"), "RESOURCE")
+}
+
+/// The shard of a target: FNV-1a, since it must be the same in every version for ever.
+pub(crate) fn shard(target: &TargetName) -> u32 {
+    let hash = target
+        .as_str()
+        .bytes()
+        .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    hash % SHARDS
+}
+
+/// A target's item.
+pub(crate) fn target_item(record: &TargetRecord, nonce: &str) -> Result<Item, serde_json::Error> {
+    let mut item = target_key(&record.target);
+    let mut put = |name: &str, value| item.insert(name.to_owned(), value);
+    put("rev", number(record.rev));
+    put("nonce", text(nonce));
+    put("doc", text(serde_json::to_string(record)?));
+    put("phase", text(record.phase.as_str()));
+    put("instance", text(record.instance.as_str()));
+    if let Some(wake_at) = record.wake_at {
+        put("due_shard", text(shard(&record.target).to_string()));
+        put("wake_at", number(wake_at.as_millisecond()));
+    }
+    if record.is_up() {
+        put("up_shard", text(shard(&record.target).to_string()));
+        put("up_since", number(record.since.as_millisecond()));
+    }
+    Ok(item)
+}
+
+/// A command's item. Its outcome stands beside the document: it is set later, once.
+pub(crate) fn command_item(record: &CommandRecord) -> Result<Item, serde_json::Error> {
+    let mut item = command_key(&record.id);
+    let mut bare = record.clone();
+    if let Some(outcome) = bare.outcome.take() {
+        item.insert("outcome".to_owned(), text(serde_json::to_string(&outcome)?));
+    }
+    item.insert("fingerprint".to_owned(), text(&record.fingerprint));
+    item.insert("doc".to_owned(), text(serde_json::to_string(&bare)?));
+    item.insert(
+        "expires_at".to_owned(),
+        number(record.accepted_at.as_second() + COMMAND_LIFE_SECONDS),
+    );
+    Ok(item)
+}
+
+/// A string attribute of an item.
+pub(crate) fn string<'a>(item: &'a Item, name: &str) -> Option<&'a str> {
+    item.get(name)?.as_s().ok().map(String::as_str)
+}
+
+fn document<T: serde::de::DeserializeOwned>(
+    item: &Item,
+    attribute: &'static str,
+) -> Result<T, ItemError> {
+    let key = string(item, "pk").unwrap_or("?").to_owned();
+    let Some(text) = string(item, attribute) else {
+        return Err(ItemError::Attribute { key, attribute });
+    };
+    // serde's own words could quote the document.
+    serde_json::from_str(text).map_err(|error| ItemError::Document {
+        key,
+        line: error.line(),
+        column: error.column(),
+    })
+}
+
+/// A target's record.
+pub(crate) fn read_target(item: &Item) -> Result<TargetRecord, ItemError> {
+    document(item, "doc")
+}
+
+/// A command's record.
+pub(crate) fn read_command(item: &Item) -> Result<CommandRecord, ItemError> {
+    let outcome = match item.contains_key("outcome") {
+        true => Some(document::<Outcome>(item, "outcome")?),
+        false => None,
+    };
+    // An outcome can outlive its command where somebody deleted the item: it still counts.
+    if let (false, Some(outcome)) = (item.contains_key("doc"), &outcome) {
+        return Ok(CommandRecord {
+            id: outcome.command.clone(),
+            fingerprint: string(item, "fingerprint").unwrap_or_default().to_owned(),
+            target: outcome.target.clone(),
+            action: outcome.action,
+            sent_at: outcome.at,
+            accepted_at: outcome.at,
+            outcome: Some(outcome.clone()),
+        });
+    }
+    let mut record: CommandRecord = document(item, "doc")?;
+    record.outcome = outcome;
+    Ok(record)
+}
+
+/// A machine's owner.
+pub(crate) fn read_owner(item: &Item) -> Result<TargetName, ItemError> {
+    string(item, "owner").and_then(|name| TargetName::parse(name).ok()).ok_or_else(|| {
+        let key = string(item, "pk").unwrap_or("?").to_owned();
+        ItemError::Attribute { key, attribute: "owner" }
+    })
+}
+
+/// The target of an index line.
+pub(crate) fn read_name(item: &Item) -> Result<TargetName, ItemError> {
+    let key = string(item, "pk").unwrap_or("?");
+    key.strip_prefix(TARGET)
+        .and_then(|name| TargetName::parse(name).ok())
+        .ok_or_else(|| ItemError::Attribute { key: key.to_owned(), attribute: "pk" })
+}
+
+/// A line of the index of what is up.
+pub(crate) fn read_up(item: &Item) -> Result<UpTarget, ItemError> {
+    let target = read_name(item)?;
+    let wrong = |attribute| ItemError::Attribute { key: format!("{TARGET}{target}"), attribute };
+    let instance = string(item, "instance").and_then(|id| InstanceId::parse(id).ok());
+    let phase = string(item, "phase").and_then(read_phase);
+    Ok(UpTarget {
+        instance: instance.ok_or_else(|| wrong("instance"))?,
+        phase: phase.ok_or_else(|| wrong("phase"))?,
+        target,
+    })
+}
+
+fn read_phase(word: &str) -> Option<Phase> {
+    [Phase::Off, Phase::Starting, Phase::On, Phase::Stopping, Phase::Failed]
+        .into_iter()
+        .find(|phase| phase.as_str() == word)
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use lamplighter_events::Verdict;
+
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(seconds).unwrap()
+    }
+
+    fn record() -> TargetRecord {
+        TargetRecord::first_contact(
+            TargetName::parse("position-keeper").unwrap(),
+            "ec2-instance",
+            InstanceId::parse("i-01f5d046c86e4f36e").unwrap(),
+            at(1_795_000_000),
+        )
+    }
+
+    fn command(outcome: Option<Outcome>) -> CommandRecord {
+        CommandRecord {
+            id: CommandId::parse("c-1").unwrap(),
+            fingerprint: "abc".to_owned(),
+            target: Some(TargetName::parse("position-keeper").unwrap()),
+            action: None,
+            sent_at: at(100),
+            accepted_at: at(200),
+            outcome,
+        }
+    }
+
+    fn outcome() -> Outcome {
+        Outcome {
+            command: CommandId::parse("c-1").unwrap(),
+            target: None,
+            action: None,
+            outcome: Verdict::Done,
+            cause: None,
+            message: "it is on".to_owned(),
+            answer: serde_json::Map::new(),
+            at: at(300),
+            took_ms: 7,
+        }
+    }
+
+    #[test]
+    fn a_target_goes_into_its_item_and_comes_back() {
+        let item = target_item(&record(), "n-1").unwrap();
+        assert_eq!(read_target(&item).unwrap(), record());
+        assert_eq!(read_name(&item).unwrap(), record().target);
+        assert_eq!(string(&item, "nonce"), Some("n-1"));
+    }
+
+    #[test]
+    fn a_target_is_in_an_index_only_while_it_belongs_there() {
+        let item = target_item(&record(), "n").unwrap();
+        assert!(!item.contains_key("due_shard") && !item.contains_key("up_shard"));
+        let mut up = record();
+        up.phase = Phase::On;
+        up.wake_at = Some(at(1_795_000_300));
+        let item = target_item(&up, "n").unwrap();
+        assert_eq!(item["wake_at"], number(1_795_000_300_000_i64));
+        assert_eq!(item["up_since"], number(1_795_000_000_000_i64));
+        let line = read_up(&item).unwrap();
+        assert_eq!((line.target, line.phase), (up.target, Phase::On));
+    }
+
+    #[test]
+    fn a_command_goes_into_its_item_and_comes_back_with_its_outcome() {
+        for outcome in [None, Some(outcome())] {
+            let item = command_item(&command(outcome.clone())).unwrap();
+            assert_eq!(read_command(&item).unwrap(), command(outcome));
+            assert_eq!(item["expires_at"], number(200 + COMMAND_LIFE_SECONDS));
+        }
+    }
+
+    #[test]
+    fn an_outcome_without_its_command_is_still_read() {
+        let mut item = command_key(&CommandId::parse("c-1").unwrap());
+        item.insert("outcome".to_owned(), text(serde_json::to_string(&outcome()).unwrap()));
+        assert_eq!(read_command(&item).unwrap().outcome, Some(outcome()));
+    }
+
+    #[test]
+    fn an_item_that_is_not_ours_says_which_and_where() {
+        let mut item = target_key(&record().target);
+        let missing = read_target(&item).unwrap_err().to_string();
+        assert_eq!(missing, "the item TARGET#position-keeper has no usable \"doc\"");
+        item.insert("doc".to_owned(), text("{\"secret\": "));
+        let broken = read_target(&item).unwrap_err().to_string();
+        assert!(
+            broken.contains("TARGET#position-keeper") && !broken.contains("secret"),
+            "{broken}"
+        );
+    }
+
+    #[test]
+    fn the_shard_of_a_name_never_changes() {
+        let shards: Vec<u32> = ["position-keeper", "pyelli", "a", "b", "fluidity"]
+            .iter()
+            .map(|name| shard(&TargetName::parse(name).unwrap()))
+            .collect();
+        assert_eq!(shards, [0, 1, 0, 1, 1]);
+    }
+}

@@ -1,0 +1,521 @@
+//! `lamplighter setup`: queues, table and rules, created where they are missing.
+//!
+//! *Theory.* Every step looks first, changes only what is missing, and says what it found, so that a
+//! second run changes nothing. What somebody has set otherwise on purpose (a retention, say) is left
+//! alone; what Lamplighter cannot work with (another key schema) is refused by name. What an endpoint
+//! does not offer, and is not needed to work, is left out with a note.
+//!
+//! *Not here.* Tables (`setup_table`); roles, alarms and schedules (infra/).
+
+use std::collections::BTreeMap;
+
+use aws_sdk_eventbridge::error::ProvideErrorMetadata;
+use aws_sdk_eventbridge::types::Target;
+use aws_sdk_sqs::types::QueueAttributeName;
+use lamplighter_runtime::ports::CallError;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::client::{Aws, ConnectError, Names};
+use crate::disposition::{ErrorCode, call_error};
+use crate::setup_table;
+use crate::sqs::QueueUrl;
+
+/// SQS's longest: somebody has two weeks to see what went wrong.
+const DEAD_LETTER_RETENTION_SECONDS: u32 = 14 * 24 * 3600;
+/// A command that is older helps nobody. SQS moves a message to the dead letters with its first time of
+/// sending, so this must be well below their retention.
+const COMMAND_RETENTION_SECONDS: u32 = 4 * 24 * 3600;
+/// Six heartbeats of ten seconds; what a dead worker held comes back after a minute.
+const VISIBILITY_SECONDS: u32 = 60;
+/// SQS's longest poll.
+const LONG_POLL_SECONDS: u32 = 20;
+/// Receives also count bounces and lost answers (QUEUE.md); poison is parked by us, with its reason.
+/// This is the net below that.
+const RECEIVES_MAX: u32 = 1_000;
+/// AWS's own events arrive on this bus and no other.
+const AWS_BUS: &str = "default";
+/// Our statement in the queue's policy.
+const STATEMENT: &str = "LamplighterRules";
+/// Our target in each rule.
+const TARGET: &str = "lamplighter-commands";
+/// The rules for AWS's signals: name, and the pattern of what they match.
+const RULES: &[(&str, &str)] = &[
+    (
+        "lamplighter-ec2-state",
+        r#"{"source":["aws.ec2"],"detail-type":["EC2 Instance State-change Notification"]}"#,
+    ),
+    (
+        "lamplighter-ssm-command",
+        r#"{"source":["aws.ssm"],"detail-type":["EC2 Command Status-change Notification","EC2 Command Invocation Status-change Notification"]}"#,
+    ),
+];
+
+/// What became of one thing (or would, in a plan).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Change {
+    /// It was missing.
+    Created,
+    /// It was there, as it should be.
+    Exists,
+    /// It was there, and lacked something.
+    Updated,
+    /// This endpoint does not offer it; Lamplighter works without.
+    Skipped,
+}
+
+/// One thing that Lamplighter needs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SetupStep {
+    /// Kind and name.
+    pub what: String,
+    /// What became of it.
+    pub change: Change,
+    /// For people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+impl SetupStep {
+    pub(crate) fn new(what: impl Into<String>, change: Change) -> Self {
+        Self { what: what.into(), change, note: None }
+    }
+    pub(crate) fn noting(self, note: impl Into<String>) -> Self {
+        Self { note: Some(note.into()), ..self }
+    }
+}
+
+/// Why setup stopped. The steps before are done; a second run goes on from there.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// A name in the fleet file.
+    #[error("the fleet file names something that cannot be set up")]
+    Name(#[source] ConnectError),
+    /// AWS refused.
+    #[error("{what} cannot be set up")]
+    Call {
+        /// Kind and name.
+        what: String,
+        /// What AWS said.
+        #[source]
+        source: CallError,
+    },
+    /// There is a table of another shape.
+    #[error(
+        "the table {table} has {found}, and Lamplighter needs {expected}; choose another [store] table"
+    )]
+    Shape {
+        /// Its name.
+        table: String,
+        /// What it has.
+        found: String,
+        /// What it should have.
+        expected: String,
+    },
+    /// It takes longer than it should.
+    #[error(
+        "the table {table} is not ACTIVE after {waited_seconds} s; run `lamplighter setup` again"
+    )]
+    NotActive {
+        /// Its name.
+        table: String,
+        /// How long it was waited for.
+        waited_seconds: u64,
+    },
+    /// An answer that lacks what it must have.
+    #[error("{what}: the endpoint told no {missing}")]
+    Incomplete {
+        /// Kind and name.
+        what: String,
+        /// What was missing.
+        missing: &'static str,
+    },
+}
+
+pub(crate) fn failed(what: &str, source: CallError) -> SetupError {
+    SetupError::Call { what: what.to_owned(), source }
+}
+
+/// What `apply` would do. Changes nothing.
+///
+/// # Errors
+/// Where AWS refuses a look, or something of another shape is in the way.
+pub async fn plan(aws: &Aws, names: &Names) -> Result<Vec<SetupStep>, SetupError> {
+    Setup { aws, names, dry: true }.run().await
+}
+
+/// Creates what is missing, and waits until it can be used.
+///
+/// # Errors
+/// Where AWS refuses, or something of another shape is in the way.
+pub async fn apply(aws: &Aws, names: &Names) -> Result<Vec<SetupStep>, SetupError> {
+    Setup { aws, names, dry: false }.run().await
+}
+
+struct Setup<'a> {
+    aws: &'a Aws,
+    names: &'a Names,
+    dry: bool,
+}
+
+type Attributes = BTreeMap<QueueAttributeName, String>;
+
+impl Setup<'_> {
+    async fn run(&self) -> Result<Vec<SetupStep>, SetupError> {
+        self.names.check().map_err(SetupError::Name)?;
+        let mut steps = Vec::new();
+        let dead_letters = self
+            .queue(&mut steps, &self.names.dead_letters, "dead-letter queue", |attributes| {
+                let retention = DEAD_LETTER_RETENTION_SECONDS.to_string();
+                attributes.insert(QueueAttributeName::MessageRetentionPeriod, retention);
+            })
+            .await?;
+        let redrive = dead_letters.as_ref().map(|queue| {
+            json!({"deadLetterTargetArn": queue.arn, "maxReceiveCount": RECEIVES_MAX}).to_string()
+        });
+        let commands = self
+            .queue(&mut steps, &self.names.commands, "command queue", |attributes| {
+                let numbers = [
+                    (QueueAttributeName::VisibilityTimeout, VISIBILITY_SECONDS),
+                    (QueueAttributeName::MessageRetentionPeriod, COMMAND_RETENTION_SECONDS),
+                    (QueueAttributeName::ReceiveMessageWaitTimeSeconds, LONG_POLL_SECONDS),
+                ];
+                attributes.extend(numbers.map(|(name, value)| (name, value.to_string())));
+                if let Some(redrive) = &redrive {
+                    attributes.insert(QueueAttributeName::RedrivePolicy, redrive.clone());
+                }
+            })
+            .await?;
+        steps.push(self.redrive(commands.as_ref(), redrive).await?);
+        steps.push(self.policy(commands.as_ref()).await?);
+        steps.extend(setup_table::run(self.aws, &self.names.table, self.dry).await?);
+        steps.push(self.bus().await?);
+        for (name, pattern) in RULES {
+            steps.push(self.rule(name, pattern, commands.as_ref()).await?);
+        }
+        Ok(steps)
+    }
+
+    /// The queue, created where it is missing; `None` in a plan that would create it.
+    async fn queue(
+        &self,
+        steps: &mut Vec<SetupStep>,
+        name: &str,
+        kind: &str,
+        shape: impl Fn(&mut Attributes),
+    ) -> Result<Option<FoundQueue>, SetupError> {
+        let queue = QueueUrl::new(name);
+        let what = format!("{kind} {}", queue.short());
+        let client = &self.aws.sqs;
+        let answer = client.get_queue_url().queue_name(queue.short()).send().await;
+        let step = SetupStep::new(&what, Change::Exists);
+        let (url, step) = match answer {
+            Ok(answer) => (answer.queue_url, step),
+            Err(error) if ErrorCode::parse(error.code(), 400) != ErrorCode::NoSuchQueue => {
+                return Err(failed(&what, call_error("sqs:GetQueueUrl", &error)));
+            }
+            Err(_) if self.dry => {
+                steps.push(SetupStep::new(&what, Change::Created));
+                return Ok(None);
+            }
+            Err(_) => {
+                let mut attributes = Attributes::new();
+                shape(&mut attributes);
+                self.create_queue(&what, queue.short(), attributes).await?
+            }
+        };
+        steps.push(step);
+        let url = url.ok_or(SetupError::Incomplete { what: what.clone(), missing: "queue URL" })?;
+        FoundQueue::read(client, &what, url).await.map(Some)
+    }
+
+    async fn create_queue(
+        &self,
+        what: &str,
+        name: &str,
+        attributes: Attributes,
+    ) -> Result<(Option<String>, SetupStep), SetupError> {
+        let step = SetupStep::new(what, Change::Created);
+        let create = |encrypted: bool| {
+            let mut call = self.aws.sqs.create_queue().queue_name(name);
+            for (attribute, value) in &attributes {
+                call = call.attributes(attribute.clone(), value);
+            }
+            if encrypted {
+                call = call.attributes(QueueAttributeName::SqsManagedSseEnabled, "true");
+            }
+            call.send()
+        };
+        let error = match create(true).await {
+            Ok(answer) => return Ok((answer.queue_url, step)),
+            Err(error) => error,
+        };
+        let code = ErrorCode::parse(error.code(), 400);
+        if !matches!(code, ErrorCode::Invalid | ErrorCode::NoSuchCall) {
+            return Err(failed(what, call_error("sqs:CreateQueue", &error)));
+        }
+        let answer = create(false)
+            .await
+            .map_err(|error| failed(what, call_error("sqs:CreateQueue", &error)))?;
+        Ok((
+            answer.queue_url,
+            step.noting("without encryption at rest, which this endpoint does not offer"),
+        ))
+    }
+
+    /// Gives a command queue without dead letters ours.
+    async fn redrive(
+        &self,
+        commands: Option<&FoundQueue>,
+        wanted: Option<String>,
+    ) -> Result<SetupStep, SetupError> {
+        let what = "redrive policy of the command queue";
+        let (Some(commands), Some(wanted)) = (commands, wanted) else {
+            return Ok(SetupStep::new(what, Change::Created));
+        };
+        match commands.json(&QueueAttributeName::RedrivePolicy) {
+            Some(found) => {
+                let wanted: Value = serde_json::from_str(&wanted).unwrap_or_default();
+                let step = SetupStep::new(what, Change::Exists);
+                if found["deadLetterTargetArn"] == wanted["deadLetterTargetArn"] {
+                    return Ok(step);
+                }
+                Ok(step
+                    .noting("it names another queue than [queue] dead_letters, and was left alone"))
+            }
+            None => {
+                let set = (QueueAttributeName::RedrivePolicy, wanted);
+                self.set_attribute(what, commands, set).await?;
+                Ok(SetupStep::new(what, Change::Updated))
+            }
+        }
+    }
+
+    /// Lets our rules send to the command queue.
+    async fn policy(&self, commands: Option<&FoundQueue>) -> Result<SetupStep, SetupError> {
+        let what = "policy of the command queue";
+        let Some(commands) = commands else {
+            return Ok(SetupStep::new(what, Change::Created));
+        };
+        let wanted = statement(&commands.arn);
+        let mut policy = commands
+            .json(&QueueAttributeName::Policy)
+            .filter(|policy| policy["Statement"].is_array())
+            .unwrap_or_else(|| json!({"Version": "2012-10-17", "Statement": []}));
+        let statements = policy["Statement"].as_array_mut();
+        let Some(statements) = statements else {
+            return Err(SetupError::Incomplete {
+                what: what.to_owned(),
+                missing: "list of statements",
+            });
+        };
+        if statements.contains(&wanted) {
+            return Ok(SetupStep::new(what, Change::Exists));
+        }
+        statements.retain(|statement| statement["Sid"] != STATEMENT);
+        statements.push(wanted);
+        self.set_attribute(what, commands, (QueueAttributeName::Policy, policy.to_string()))
+            .await?;
+        Ok(SetupStep::new(what, Change::Updated))
+    }
+
+    async fn set_attribute(
+        &self,
+        what: &str,
+        queue: &FoundQueue,
+        (name, value): (QueueAttributeName, String),
+    ) -> Result<(), SetupError> {
+        if self.dry {
+            return Ok(());
+        }
+        let call =
+            self.aws.sqs.set_queue_attributes().queue_url(&queue.url).attributes(name, value);
+        let answer = call.send().await;
+        answer.map(drop).map_err(|error| failed(what, call_error("sqs:SetQueueAttributes", &error)))
+    }
+
+    /// The bus that our own events go to.
+    async fn bus(&self) -> Result<SetupStep, SetupError> {
+        let name = &self.names.bus;
+        let what = format!("event bus {name}");
+        if name == AWS_BUS {
+            return Ok(SetupStep::new(what, Change::Exists));
+        }
+        let found = self.aws.events.describe_event_bus().name(name).send().await;
+        match found {
+            Ok(_) => Ok(SetupStep::new(what, Change::Exists)),
+            Err(error) if ErrorCode::parse(error.code(), 400) == ErrorCode::NoSuchResource => {
+                if !self.dry {
+                    let answer = self.aws.events.create_event_bus().name(name).send().await;
+                    answer.map_err(|error| {
+                        failed(&what, call_error("events:CreateEventBus", &error))
+                    })?;
+                }
+                Ok(SetupStep::new(what, Change::Created))
+            }
+            Err(error) => Err(failed(&what, call_error("events:DescribeEventBus", &error))),
+        }
+    }
+
+    /// A rule that brings AWS's signals to the command queue.
+    async fn rule(
+        &self,
+        name: &str,
+        pattern: &str,
+        commands: Option<&FoundQueue>,
+    ) -> Result<SetupStep, SetupError> {
+        let what = format!("rule {name}");
+        let events = &self.aws.events;
+        let change = match events.describe_rule().name(name).event_bus_name(AWS_BUS).send().await {
+            Ok(rule) if same_json(rule.event_pattern(), pattern) => Change::Exists,
+            Ok(_) => Change::Updated,
+            Err(error) => match ErrorCode::parse(error.code(), 400) {
+                ErrorCode::NoSuchResource => Change::Created,
+                // Without signals Lamplighter polls.
+                ErrorCode::NoSuchCall => {
+                    let step = SetupStep::new(what, Change::Skipped);
+                    return Ok(step.noting("this endpoint has no rules; Lamplighter polls instead"));
+                }
+                _ => return Err(failed(&what, call_error("events:DescribeRule", &error))),
+            },
+        };
+        let Some(commands) = commands else {
+            return Ok(SetupStep::new(what, change));
+        };
+        if change != Change::Exists && !self.dry {
+            let call = events.put_rule().name(name).event_bus_name(AWS_BUS).event_pattern(pattern);
+            let call = call.description("Tells Lamplighter what AWS does to its machines");
+            call.send()
+                .await
+                .map_err(|error| failed(&what, call_error("events:PutRule", &error)))?;
+        }
+        if change == Change::Exists && self.has_target(&what, name, commands).await? {
+            return Ok(SetupStep::new(what, Change::Exists));
+        }
+        if !self.dry {
+            self.put_target(&what, name, commands).await?;
+        }
+        Ok(SetupStep::new(what, if change == Change::Exists { Change::Updated } else { change }))
+    }
+
+    async fn has_target(
+        &self,
+        what: &str,
+        rule: &str,
+        commands: &FoundQueue,
+    ) -> Result<bool, SetupError> {
+        let call = self.aws.events.list_targets_by_rule().rule(rule).event_bus_name(AWS_BUS);
+        let answer = call
+            .send()
+            .await
+            .map_err(|error| failed(what, call_error("events:ListTargetsByRule", &error)))?;
+        Ok(answer.targets().iter().any(|target| target.arn() == commands.arn))
+    }
+
+    async fn put_target(
+        &self,
+        what: &str,
+        rule: &str,
+        commands: &FoundQueue,
+    ) -> Result<(), SetupError> {
+        let target = Target::builder().id(TARGET).arn(&commands.arn).build().map_err(|_| {
+            SetupError::Incomplete { what: what.to_owned(), missing: "ARN of the command queue" }
+        })?;
+        let call = self.aws.events.put_targets().rule(rule).event_bus_name(AWS_BUS).targets(target);
+        let answer = call
+            .send()
+            .await
+            .map_err(|error| failed(what, call_error("events:PutTargets", &error)))?;
+        match answer.failed_entries().first() {
+            None => Ok(()),
+            Some(entry) => Err(failed(
+                what,
+                crate::disposition::entry_error(
+                    "events:PutTargets",
+                    entry.error_code(),
+                    entry.error_message(),
+                    true,
+                ),
+            )),
+        }
+    }
+}
+
+/// A queue that is there.
+struct FoundQueue {
+    url: String,
+    arn: String,
+    attributes: Attributes,
+}
+
+impl FoundQueue {
+    async fn read(
+        client: &aws_sdk_sqs::Client,
+        what: &str,
+        url: String,
+    ) -> Result<Self, SetupError> {
+        let call = client.get_queue_attributes().queue_url(&url);
+        let answer = call
+            .attribute_names(QueueAttributeName::All)
+            .send()
+            .await
+            .map_err(|error| failed(what, call_error("sqs:GetQueueAttributes", &error)))?;
+        let attributes: Attributes = answer.attributes.unwrap_or_default().into_iter().collect();
+        let arn = attributes.get(&QueueAttributeName::QueueArn).cloned();
+        let arn = arn.ok_or(SetupError::Incomplete { what: what.to_owned(), missing: "ARN" })?;
+        Ok(Self { url, arn, attributes })
+    }
+
+    fn json(&self, name: &QueueAttributeName) -> Option<Value> {
+        let text = self.attributes.get(name).filter(|text| !text.is_empty())?;
+        serde_json::from_str(text).ok()
+    }
+}
+
+/// What lets our rules, and no others, send to a queue.
+fn statement(queue_arn: &str) -> Value {
+    // arn:aws:sqs:REGION:ACCOUNT:NAME
+    let part = |n: usize| queue_arn.split(':').nth(n).unwrap_or("*");
+    let rules: Vec<String> = RULES
+        .iter()
+        .map(|(name, _)| format!("arn:{}:events:{}:{}:rule/{name}", part(1), part(3), part(4)))
+        .collect();
+    json!({
+        "Sid": STATEMENT,
+        "Effect": "Allow",
+        "Principal": {"Service": "events.amazonaws.com"},
+        "Action": "sqs:SendMessage",
+        "Resource": queue_arn,
+        "Condition": {"ArnLike": {"aws:SourceArn": rules}},
+    })
+}
+
+fn same_json(found: Option<&str>, wanted: &str) -> bool {
+    let read = |text: &str| serde_json::from_str::<Value>(text).ok();
+    found.and_then(read).is_some_and(|found| Some(found) == read(wanted))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_our_rules_may_send_to_the_queue() {
+        let statement = statement("arn:aws-cn:sqs:cn-north-1:123456789012:commands");
+        assert_eq!(
+            statement["Condition"]["ArnLike"]["aws:SourceArn"][0],
+            "arn:aws-cn:events:cn-north-1:123456789012:rule/lamplighter-ec2-state"
+        );
+        assert_eq!(statement["Principal"]["Service"], "events.amazonaws.com");
+    }
+
+    #[test]
+    fn every_pattern_is_json_and_is_compared_as_such() {
+        for (name, pattern) in RULES {
+            assert!(serde_json::from_str::<Value>(pattern).is_ok(), "{name}");
+        }
+        assert!(same_json(Some("{ \"a\": [1] }"), "{\"a\":[1]}"));
+        assert!(!same_json(None, "{}"));
+    }
+}

@@ -1,0 +1,412 @@
+//! SQS: the command queue and its dead letters.
+//!
+//! *Theory.* Names become URLs at their first use, so a worker starts before its queues exist and says
+//! what is missing. Deletes share requests of ten; each entry is acknowledged for itself. The poller has
+//! a client of its own: its waits and retries take nothing from the deletes.
+//!
+//! *Invariants.* A receive always ends: its wait and ten seconds. A delete or delay of a message that is
+//! no longer ours is a success. What goes out passes SQS's limits, except for a body that does not.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use aws_sdk_sqs::Client;
+use aws_sdk_sqs::error::ProvideErrorMetadata;
+use aws_sdk_sqs::types::{
+    DeleteMessageBatchRequestEntry, Message, MessageAttributeValue, MessageSystemAttributeName,
+    QueueAttributeName,
+};
+use jiff::Timestamp;
+use lamplighter_events::Cause;
+use lamplighter_runtime::ports::{
+    Applied, CallError, Disposition, Outgoing, Queue, Receipt, Received,
+};
+use tokio::sync::OnceCell;
+
+use crate::batch::{Batcher, Shared};
+use crate::client::{Aws, QueueDepth, RECEIVE_GRACE, timeouts};
+use crate::disposition::{ErrorCode, call_error, entry_error, own_error};
+
+const RECEIVE: &str = "sqs:ReceiveMessage";
+const DELAY: &str = "sqs:ChangeMessageVisibility";
+pub(crate) const SEND: &str = "sqs:SendMessage";
+const FIND: &str = "sqs:GetQueueUrl";
+/// The attribute that a replay keeps the original time in.
+pub(crate) const SENT_AT: &str = "lamplighter-sent-at";
+/// SQS's bound for body and attributes together.
+const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
+/// SQS's bound for message attributes.
+const ATTRIBUTES_MAX: usize = 10;
+/// SQS's bounds for a delay and a visibility.
+const DELAY_SECONDS_MAX: u32 = 900;
+const VISIBILITY_SECONDS_MAX: u32 = 43_200;
+
+/// A queue by name or URL; the URL is looked up once.
+#[derive(Debug, Clone)]
+pub(crate) struct QueueUrl {
+    name: String,
+    url: Arc<OnceCell<String>>,
+}
+
+impl QueueUrl {
+    pub(crate) fn new(name: &str) -> Self {
+        let url = name.contains("://").then(|| name.to_owned());
+        Self { name: name.to_owned(), url: Arc::new(OnceCell::new_with(url)) }
+    }
+
+    /// The name, also where a URL was given.
+    pub(crate) fn short(&self) -> &str {
+        self.name.trim_end_matches('/').rsplit('/').next().unwrap_or(&self.name)
+    }
+
+    pub(crate) async fn get(&self, client: &Client) -> Result<&str, CallError> {
+        let find = async || {
+            let answer = client.get_queue_url().queue_name(&self.name).send().await;
+            let answer = answer.map_err(|error| {
+                let error = call_error(FIND, &error);
+                CallError {
+                    message: format!("the queue {}: {}", self.name, error.message),
+                    ..error
+                }
+            })?;
+            answer.queue_url.ok_or_else(|| {
+                let words = format!("the queue {} has no URL", self.name);
+                own_error(FIND, Cause::NotFound, Disposition::Retry, Applied::No, words)
+            })
+        };
+        self.url.get_or_try_init(find).await.map(String::as_str)
+    }
+}
+
+/// The port over two queues.
+pub(crate) struct SqsQueue {
+    poller: Client,
+    edits: Client,
+    sends: Client,
+    commands: QueueUrl,
+    dead_letters: QueueUrl,
+    deletes: Batcher<Deletes>,
+}
+
+impl SqsQueue {
+    pub(crate) fn new(aws: &Aws, commands: QueueUrl, dead_letters: QueueUrl) -> Self {
+        let deletes = Deletes { client: aws.edits.clone(), queue: commands.clone() };
+        Self {
+            poller: aws.poller.clone(),
+            edits: aws.edits.clone(),
+            sends: aws.sqs.clone(),
+            commands,
+            dead_letters,
+            deletes: Batcher::new(deletes),
+        }
+    }
+}
+
+#[async_trait]
+impl Queue for SqsQueue {
+    async fn receive(&self, max: usize, wait: Duration) -> Result<Vec<Received>, CallError> {
+        let wait = Duration::from_secs(wait.as_secs().min(20));
+        let limit = wait + RECEIVE_GRACE;
+        let url = self.commands.get(&self.poller).await?;
+        let answer = self
+            .poller
+            .receive_message()
+            .queue_url(url)
+            .max_number_of_messages(i32::try_from(max.clamp(1, 10)).unwrap_or(10))
+            .wait_time_seconds(i32::try_from(wait.as_secs()).unwrap_or(20))
+            .message_attribute_names("All")
+            .message_system_attribute_names(MessageSystemAttributeName::SentTimestamp)
+            .message_system_attribute_names(MessageSystemAttributeName::ApproximateReceiveCount)
+            .customize()
+            .config_override(
+                aws_sdk_sqs::Config::builder().timeout_config(timeouts(limit, limit * 2)),
+            )
+            .send()
+            .await
+            .map_err(|error| call_error(RECEIVE, &error))?;
+        Ok(answer.messages.unwrap_or_default().into_iter().filter_map(received).collect())
+    }
+
+    async fn send(&self, message: &Outgoing) -> Result<(), CallError> {
+        send(&self.sends, &self.commands, message).await
+    }
+
+    async fn delete(&self, receipt: &Receipt) -> Result<(), CallError> {
+        self.deletes.call(receipt.clone()).await
+    }
+
+    async fn delay(&self, receipt: &Receipt, seconds: u32) -> Result<(), CallError> {
+        let url = self.commands.get(&self.edits).await?;
+        let answer = self
+            .edits
+            .change_message_visibility()
+            .queue_url(url)
+            .receipt_handle(&receipt.0)
+            .visibility_timeout(seconds.min(VISIBILITY_SECONDS_MAX).cast_signed())
+            .send()
+            .await;
+        match answer {
+            Ok(_) => Ok(()),
+            Err(error) if is_stale(error.code(), error.message()) => Ok(()),
+            Err(error) => Err(call_error(DELAY, &error)),
+        }
+    }
+
+    async fn park(&self, message: &Outgoing) -> Result<(), CallError> {
+        send(&self.sends, &self.dead_letters, message).await
+    }
+}
+
+/// Sends one message, with as many attributes as SQS takes.
+pub(crate) async fn send(
+    client: &Client,
+    to: &QueueUrl,
+    message: &Outgoing,
+) -> Result<(), CallError> {
+    let url = to.get(client).await?;
+    let mut call = client
+        .send_message()
+        .queue_url(url)
+        .message_body(&message.body)
+        .delay_seconds(message.delay_seconds.min(DELAY_SECONDS_MAX).cast_signed());
+    for (name, value) in fitting(message) {
+        let value =
+            MessageAttributeValue::builder().data_type("String").string_value(value).build();
+        let value = value.map_err(|error| {
+            own_error(SEND, Cause::Invalid, Disposition::Fail, Applied::No, error.to_string())
+        })?;
+        call = call.message_attributes(name, value);
+    }
+    call.send().await.map(drop).map_err(|error| call_error(SEND, &error))
+}
+
+/// The attributes that go along: none that is empty, none with a character that SQS refuses, and the
+/// alphabetically last left out where all would pass a bound.
+fn fitting(message: &Outgoing) -> Vec<(&str, String)> {
+    let mut bytes = message.body.len();
+    let mut kept = Vec::new();
+    for (name, value) in &message.attributes {
+        let value: String = value
+            .chars()
+            .map(|c| if is_sendable(c) { c } else { char::REPLACEMENT_CHARACTER })
+            .collect();
+        let size = name.len() + "String".len() + value.len();
+        if value.is_empty() {
+            continue;
+        }
+        if kept.len() == ATTRIBUTES_MAX || bytes + size > MESSAGE_BYTES_MAX {
+            break;
+        }
+        bytes += size;
+        kept.push((name.as_str(), value));
+    }
+    kept
+}
+
+fn is_sendable(c: char) -> bool {
+    matches!(c, '\t' | '\n' | '\r' | ' '..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..)
+}
+
+/// A message of SQS in our words; one without receipt or body is no message.
+pub(crate) fn received(message: Message) -> Option<Received> {
+    let attributes: BTreeMap<String, String> = message
+        .message_attributes
+        .unwrap_or_default()
+        .into_iter()
+        .filter_map(|(name, value)| value.string_value.map(|text| (name, text)))
+        .collect();
+    let system = message.attributes.unwrap_or_default();
+    let kept = attributes.get(SENT_AT).and_then(|text| text.parse::<Timestamp>().ok());
+    let sent_at = kept.or_else(|| {
+        let millis = system.get(&MessageSystemAttributeName::SentTimestamp)?.parse().ok()?;
+        Timestamp::from_millisecond(millis).ok()
+    });
+    let receives = system
+        .get(&MessageSystemAttributeName::ApproximateReceiveCount)
+        .and_then(|count| count.parse().ok());
+    Some(Received {
+        message_id: message.message_id.unwrap_or_default(),
+        receipt: Receipt(message.receipt_handle?),
+        body: message.body?,
+        attributes,
+        // An endpoint that tells no time leaves us with the time of receipt.
+        sent_at: sent_at.unwrap_or_else(Timestamp::now),
+        receives: receives.unwrap_or(1),
+    })
+}
+
+/// A receipt that SQS no longer takes: the message is deleted, or somebody else's by now.
+fn is_stale(code: Option<&str>, message: Option<&str>) -> bool {
+    match ErrorCode::parse(code, 400) {
+        ErrorCode::StaleReceipt => true,
+        ErrorCode::Invalid => message.is_some_and(|words| {
+            words.contains("receipt handle has expired") || words.contains("Message does not exist")
+        }),
+        _ => false,
+    }
+}
+
+/// The shared DeleteMessageBatch.
+struct Deletes {
+    client: Client,
+    queue: QueueUrl,
+}
+
+impl Deletes {
+    async fn request(&self, receipts: &[Receipt]) -> Result<BTreeMap<usize, CallError>, CallError> {
+        let url = self.queue.get(&self.client).await?;
+        let mut call = self.client.delete_message_batch().queue_url(url);
+        for (at, receipt) in receipts.iter().enumerate() {
+            // The same message can stand twice in one batch, so its place is its id.
+            let entry = DeleteMessageBatchRequestEntry::builder()
+                .id(at.to_string())
+                .receipt_handle(&receipt.0)
+                .build()
+                .map_err(|error| {
+                    let words = error.to_string();
+                    own_error(
+                        Self::OPERATION,
+                        Cause::Invalid,
+                        Disposition::Fail,
+                        Applied::No,
+                        words,
+                    )
+                })?;
+            call = call.entries(entry);
+        }
+        let answer = call.send().await.map_err(|error| call_error(Self::OPERATION, &error))?;
+        let refused =
+            answer.failed().iter().filter(|entry| !is_stale(Some(entry.code()), entry.message()));
+        Ok(refused
+            .filter_map(|entry| {
+                let error = entry_error(
+                    Self::OPERATION,
+                    Some(entry.code()),
+                    entry.message(),
+                    entry.sender_fault(),
+                );
+                Some((entry.id().parse().ok()?, error))
+            })
+            .collect())
+    }
+}
+
+#[async_trait]
+impl Shared for Deletes {
+    type Item = Receipt;
+    type Answer = ();
+    const OPERATION: &'static str = "sqs:DeleteMessageBatch";
+    /// SQS's bound.
+    const ITEMS_MAX: usize = 10;
+
+    async fn call(&self, items: Vec<Receipt>) -> Vec<Result<(), CallError>> {
+        match self.request(&items).await {
+            Ok(mut refused) => {
+                (0..items.len()).map(|at| refused.remove(&at).map_or(Ok(()), Err)).collect()
+            }
+            Err(error) => items.iter().map(|_| Err(error.clone())).collect(),
+        }
+    }
+}
+
+/// How full a queue is.
+pub(crate) async fn depth(client: &Client, queue: &QueueUrl) -> Result<QueueDepth, CallError> {
+    let url = queue.get(client).await?;
+    let answer = client
+        .get_queue_attributes()
+        .queue_url(url)
+        .attribute_names(QueueAttributeName::ApproximateNumberOfMessages)
+        .attribute_names(QueueAttributeName::ApproximateNumberOfMessagesNotVisible)
+        .attribute_names(QueueAttributeName::ApproximateNumberOfMessagesDelayed)
+        .send()
+        .await
+        .map_err(|error| call_error("sqs:GetQueueAttributes", &error))?;
+    let number = |name: QueueAttributeName| {
+        let text = answer.attributes().and_then(|all| all.get(&name));
+        text.and_then(|text| text.parse().ok()).unwrap_or(0)
+    };
+    Ok(QueueDepth {
+        visible: number(QueueAttributeName::ApproximateNumberOfMessages),
+        in_flight: number(QueueAttributeName::ApproximateNumberOfMessagesNotVisible),
+        delayed: number(QueueAttributeName::ApproximateNumberOfMessagesDelayed),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outgoing(body: usize, attributes: &[(&str, &str)]) -> Outgoing {
+        Outgoing {
+            body: "x".repeat(body),
+            attributes: attributes
+                .iter()
+                .map(|(n, v)| ((*n).to_owned(), (*v).to_owned()))
+                .collect(),
+            delay_seconds: 0,
+        }
+    }
+
+    #[track_caller]
+    fn check(message: &Outgoing, expected: &[&str]) {
+        let names: Vec<&str> = fitting(message).into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, expected);
+    }
+
+    #[test]
+    fn attributes_that_would_pass_a_bound_are_left_out_from_the_end() {
+        check(&outgoing(10, &[("id", "1"), ("empty", ""), ("reason", "r")]), &["id", "reason"]);
+        check(&outgoing(MESSAGE_BYTES_MAX, &[("id", "1")]), &[]);
+        check(&outgoing(MESSAGE_BYTES_MAX - 12, &[("id", "1"), ("reason", "r")]), &["id"]);
+        let many: Vec<String> = (10..25).map(|n| format!("a{n}")).collect();
+        let many: Vec<(&str, &str)> = many.iter().map(|name| (name.as_str(), "v")).collect();
+        assert_eq!(fitting(&outgoing(1, &many)).len(), ATTRIBUTES_MAX);
+        let odd = outgoing(1, &[("reason", "a\u{0}b")]);
+        assert_eq!(fitting(&odd)[0].1, "a\u{fffd}b");
+    }
+
+    #[test]
+    fn a_replayed_message_counts_from_its_first_sending() {
+        let message = |kept: Option<&str>| {
+            let mut message = Message::builder()
+                .message_id("m-1")
+                .receipt_handle("r-1")
+                .body("{}")
+                .attributes(MessageSystemAttributeName::SentTimestamp, "1795000000000")
+                .attributes(MessageSystemAttributeName::ApproximateReceiveCount, "3");
+            if let Some(kept) = kept {
+                let value = MessageAttributeValue::builder().data_type("String").string_value(kept);
+                message = message.message_attributes(SENT_AT, value.build().unwrap());
+            }
+            received(message.build()).unwrap()
+        };
+        assert_eq!(message(None).sent_at.as_millisecond(), 1_795_000_000_000);
+        assert_eq!(message(None).receives, 3);
+        let replayed = message(Some("2026-11-01T10:00:00.123Z"));
+        assert_eq!(replayed.sent_at.to_string(), "2026-11-01T10:00:00.123Z");
+        assert_eq!(message(Some("yesterday")).sent_at.as_millisecond(), 1_795_000_000_000);
+    }
+
+    #[test]
+    fn a_message_that_is_no_longer_ours_needs_no_delete() {
+        assert!(is_stale(Some("ReceiptHandleIsInvalid"), None));
+        assert!(is_stale(Some("MessageNotInflight"), None));
+        assert!(is_stale(
+            Some("InvalidParameterValue"),
+            Some("Reason: The receipt handle has expired.")
+        ));
+        assert!(!is_stale(Some("InvalidParameterValue"), Some("VisibilityTimeout is too large")));
+        assert!(!is_stale(Some("AccessDenied"), None));
+    }
+
+    #[test]
+    fn a_queue_is_named_by_name_or_url() {
+        assert_eq!(QueueUrl::new("commands").short(), "commands");
+        assert_eq!(
+            QueueUrl::new("http://127.0.0.1:4566/000000000000/commands").short(),
+            "commands"
+        );
+    }
+}

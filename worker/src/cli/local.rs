@@ -1,0 +1,200 @@
+//! `local`: an AWS endpoint on this machine, and the same worker against it.
+//!
+//! The worker gets an endpoint, a region and credentials as it would get AWS's, and knows nothing
+//! else: what is set up here is what `setup` and `run` would set up anywhere.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Args;
+use jiff::SignedDuration;
+use lamplighter_aws::{ConnectOptions, StaticCredentials};
+use lamplighter_local::{Endpoint, Fault, Latency, Options, SecretSeed};
+use lamplighter_runtime::Worker;
+use serde_json::{Map, Value, json};
+
+use super::run::RunArgs;
+use super::{CliError, Context, output, setup};
+use crate::config::{self, Config, ConfigError, Local};
+use crate::wiring;
+
+/// Any credentials are taken; these are easy to type.
+const CREDENTIAL: &str = "local";
+const REGION: &str = "us-east-1";
+
+#[derive(Debug, Args)]
+pub(crate) struct LocalArgs {
+    /// The endpoint's port on 127.0.0.1; 0 picks a free one
+    #[arg(long, value_name = "PORT", default_value_t = 4566)]
+    aws_port: u16,
+    /// Serve the endpoint alone
+    #[arg(long)]
+    no_worker: bool,
+    /// Keep everything in this directory across restarts, machines too
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Allow only what this IAM policy document allows
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+    /// Make calls fail: kind=before|throttle|after|hold and any of service, operation, access_key,
+    /// probability, count, code, message, status, hold, separated by commas; or the same as JSON
+    #[arg(long = "fault", value_name = "SPEC", value_parser = parse_fault)]
+    faults: Vec<Fault>,
+    /// Let every call take so long, milliseconds
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u32).range(0..=60_000))]
+    latency: Option<u32>,
+    #[command(flatten)]
+    worker: RunArgs,
+}
+
+/// Takes `kind=throttle,service=ec2,count=3`, or a JSON object.
+fn parse_fault(spec: &str) -> Result<Fault, String> {
+    if spec.trim_start().starts_with('{') {
+        return serde_json::from_str(spec).map_err(|error| error.to_string());
+    }
+    let mut fields = Map::new();
+    for pair in spec.split(',') {
+        let (name, text) = pair
+            .split_once('=')
+            .ok_or_else(|| format!("{pair:?} is not NAME=VALUE, as in kind=throttle,service=ec2"))?;
+        let number = || {
+            let number: Option<Value> = match name {
+                "probability" => text.parse::<f64>().ok().map(Value::from),
+                _ => text.parse::<u64>().ok().map(Value::from),
+            };
+            number.ok_or_else(|| format!("{name}: {text:?} is not a number"))
+        };
+        let value = match name {
+            "probability" | "count" | "status" => number()?,
+            _ => Value::from(text),
+        };
+        fields.insert(name.to_owned(), value);
+    }
+    serde_json::from_value(Value::Object(fields)).map_err(|error| error.to_string())
+}
+
+pub(super) async fn run(context: &Context, args: LocalArgs) -> Result<ExitCode, CliError> {
+    let config = match config::load(context.fleet.as_deref(), &context.env) {
+        Err(ConfigError::Absent) => Config::example()?,
+        other => other?,
+    };
+    context.warn(&config);
+    let shutdown = wiring::shutdown()?;
+    let region = ["AWS_REGION", "AWS_DEFAULT_REGION"]
+        .into_iter()
+        .filter_map(|name| context.env.get(name))
+        .find(|region| !region.is_empty())
+        .map_or(REGION, String::as_str)
+        .to_owned();
+    let endpoint = Endpoint::start(options(&config, &region, &args)).await?;
+    let connect = ConnectOptions {
+        region: Some(region.clone()),
+        profile: None,
+        endpoint_url: Some(endpoint.url()),
+        static_credentials: Some(StaticCredentials {
+            access_key_id: CREDENTIAL.to_owned(),
+            secret_access_key: CREDENTIAL.to_owned(),
+        }),
+    };
+    let aws = wiring::connect(Some(connect)).await?;
+    let queue = setup::set_up(&aws, &config).await?.queue_url();
+    let ports = wiring::ports(&aws, &config)?;
+    tell(context, &config, &endpoint.url(), &queue, &region, args.no_worker);
+    if args.no_worker {
+        shutdown.await;
+    } else {
+        let options = args.worker.options();
+        Worker::new(ports, Arc::new(config.fleet), options).run(shutdown).await;
+    }
+    endpoint.shutdown().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn options(config: &Config, region: &str, args: &LocalArgs) -> Options {
+    let secrets = Local::secrets(&config.fleet)
+        .into_iter()
+        .map(|(id, value)| SecretSeed { id, value: value.to_string() })
+        .collect();
+    let log_groups = config
+        .fleet
+        .targets
+        .values()
+        .filter_map(|spec| spec.ec2.log_group.clone())
+        .collect();
+    let latency = args.latency.map(|millis| Latency {
+        base: SignedDuration::from_millis(i64::from(millis)),
+        jitter: SignedDuration::ZERO,
+    });
+    Options {
+        port: args.aws_port,
+        region: region.to_owned(),
+        machines: config.local.machines(&config.fleet),
+        secrets,
+        log_groups,
+        timings: config.local.timings.clone(),
+        data: args.data.clone(),
+        policy: args.policy.clone(),
+        faults: args.faults.clone(),
+        latency,
+        ..Options::default()
+    }
+}
+
+fn tell(
+    context: &Context,
+    config: &Config,
+    url: &str,
+    queue: &str,
+    region: &str,
+    no_worker: bool,
+) {
+    if context.json {
+        let ready = json!({
+            "ready": true, "endpoint": url, "queue": queue, "region": region,
+            "fleet": config.origin.to_string(), "worker": !no_worker,
+        });
+        // One line, so that a reader need not guess where it ends.
+        output::line(&ready.to_string());
+        return;
+    }
+    let targets: Vec<&str> = config.fleet.targets.keys().map(|name| name.as_str()).collect();
+    output::line(&format!("endpoint  {url}"));
+    output::line(&format!("queue     {queue}"));
+    output::line(&format!("fleet     {} ({})", config.origin, targets.join(", ")));
+    output::line(&context.style.paint("32", "ready"));
+    let Some(first) = targets.first() else { return };
+    let fleet = match &config.origin {
+        config::Origin::Example => " LAMPLIGHTER_FLEET=example".to_owned(),
+        config::Origin::File(path) if path.as_os_str() != config::DEFAULT_FILE => {
+            format!(" LAMPLIGHTER_FLEET={}", path.display())
+        }
+        _ => String::new(),
+    };
+    output::print(&format!(
+        "\nIn another terminal:\n  \
+         export AWS_ENDPOINT_URL={url} AWS_REGION={region} AWS_ACCESS_KEY_ID={CREDENTIAL} \
+         AWS_SECRET_ACCESS_KEY={CREDENTIAL}{fleet}\n  \
+         lamplighter send start {first} --holder me --wait\n  \
+         lamplighter status\n  \
+         aws sqs send-message --queue-url {queue} --message-body \
+         '{{\"action\":\"stop\",\"target\":\"{first}\",\"holder\":\"me\"}}'\n\n"
+    ));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_is_taken_in_short_and_as_json() {
+        let short = parse_fault("kind=before,service=ec2,operation=StartInstances,count=2,status=503,hold=2s");
+        let json = parse_fault(
+            r#"{"kind":"before","service":"ec2","operation":"StartInstances","count":2,"status":503,"hold":"2s"}"#,
+        );
+        assert_eq!(short.unwrap(), json.unwrap());
+        assert!(parse_fault("kind").unwrap_err().contains("NAME=VALUE"));
+        assert!(parse_fault("kind=after,count=x").unwrap_err().contains("count"));
+        assert!(parse_fault("kind=after,when=now").unwrap_err().contains("unknown field `when`"));
+    }
+}

@@ -1,0 +1,363 @@
+//! `send`, `outcome`, `pause` and `resume`: commands go through the queue, as everybody's do.
+//!
+//! Waiting is looking: at the command's item for its outcome, at the target's record for its steps.
+//! Giving up waiting takes nothing back.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use jiff::Timestamp;
+use lamplighter_events::{
+    Action, Cause, Command, CommandId, Holder, HumanDuration, InstanceId, Outcome, TargetName, TargetRef,
+    Verdict,
+};
+use lamplighter_lifecycle::{CommandRecord, Phase, Step};
+use lamplighter_runtime::ports::{CallError, Disposition, Outgoing, Ports};
+use lamplighter_runtime::{TRACE_ATTRIBUTE, telemetry};
+use serde_json::json;
+
+use super::{CliError, Context, find, known_name, output};
+use crate::config::Config;
+use crate::wiring;
+
+/// Between two looks: short enough to see each step, long enough to cost little.
+const LOOK_EVERY: Duration = Duration::from_millis(700);
+
+#[derive(Debug, Args)]
+pub(crate) struct SendArgs {
+    /// start, stop, kill, status, check-idle, pause, resume, …
+    #[arg(value_parser = Action::parse)]
+    action: Action,
+    /// A target's name, or an instance id
+    target: Option<String>,
+    /// Hold the target for so long, such as 2h
+    #[arg(long = "for", value_name = "DURATION", value_parser = HumanDuration::parse, conflicts_with = "until")]
+    hold_for: Option<HumanDuration>,
+    /// Hold the target until then, such as 2026-12-01T18:00:00Z
+    #[arg(long, value_name = "TIME")]
+    until: Option<Timestamp>,
+    /// For whom
+    #[arg(long, value_parser = Holder::parse)]
+    holder: Option<Holder>,
+    /// Why, for people
+    #[arg(long)]
+    reason: Option<String>,
+    /// The command's id: sent again with the same one, nothing happens twice [default: a new one]
+    #[arg(long, value_parser = CommandId::parse)]
+    id: Option<CommandId>,
+    /// Not to be done after this
+    #[arg(long, value_name = "TIME")]
+    expires: Option<Timestamp>,
+    #[command(flatten)]
+    wait: WaitArgs,
+}
+
+#[derive(Debug, Args)]
+struct WaitArgs {
+    /// Wait for the outcome, and show each step
+    #[arg(long)]
+    wait: bool,
+    /// Wait no longer than this; the command itself goes on
+    #[arg(long, value_name = "DURATION", requires = "wait", default_value = "15m", value_parser = HumanDuration::parse)]
+    timeout: HumanDuration,
+}
+
+#[derive(Debug, Args)]
+#[group(skip)]
+pub(crate) struct PauseArgs {
+    /// The target
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    target: Option<String>,
+    /// Every target of the fleet
+    #[arg(long)]
+    all: bool,
+    /// For whom
+    #[arg(long, value_parser = Holder::parse)]
+    holder: Option<Holder>,
+    /// Why, for people
+    #[arg(long)]
+    reason: Option<String>,
+    #[command(flatten)]
+    wait: WaitArgs,
+}
+
+pub(super) async fn run(context: &Context, args: SendArgs) -> Result<ExitCode, CliError> {
+    let config = context.config_or_names()?;
+    let target = args.target.as_deref().map(|name| target_of(&config, name)).transpose()?;
+    if args.wait.wait && args.action == Action::CheckIdle && target.is_none() {
+        let message = "check-idle without a target is several commands; name one to wait for it";
+        return Err(CliError::Usage(message.to_owned()));
+    }
+    let command = Command {
+        target,
+        id: Some(args.id.unwrap_or_else(new_id)),
+        holder: args.holder,
+        hold_for: args.hold_for,
+        until: args.until,
+        reason: args.reason,
+        expires: args.expires,
+        ..Command::new(args.action)
+    };
+    let ports = wiring::ports(&wiring::connect(None).await?, &config)?;
+    send_all(context, &config, &ports, &[command], &args.wait).await
+}
+
+pub(super) async fn pause(
+    context: &Context,
+    args: PauseArgs,
+    action: Action,
+) -> Result<ExitCode, CliError> {
+    let config = if args.all { context.config()? } else { context.config_or_names()? };
+    let targets: Vec<TargetRef> = match &args.target {
+        Some(name) => vec![target_of(&config, name)?],
+        None => config.fleet.targets.keys().cloned().map(TargetRef::Name).collect(),
+    };
+    let commands: Vec<Command> = targets
+        .into_iter()
+        .map(|target| Command {
+            target: Some(target),
+            id: Some(new_id()),
+            holder: args.holder.clone(),
+            reason: args.reason.clone(),
+            ..Command::new(action)
+        })
+        .collect();
+    let ports = wiring::ports(&wiring::connect(None).await?, &config)?;
+    send_all(context, &config, &ports, &commands, &args.wait).await
+}
+
+/// A name of the fleet, else an instance id, else a name that the worker's fleet may know.
+fn target_of(config: &Config, text: &str) -> Result<TargetRef, CliError> {
+    if find(config, text).is_err()
+        && let Ok(id) = InstanceId::parse(text)
+    {
+        return Ok(TargetRef::Instance(id));
+    }
+    known_name(config, text).map(TargetRef::Name)
+}
+
+fn new_id() -> CommandId {
+    CommandId::parse(&uuid::Uuid::new_v4().to_string()).expect("a UUID is a valid id")
+}
+
+/// A trace of its own where the process exports none, so that what follows can still be told together.
+fn trace_of_sender(env: &BTreeMap<String, String>) -> String {
+    let span = tracing::info_span!(target: "lamplighter::send", "send");
+    telemetry::join(&span, env.get("TRACEPARENT").map(String::as_str));
+    span.in_scope(telemetry::traceparent).unwrap_or_else(|| {
+        let span_id = uuid::Uuid::new_v4().simple().to_string();
+        format!("00-{}-{}-01", uuid::Uuid::new_v4().simple(), &span_id[..16])
+    })
+}
+
+async fn send_all(
+    context: &Context,
+    config: &Config,
+    ports: &Ports,
+    commands: &[Command],
+    wait: &WaitArgs,
+) -> Result<ExitCode, CliError> {
+    let trace = trace_of_sender(&context.env);
+    for command in commands {
+        let attributes = BTreeMap::from([(TRACE_ATTRIBUTE.to_owned(), trace.clone())]);
+        let body = command.to_json().to_string();
+        ports.queue.send(&Outgoing { body, attributes, delay_seconds: 0 }).await?;
+        if !wait.wait {
+            told_sent(context, command);
+        }
+    }
+    let mut worst = ExitCode::SUCCESS;
+    let mut results = Vec::new();
+    for command in commands.iter().filter(|_| wait.wait) {
+        let (result, code) = await_outcome(context, config, ports, command, wait.timeout).await?;
+        results.push(result);
+        if code != ExitCode::SUCCESS {
+            worst = code;
+        }
+    }
+    if context.json && wait.wait {
+        match results.as_slice() {
+            [one] => output::json(one),
+            many => output::json(&many),
+        }
+    }
+    Ok(worst)
+}
+
+fn id_of(command: &Command) -> String {
+    command.id.as_ref().map(ToString::to_string).unwrap_or_default()
+}
+
+fn told_sent(context: &Context, command: &Command) {
+    if context.json {
+        let target = command.target.as_ref().map(ToString::to_string);
+        output::json(&json!({ "command": command.id, "action": command.action, "target": target }));
+    } else {
+        output::line(&id_of(command));
+    }
+}
+
+/// The JSON of an outcome; what is not known is null, so that every key is always there.
+fn outcome_json(outcome: &Outcome) -> serde_json::Value {
+    json!({
+        "command": outcome.command, "target": outcome.target, "action": outcome.action,
+        "outcome": outcome.outcome, "cause": outcome.cause, "message": outcome.message,
+        "answer": outcome.answer, "at": outcome.at, "took_ms": outcome.took_ms,
+    })
+}
+
+fn exit_of(outcome: &Outcome) -> ExitCode {
+    match outcome.outcome {
+        Verdict::Done => ExitCode::SUCCESS,
+        Verdict::Rejected | Verdict::Failed => ExitCode::from(1),
+    }
+}
+
+fn told_outcome(context: &Context, outcome: &Outcome) {
+    let verdict = match (outcome.outcome, outcome.cause) {
+        (Verdict::Done, _) => context.style.paint("32", "done"),
+        (verdict, Some(cause)) => context.style.paint("31", &format!("{verdict} ({cause})")),
+        (verdict, None) => context.style.paint("31", verdict.as_str()),
+    };
+    output::line(&format!("{verdict}: {} ({})", outcome.message, elapsed(outcome.took_ms)));
+}
+
+fn elapsed(millis: u64) -> String {
+    format!("{}.{} s", millis / 1000, millis % 1000 / 100)
+}
+
+/// What of a record is a step worth showing.
+type Shown = (Phase, Option<Step>, String);
+
+async fn await_outcome(
+    context: &Context,
+    config: &Config,
+    ports: &Ports,
+    command: &Command,
+    timeout: HumanDuration,
+) -> Result<(serde_json::Value, ExitCode), CliError> {
+    let Some(id) = &command.id else { unreachable!("every command that is sent here has an id") };
+    let target = config
+        .fleet
+        .address(command, None)
+        .ok()
+        .and_then(|specs| specs.first().map(|spec| spec.name.clone()))
+        .or_else(|| command.target.as_ref().and_then(TargetRef::name).cloned());
+    let action = command.action;
+    let started = Instant::now();
+    let mut shown: Option<Shown> = None;
+    if !context.json {
+        let whom = target.as_ref().map(|name| format!(" of {name}")).unwrap_or_default();
+        output::line(&format!("sent {action}{whom}, id {id}"));
+    }
+    loop {
+        let item = passing(ports.store.load_command(id).await)?.flatten();
+        if let Some(target) = &target
+            && !context.json
+        {
+            show_step(context, ports, target, started, &mut shown, item.is_some()).await?;
+        }
+        if let Some(CommandRecord { outcome: Some(outcome), .. }) = item {
+            if !context.json {
+                told_outcome(context, &outcome);
+            }
+            return Ok((outcome_json(&outcome), exit_of(&outcome)));
+        }
+        if started.elapsed() >= timeout.std() {
+            let taken = if item.is_some() { "" } else { "; no worker has taken it yet" };
+            let message = format!(
+                "no outcome within {timeout}{taken}. The command goes on: `lamplighter outcome {id}` \
+                 tells when it has ended"
+            );
+            if !context.json {
+                output::line(&context.style.paint("31", &message));
+            }
+            let waited = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+            let result = json!({
+                "command": id, "target": target, "action": action, "outcome": null, "cause": null,
+                "message": message, "answer": {}, "at": null, "took_ms": waited,
+            });
+            return Ok((result, ExitCode::from(1)));
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// A passing failure of a look is no reason to stop waiting.
+fn passing<T>(result: Result<T, CallError>) -> Result<Option<T>, CallError> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        // What is missing or forbidden will not be there at the next look.
+        Err(error) if matches!(error.cause, Cause::NotFound | Cause::Denied) => Err(error),
+        Err(error) => match error.disposition {
+            Disposition::Retry | Disposition::RetryAfter(_) => {
+                tracing::debug!(%error, "looking again");
+                Ok(None)
+            }
+            Disposition::Park | Disposition::Fail => Err(error),
+        },
+    }
+}
+
+async fn show_step(
+    context: &Context,
+    ports: &Ports,
+    target: &TargetName,
+    started: Instant,
+    shown: &mut Option<Shown>,
+    taken: bool,
+) -> Result<(), CliError> {
+    // What was there before a worker took the command is not its doing.
+    let Some(record) = passing(ports.store.load(target).await)?.flatten().filter(|_| taken) else {
+        return Ok(());
+    };
+    let now = (record.phase, record.step, record.why.clone());
+    if shown.as_ref() == Some(&now) {
+        return Ok(());
+    }
+    let millis = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let phase = context.style.phase(record.phase, &format!("{:<8}", record.phase.as_str()));
+    let step = record.step.map_or("", Step::as_str);
+    output::line(&format!("{:>8}  {phase}  {step:<18}  {}", elapsed(millis), record.why));
+    *shown = Some(now);
+    Ok(())
+}
+
+pub(super) async fn outcome(context: &Context, id: &str) -> Result<ExitCode, CliError> {
+    let id = CommandId::parse(id).map_err(|error| CliError::Usage(error.to_string()))?;
+    let config = context.config_or_names()?;
+    let ports = wiring::ports(&wiring::connect(None).await?, &config)?;
+    let Some(record) = ports.store.load_command(&id).await? else {
+        return Err(CliError::Missing(format!(
+            "no command with the id {id} is known: it was never sent, no worker has taken it yet, or it \
+             ended more than 45 days ago"
+        )));
+    };
+    match &record.outcome {
+        Some(outcome) => {
+            if context.json {
+                output::json(&outcome_json(outcome));
+            } else {
+                told_outcome(context, outcome);
+            }
+            Ok(exit_of(outcome))
+        }
+        None => {
+            let message = format!(
+                "it was taken at {} and has no outcome yet",
+                output::time(record.accepted_at)
+            );
+            if context.json {
+                output::json(&json!({
+                    "command": id, "target": record.target, "action": record.action, "outcome": null,
+                    "cause": null, "message": message, "answer": {}, "at": null, "took_ms": null,
+                }));
+            } else {
+                output::line(&message);
+            }
+            Ok(ExitCode::from(1))
+        }
+    }
+}

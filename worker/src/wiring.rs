@@ -1,0 +1,55 @@
+//! From a configuration to ports, and from signals to a shutdown.
+
+use std::future::Future;
+
+use lamplighter_aws::{Aws, ConnectError, ConnectOptions, Names};
+use lamplighter_runtime::ports::Ports;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::config::Config;
+
+/// What a shell shows for a process that Ctrl-C ended.
+const INTERRUPTED: i32 = 130;
+
+/// Connects as every AWS tool does; `embedded` is an endpoint of our own, which takes any credentials.
+pub(crate) async fn connect(embedded: Option<ConnectOptions>) -> Result<Aws, ConnectError> {
+    lamplighter_aws::connect(&embedded.unwrap_or_default()).await
+}
+
+/// The names of a configuration.
+pub(crate) fn names(config: &Config) -> Names {
+    Names {
+        commands: config.commands.clone(),
+        dead_letters: config.dead_letters.clone(),
+        table: config.table.clone(),
+        bus: config.bus.clone(),
+    }
+}
+
+/// The ports of the runtime.
+pub(crate) fn ports(aws: &Aws, config: &Config) -> Result<Ports, ConnectError> {
+    aws.ports(&names(config))
+}
+
+/// Completes at the first SIGTERM or SIGINT; a second one ends the process at once. Listening begins
+/// with the call, so that no signal is lost before the future is awaited.
+pub(crate) fn shutdown() -> std::io::Result<impl Future<Output = ()> + Send> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            biased;
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("finishing what is in hand; a second signal ends at once");
+        tokio::spawn(async move {
+            tokio::select! {
+                biased;
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            std::process::exit(INTERRUPTED);
+        });
+    })
+}
