@@ -85,7 +85,12 @@ pub fn align(mut record: TargetRecord, instance: &lamplighter_events::InstanceId
 }
 
 /// What to look at before `decide`, given the record and the inputs.
-pub fn plan_observation(record: &TargetRecord, spec: &TargetSpec, inputs: &[Input]) -> ObservePlan {
+pub fn plan_observation(
+    record: &TargetRecord,
+    spec: &TargetSpec,
+    inputs: &[Input],
+    now: Timestamp,
+) -> ObservePlan {
     let asks_status = inputs.iter().any(|input| {
         matches!(input, Input::Command(command) if command.action == lamplighter_events::Action::Status)
     });
@@ -97,7 +102,7 @@ pub fn plan_observation(record: &TargetRecord, spec: &TargetSpec, inputs: &[Inpu
         && inputs.iter().any(|input| {
             matches!(input, Input::Command(command) if command.action == lamplighter_events::Action::Start)
         });
-    let watches = record.phase == Phase::On && record.check.is_none();
+    let watches = record.phase == Phase::On && phases::watch_is_due(record, spec, now);
     let unit = spec.ec2.systemd_unit.is_some();
     ObservePlan {
         instance: record.instance.clone(),

@@ -27,9 +27,9 @@ type Answer = Response<Body>;
 type Params = Query<BTreeMap<String, String>>;
 
 /// The routes; `desk` is what they look at and change.
-pub(crate) fn router(desk: Arc<Desk>) -> Router<Arc<AppState>> {
+pub(crate) fn router(desk: &Arc<Desk>) -> Router<Arc<AppState>> {
     // Each route gets the desk by closure: the router's own state is the gateway's.
-    let with = || Arc::clone(&desk);
+    let with = || Arc::clone(desk);
     let (a, b, c, d, e, f) = (with(), with(), with(), with(), with(), with());
     let (g, h, i, j, k, l) = (with(), with(), with(), with(), with(), with());
     let (m, n, o) = (with(), with(), with());
@@ -57,7 +57,7 @@ pub(crate) fn router(desk: Arc<Desk>) -> Router<Arc<AppState>> {
             put(move |body: Bytes| async move {
                 let latency = match parse::<Latency>(&body) {
                     Ok(latency) => latency,
-                    Err(refusal) => return refusal,
+                    Err(refusal) => return *refusal,
                 };
                 g.faults.set_latency(Some(latency));
                 ok(&json!({"latency": "set"}))
@@ -83,7 +83,7 @@ pub(crate) fn router(desk: Arc<Desk>) -> Router<Arc<AppState>> {
                         k.shared.with(|world, _| world.queues.disorder = disorder);
                         ok(&json!({"disorder": "set"}))
                     }
-                    Err(refusal) => refusal,
+                    Err(refusal) => *refusal,
                 }
             }),
         )
@@ -165,9 +165,9 @@ fn refusal(status: StatusCode, text: &str) -> Answer {
     answer(status, &json!({"error": text}))
 }
 
-fn parse<T: DeserializeOwned>(body: &Bytes) -> Result<T, Answer> {
+fn parse<T: DeserializeOwned>(body: &Bytes) -> Result<T, Box<Answer>> {
     serde_json::from_slice(body).map_err(|error| {
-        refusal(StatusCode::BAD_REQUEST, &format!("the body cannot be read: {error}"))
+        Box::new(refusal(StatusCode::BAD_REQUEST, &format!("the body cannot be read: {error}")))
     })
 }
 
@@ -190,7 +190,7 @@ fn put_faults(desk: &Desk, body: &Bytes) -> Answer {
         }
         Ok(Value::Array(faults)) => Value::Array(faults),
         Ok(one) => Value::Array(vec![one]),
-        Err(refusal) => return refusal,
+        Err(refusal) => return *refusal,
     };
     match serde_json::from_value::<Vec<Fault>>(value) {
         Ok(faults) => {
@@ -249,7 +249,7 @@ fn no_machine(id: &str) -> Answer {
 fn put_machine(desk: &Desk, id: &str, body: &Bytes) -> Answer {
     let behaviour = match parse::<Behaviour>(body) {
         Ok(behaviour) => behaviour,
-        Err(refusal) => return refusal,
+        Err(refusal) => return *refusal,
     };
     let known = desk.shared.with(|world, _| {
         world.machines.get_mut(id).map(|machine| machine.behaviour = behaviour).is_some()

@@ -133,7 +133,7 @@ impl Endpoint {
         }
 
         let app = Router::new()
-            .nest("/_lamplighter", control::router(desk))
+            .nest("/_lamplighter", control::router(&desk))
             .fallback(answer)
             .layer(DefaultBodyLimit::max(REQUEST_BYTES_MAX))
             .with_state(Arc::new(gateway));

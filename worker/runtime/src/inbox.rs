@@ -83,13 +83,21 @@ fn message_command_id(message: &Received) -> CommandId {
     })
 }
 
-async fn route_signal(shared: &Shared, signal: Signal) -> Result<Routed, CallError> {
-    let instance = match signal {
-        Signal::Ec2StateChange { instance, .. } => Some(instance),
-        Signal::SsmCommandStatus { instance, .. } => instance,
+/// The machine of a signal that is worth a look. A machine that goes up says `running` soon after
+/// `pending`, and a command that runs says how it ended: the former of each pair tells nothing that a
+/// pass could act on.
+fn newsworthy(signal: Signal) -> Option<lamplighter_events::InstanceId> {
+    match signal {
+        Signal::Ec2StateChange { instance, state, .. } => (state != "pending").then_some(instance),
+        Signal::SsmCommandStatus { instance, status, .. } => {
+            instance.filter(|_| !matches!(status.as_str(), "Pending" | "InProgress" | "Delayed"))
+        }
         Signal::EcsTaskStateChange { .. } => None,
-    };
-    let Some(instance) = instance else { return Ok(Routed::Done) };
+    }
+}
+
+async fn route_signal(shared: &Shared, signal: Signal) -> Result<Routed, CallError> {
+    let Some(instance) = newsworthy(signal) else { return Ok(Routed::Done) };
     let owner = match shared.fleet.owner(&instance) {
         Some(owner) => Some(owner.clone()),
         None => shared.ports.store.owner(&instance).await?,

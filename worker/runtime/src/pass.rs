@@ -199,7 +199,7 @@ impl Once<'_> {
     }
 
     async fn observe(&self, record: &TargetRecord, inputs: &[Input]) -> Result<Sighting, CallError> {
-        let plan = plan_observation(record, self.spec, inputs);
+        let plan = plan_observation(record, self.spec, inputs, self.shared.ports.clock.now());
         let mut sightings = self.shared.ports.cloud.observe(std::slice::from_ref(&plan)).await;
         sightings.pop().unwrap_or_else(|| unreachable!("one plan has one sighting"))
     }

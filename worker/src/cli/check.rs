@@ -1,6 +1,100 @@
+//! `check`: is the fleet file right, and with `--aws`: is what it names there, and may we use it?
+//!
+//! Nothing is started, stopped or written.
+
+use std::path::PathBuf;
 use std::process::ExitCode;
+
 use clap::Args;
-use super::{CliError, Context};
+use lamplighter_aws::check::{Finding, Level, check_common, check_target};
+use serde_json::{Value, json};
+
+use super::{CliError, Context, output};
+use crate::config::{self, Config};
+use crate::wiring;
+
 #[derive(Debug, Args)]
-pub(crate) struct CheckArgs { file: Option<std::path::PathBuf>, #[arg(long)] aws: bool }
-pub(super) async fn run(_: &Context, _: CheckArgs) -> Result<ExitCode, CliError> { Ok(ExitCode::SUCCESS) }
+pub(crate) struct CheckArgs {
+    /// The fleet file, where --fleet names none
+    #[arg(conflicts_with = "fleet")]
+    file: Option<PathBuf>,
+    /// Look at what it names in AWS: queues, table, machines, secrets, agents, units, rights
+    #[arg(long)]
+    aws: bool,
+}
+
+/// What was found, and about what.
+struct Line {
+    about: String,
+    finding: Finding,
+}
+
+pub(super) async fn run(context: &Context, args: CheckArgs) -> Result<ExitCode, CliError> {
+    let path = args.file.as_deref().or(context.fleet.as_deref());
+    let config = config::load(path, &context.env)?;
+    let mut lines = of_file(&config);
+    if args.aws {
+        let aws = wiring::connect(None).await?;
+        let mut add = |about: &str, findings: Vec<Finding>| {
+            let each = findings.into_iter().map(|finding| Line { about: about.to_owned(), finding });
+            lines.extend(each);
+        };
+        add("aws", check_common(&aws, &wiring::names(&config)).await);
+        for spec in config.fleet.targets.values() {
+            add(spec.name.as_str(), check_target(&aws, spec).await);
+        }
+    }
+    if context.json {
+        let each: Vec<Value> = lines
+            .iter()
+            .map(|Line { about, finding }| {
+                json!({
+                    "about": about, "level": finding.level, "what": finding.what,
+                    "hint": finding.hint,
+                })
+            })
+            .collect();
+        output::json(&each);
+    } else {
+        for line in &lines {
+            tell(context, line);
+        }
+    }
+    let wrong = lines.iter().any(|line| line.finding.level == Level::Error);
+    Ok(ExitCode::from(u8::from(wrong)))
+}
+
+/// What the file alone tells. What is wrong in it was refused before.
+fn of_file(config: &Config) -> Vec<Line> {
+    let line = |about: String, level, what: String, hint: Option<&str>| Line {
+        about,
+        finding: Finding { level, what, hint: hint.map(str::to_owned) },
+    };
+    let targets = config.fleet.targets.len();
+    let noun = if targets == 1 { "target" } else { "targets" };
+    let what = format!("{}: {targets} {noun}", config.origin);
+    let mut lines = vec![line("fleet".to_owned(), Level::Ok, what, None)];
+    for warning in &config.warnings {
+        lines.push(line("fleet".to_owned(), Level::Warn, warning.clone(), None));
+    }
+    for spec in config.fleet.targets.values().filter(|spec| spec.max_hold.is_none()) {
+        lines.push(line(
+            spec.name.to_string(),
+            Level::Warn,
+            "a start without `for` or `until` keeps it on until somebody releases it".to_owned(),
+            Some("set max_hold, such as max_hold = \"12h\""),
+        ));
+    }
+    lines
+}
+
+fn tell(context: &Context, Line { about, finding }: &Line) {
+    let (word, colour) = match finding.level {
+        Level::Ok => ("ok", "32"),
+        Level::Warn => ("warn", "33"),
+        Level::Error => ("error", "31"),
+    };
+    let word = context.style.paint(colour, &format!("{word:<5}"));
+    let hint = finding.hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default();
+    output::line(&format!("{word}  {about}: {}{hint}", finding.what));
+}

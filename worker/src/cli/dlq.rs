@@ -1,21 +1,150 @@
+//! `dlq`: what could not be worked on, why, and again.
+//!
+//! A body is shown to whoever asks for that one message, and never listed or logged.
+
 use std::process::ExitCode;
+
 use clap::{Args, Subcommand};
-use super::{CliError, Context};
+use lamplighter_aws::dead_letters::{DeadLetter, LISTED_MAX, Which, list, replay, show};
+use lamplighter_runtime::REASON_MESSAGE_ATTRIBUTE;
+use serde_json::{Value, json};
+
+use super::{CliError, Context, output};
+use crate::wiring;
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum DlqVerb {
-    /// List
-    List,
-    /// Show
-    Show { id: String },
-    /// Replay
+    /// List the messages, oldest first; they are out of sight for some seconds meanwhile
+    List {
+        /// No more than so many
+        #[arg(long, value_name = "MESSAGES", default_value_t = 1_000)]
+        limit: usize,
+    },
+    /// Show one message, with its body
+    Show {
+        /// The message's id, or the command's
+        id: String,
+    },
+    /// Send messages to the command queue again, with their ids and their times of sending
     Replay(ReplayArgs),
 }
+
 #[derive(Debug, Args)]
-#[group(required = true, multiple = false, id = "which", args = ["all", "id", "reason"])]
+#[group(skip)]
 pub(crate) struct ReplayArgs {
-    #[arg(long)] all: bool,
-    #[arg(long)] id: Option<String>,
-    #[arg(long)] reason: Option<String>,
-    #[arg(long, default_value_t = 10)] rate: u32,
+    #[command(flatten)]
+    which: WhichArgs,
+    /// No more than so many a second
+    #[arg(long, value_name = "PER_SECOND", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rate: u32,
 }
-pub(super) async fn run(_: &Context, _: DlqVerb) -> Result<ExitCode, CliError> { Ok(ExitCode::SUCCESS) }
+
+/// Exactly one of them.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct WhichArgs {
+    /// All that are there now
+    #[arg(long)]
+    all: bool,
+    /// The one with this message id or command id
+    #[arg(long)]
+    id: Option<String>,
+    /// Those whose reason contains this, such as unknown-target
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+}
+
+impl WhichArgs {
+    fn which(self) -> Which {
+        match (self.id, self.reason) {
+            (Some(id), _) => Which::Id(id),
+            (None, Some(reason)) => Which::Reason(reason),
+            (None, None) => Which::All,
+        }
+    }
+}
+
+pub(super) async fn run(context: &Context, verb: DlqVerb) -> Result<ExitCode, CliError> {
+    let config = context.config_or_names()?;
+    let names = wiring::names(&config);
+    let aws = wiring::connect(None).await?;
+    match verb {
+        DlqVerb::List { limit } => {
+            let letters = list(&aws, &names, limit.min(LISTED_MAX)).await?;
+            told_list(context, &letters);
+            Ok(ExitCode::SUCCESS)
+        }
+        DlqVerb::Show { id } => match show(&aws, &names, &id).await? {
+            Some(letter) => {
+                told_one(context, &letter);
+                Ok(ExitCode::SUCCESS)
+            }
+            None => Err(CliError::Missing(format!(
+                "no dead letter has the id {id:?}; one that was just looked at comes into sight again \
+                 within a minute"
+            ))),
+        },
+        DlqVerb::Replay(args) => {
+            let rate = args.rate;
+            let which = args.which.which();
+            let one = matches!(which, Which::Id(_));
+            let done = replay(&aws, &names, &which, rate, |so_far| {
+                tracing::debug!(replayed = so_far.replayed, "replaying");
+            })
+            .await?;
+            if context.json {
+                output::json(&done);
+            } else {
+                output::line(&format!("replayed {}, left {} in place", done.replayed, done.kept));
+            }
+            let code = if one && done.replayed == 0 { 1 } else { 0 };
+            Ok(ExitCode::from(code))
+        }
+    }
+}
+
+fn told_list(context: &Context, letters: &[DeadLetter]) {
+    if context.json {
+        let each: Vec<Value> = letters.iter().map(summary).collect();
+        return output::json(&each);
+    }
+    if letters.is_empty() {
+        return output::line("no dead letters");
+    }
+    let rows: Vec<Vec<String>> = letters
+        .iter()
+        .map(|letter| {
+            let why = match (&letter.reason, letter.attributes.get(REASON_MESSAGE_ATTRIBUTE)) {
+                (Some(reason), Some(message)) => format!("{reason}: {message}"),
+                (Some(reason), None) => reason.clone(),
+                (None, _) => "moved by SQS: received too often".to_owned(),
+            };
+            let id = letter.id.clone().unwrap_or_else(|| "-".to_owned());
+            vec![letter.message_id.clone(), id, output::time(letter.sent_at), why]
+        })
+        .collect();
+    let header = ["MESSAGE", "COMMAND", "SENT", "REASON"];
+    output::print(&output::table(&header, &rows, |_, _, cell| cell.to_owned()));
+}
+
+/// All but the body.
+fn summary(letter: &DeadLetter) -> Value {
+    json!({
+        "message_id": letter.message_id, "id": letter.id, "reason": letter.reason,
+        "message": letter.attributes.get(REASON_MESSAGE_ATTRIBUTE), "sent_at": letter.sent_at,
+        "bytes": letter.body.len(),
+    })
+}
+
+fn told_one(context: &Context, letter: &DeadLetter) {
+    if context.json {
+        return output::json(letter);
+    }
+    output::line(&format!("{:<10} {}", "message", letter.message_id));
+    output::line(&format!("{:<10} {}", "sent", output::time(letter.sent_at)));
+    for (name, value) in &letter.attributes {
+        output::line(&format!("{name:<10} {value}"));
+    }
+    output::line("");
+    output::line(&letter.body);
+}

@@ -98,7 +98,9 @@ pub(super) async fn run(context: &Context, args: LocalArgs) -> Result<ExitCode, 
         }),
     };
     let aws = wiring::connect(Some(connect)).await?;
-    let queue = setup::set_up(&aws, &config).await?.queue_url();
+    let steps = setup::set_up(&aws, &config).await?;
+    tracing::debug!(steps = steps.len(), "set up");
+    let queue = queue_url(&endpoint.url(), &config.commands);
     let ports = wiring::ports(&aws, &config)?;
     tell(context, &config, &endpoint.url(), &queue, &region, args.no_worker);
     if args.no_worker {
@@ -109,6 +111,12 @@ pub(super) async fn run(context: &Context, args: LocalArgs) -> Result<ExitCode, 
     }
     endpoint.shutdown().await;
     Ok(ExitCode::SUCCESS)
+}
+
+/// As the endpoint itself would tell it.
+fn queue_url(endpoint: &str, queue: &str) -> String {
+    let name = queue.rsplit('/').next().unwrap_or(queue);
+    format!("{endpoint}/{}/{name}", Options::default().account)
 }
 
 fn options(config: &Config, region: &str, args: &LocalArgs) -> Options {

@@ -53,7 +53,7 @@ enum Verb {
     #[cfg(feature = "local")]
     Local(local::LocalArgs),
     /// Create the queues, the table and the rules for AWS's signals, where they are missing
-    Setup,
+    Setup(setup::SetupArgs),
     /// Send a command
     Send(send::SendArgs),
     /// Show the outcome of a command
@@ -122,7 +122,7 @@ impl Cli {
             Verb::Run(args) => run::run(&context, &args).await,
             #[cfg(feature = "local")]
             Verb::Local(args) => local::run(&context, args).await,
-            Verb::Setup => setup::run(&context).await,
+            Verb::Setup(args) => setup::run(&context, &args).await,
             Verb::Send(args) => send::run(&context, args).await,
             Verb::Outcome { id } => send::outcome(&context, &id).await,
             Verb::Status(args) => status::run(&context, &args).await,

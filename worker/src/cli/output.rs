@@ -231,7 +231,11 @@ mod tests {
             });
         });
         let unseen = view("pyelli", now, |_| {});
-        expect![[""]].assert_eq(&status_table(&[starting, unseen], now, Style::plain()));
+        expect![[r#"
+            TARGET           PHASE                    SINCE   HELD BY            SEEN             WHY
+            position-keeper  starting (wait-running)  1m 20s  user-42 for 2h 0m  pending, 2s ago  EC2 accepted the start; waiting until the machine runs
+            pyelli           off                      -       -                  never            nobody has looked at it yet
+        "#]].assert_eq(&status_table(&[starting, unseen], now, Style::plain()));
     }
 
     #[track_caller]

@@ -101,7 +101,7 @@ async fn observe(
     spec: &TargetSpec,
     record: &TargetRecord,
 ) -> Result<Observed, String> {
-    let mut plan = plan_observation(record, spec, &[]);
+    let mut plan = plan_observation(record, spec, &[], ports.clock.now());
     plan.agent = spec.ec2.systemd_unit.is_some();
     plan.health.clone_from(&spec.ec2.health);
     match ports.cloud.observe(&[plan]).await.pop() {

@@ -171,7 +171,7 @@ fn schedules_are_checked() {
 #[test]
 fn the_local_table_is_checked() {
     check("[local]\nboots = \"1s\"", expect![[r#"lamplighter.toml:2:1: local: unknown key "boots"; did you mean "boot"?"#]]);
-    check("[local]\nboot = \"-1s\"", expect![[r#"lamplighter.toml:2:8: local.boot: expected a duration of zero or more, such as "3s"; got -1s"#]]);
+    check("[local]\nboot = \"-1s\"", expect![[r#"lamplighter.toml:2:8: local.boot: expected a duration of zero or more, such as "3s" or "1m 30s"; got "-1s""#]]);
     check_line("[local.machines.b]", expect!["lamplighter.toml:4:17: local.machines.b: no target has this machine; did you mean \"a\"?"]);
     check_line("[local.machines.a.units.u]\nafter_boot = \"bored\"", expect!["lamplighter.toml:5:14: local.machines.a.units.u.after_boot: unknown variant `bored`, expected one of `active`, `activating`, `inactive`, `failed`"]);
     check_line("[local.machines.a]\nstate = \"asleep\"", expect![[r#"lamplighter.toml:5:9: local.machines.a.state: found the string "asleep"; expected "stopped" or "running""#]]);

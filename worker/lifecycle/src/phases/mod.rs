@@ -7,6 +7,8 @@ mod on;
 mod starting;
 mod stopping;
 
+pub(crate) use on::watch_is_due;
+
 use lamplighter_events::{Action, AttentionKind, Cause, Verdict};
 
 use crate::answer;

@@ -1,12 +1,14 @@
 //! On: it runs and was verified (or adopted). Watched, until nobody wants it.
 
+use jiff::Timestamp;
 use lamplighter_events::{Action, AttentionKind};
 
 use super::{Asked, begin_start, begin_stop, read_check, stopped_outside};
 use crate::effect::EffectKind;
 use crate::observed::{Agent, Ec2State};
 use crate::pass::{Flow, Pass, add};
-use crate::record::{Check, CheckPurpose, UnitHealth};
+use crate::record::{Check, CheckPurpose, TargetRecord, UnitHealth};
+use crate::spec::TargetSpec;
 
 pub(super) fn advance(pass: &mut Pass<'_>) -> Flow {
     let Some(state) = pass.seen().map(|seen| seen.state()) else { return Flow::Rest };
@@ -64,19 +66,29 @@ fn watch(pass: &mut Pass<'_>) -> Flow {
     if let Some(check) = pass.record.check.clone() {
         return read(pass, check);
     }
-    let asked = pass.record.open.iter().any(|open| open.action == Action::Status);
-    let due_at = pass.spec.ec2.unit_check_every.map(|every| {
-        let last = pass.record.unit.as_ref().map(|unit| unit.at);
-        last.map_or(pass.now, |last| add(last, every))
-    });
-    if asked || due_at.is_some_and(|at| at <= pass.now) {
-        if pass.seen().and_then(|seen| seen.agent) == Some(Agent::Online) {
-            return pass.ask(CheckPurpose::Watch, "it is wanted; asking how its unit is");
+    if watch_is_due(&pass.record, pass.spec, pass.now) {
+        match pass.seen().and_then(|seen| seen.agent) {
+            Some(Agent::Online) => {
+                return pass.ask(CheckPurpose::Watch, "it is wanted; asking how its unit is");
+            }
+            Some(Agent::Offline | Agent::Unregistered) => learn(pass, "unknown"),
+            // It fell due after the look was planned: the next look asks for the agent.
+            None => {
+                pass.look(pass.now);
+                return Flow::Rest;
+            }
         }
-        learn(pass, "unknown");
     }
     plan_next(pass);
     Flow::Rest
+}
+
+/// Whether the unit is to be asked for: its time has come, or somebody waits for the status.
+pub(crate) fn watch_is_due(record: &TargetRecord, spec: &TargetSpec, now: Timestamp) -> bool {
+    let asked = record.open.iter().any(|open| open.action == Action::Status);
+    let last = record.unit.as_ref().map(|unit| unit.at);
+    let due = |every| last.is_none_or(|last| add(last, every) <= now);
+    asked || spec.ec2.unit_check_every.is_some_and(due)
 }
 
 fn plan_next(pass: &mut Pass<'_>) {

@@ -228,7 +228,7 @@ fn health_is_asked_until_it_answers_or_its_time_is_over() {
         story.spec.ec2.health = Some(HealthUrl::parse("http://{private_ip}:8000/health").unwrap());
         story.start("ann").accepted().after(6).sees(Ec2State::Running).look();
         story.after(10).look().is(Phase::Starting, Some(Step::VerifyHealth));
-        assert!(plan_observation(&story.record, &story.spec, &[]).health.is_some());
+        assert!(plan_observation(&story.record, &story.spec, &[], story.now).health.is_some());
         story.seen.health = Some(HealthReading::Unhealthy { detail: "HTTP 503".into() });
         story.after(5).look().no_outcome();
         if healthy {
