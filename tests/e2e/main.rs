@@ -1,1 +1,6 @@
-fn main() {}
+//! End to end: the binary, real sockets, real SDKs.
+
+mod bad_input;
+mod harness;
+mod journeys;
+mod operations;

@@ -28,7 +28,7 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// Libraries that say much at `info`; a filter of the user's may name them to hear them.
-const QUIET: &str = "aws=warn,hyper=warn,h2=warn,reqwest=warn,rustls=warn,tower=warn,opentelemetry=warn";
+const QUIET: &str = "aws=warn,hyper=warn,h2=warn,reqwest=warn,rustls=warn,tower=warn,opentelemetry=warn,refinery=warn";
 /// How long the last spans and metrics may take on the way out.
 const FLUSH_WITHIN: Duration = Duration::from_secs(3);
 
@@ -43,10 +43,12 @@ impl Exporters {
     /// Exporters to an OTLP endpoint, or to what the `OTEL_*` variables say. Must not be called inside
     /// of an async runtime's task: the client that it makes blocks.
     fn to(endpoint: Option<&str>) -> Result<Self, ExporterBuildError> {
-        let mut spans =
-            opentelemetry_otlp::SpanExporter::builder().with_http().with_protocol(Protocol::HttpJson);
-        let mut metrics =
-            opentelemetry_otlp::MetricExporter::builder().with_http().with_protocol(Protocol::HttpJson);
+        let mut spans = opentelemetry_otlp::SpanExporter::builder()
+            .with_http()
+            .with_protocol(Protocol::HttpJson);
+        let mut metrics = opentelemetry_otlp::MetricExporter::builder()
+            .with_http()
+            .with_protocol(Protocol::HttpJson);
         if let Some(base) = endpoint.map(|base| base.trim_end_matches('/')) {
             spans = spans.with_endpoint(format!("{base}/v1/traces"));
             metrics = metrics.with_endpoint(format!("{base}/v1/metrics"));
@@ -212,7 +214,8 @@ mod tests {
             // Kept before it is answered: whoever was answered may look.
             posts.lock().unwrap().push((path, serde_json::from_slice(&body).unwrap()));
             let mut stream = stream;
-            let answer = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}";
+            let answer =
+                "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}";
             stream.write_all(answer.as_bytes()).unwrap();
         }
     }

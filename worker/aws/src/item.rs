@@ -312,6 +312,6 @@ mod tests {
             .iter()
             .map(|name| shard(&TargetName::parse(name).unwrap()))
             .collect();
-        assert_eq!(shards, [0, 1, 0, 1, 1]);
+        assert_eq!(shards, [1, 0, 0, 1, 1]);
     }
 }

@@ -12,9 +12,7 @@
 //! *Not here.* Exporters, filters and their settings: the binary's `telemetry_setup`.
 
 use opentelemetry::metrics::{Counter, Gauge, Histogram, MeterProvider};
-use opentelemetry::trace::{
-    SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState,
-};
+use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState};
 use opentelemetry::{Context, KeyValue, global};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
@@ -49,11 +47,11 @@ pub fn traceparent() -> Option<String> {
 /// `00-<32 hex>-<16 hex>-<2 hex>`, all in lower case; a later version may have more after it.
 fn parse(text: &str) -> Option<SpanContext> {
     let hex = |part: &str, digits: usize| {
-        part.len() == digits
-            && part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+        part.len() == digits && part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
     };
     let mut parts = text.trim().split('-');
-    let (version, trace, span, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    let (version, trace, span, flags) =
+        (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
     let known_end = version != "00" || parts.next().is_none();
     let well_formed = hex(version, 2)
         && version != "ff"
@@ -112,9 +110,8 @@ impl Meters {
     /// The instruments of a given provider.
     #[must_use]
     pub fn of<P: MeterProvider + ?Sized>(provider: &P) -> Self {
-        let meter = provider.meter_with_scope(
-            opentelemetry::InstrumentationScope::builder(SCOPE).build(),
-        );
+        let meter =
+            provider.meter_with_scope(opentelemetry::InstrumentationScope::builder(SCOPE).build());
         let counter = |name: &'static str, unit: &'static str, description: &'static str| {
             meter.u64_counter(name).with_unit(unit).with_description(description).build()
         };
@@ -166,7 +163,9 @@ impl Meters {
             oldest_message: meter
                 .f64_gauge("lamplighter.messages.oldest_age")
                 .with_unit("s")
-                .with_description("Age of the oldest message of the last receive, since it was sent")
+                .with_description(
+                    "Age of the oldest message of the last receive, since it was sent",
+                )
                 .build(),
             command: seconds(
                 "lamplighter.command.duration",

@@ -36,7 +36,8 @@ pub(super) async fn run(context: &Context, args: CheckArgs) -> Result<ExitCode, 
     if args.aws {
         let aws = wiring::connect(None).await?;
         let mut add = |about: &str, findings: Vec<Finding>| {
-            let each = findings.into_iter().map(|finding| Line { about: about.to_owned(), finding });
+            let each =
+                findings.into_iter().map(|finding| Line { about: about.to_owned(), finding });
             lines.extend(each);
         };
         add("aws", check_common(&aws, &wiring::names(&config)).await);

@@ -55,9 +55,9 @@ fn parse_fault(spec: &str) -> Result<Fault, String> {
     }
     let mut fields = Map::new();
     for pair in spec.split(',') {
-        let (name, text) = pair
-            .split_once('=')
-            .ok_or_else(|| format!("{pair:?} is not NAME=VALUE, as in kind=throttle,service=ec2"))?;
+        let (name, text) = pair.split_once('=').ok_or_else(|| {
+            format!("{pair:?} is not NAME=VALUE, as in kind=throttle,service=ec2")
+        })?;
         let number = || {
             let number: Option<Value> = match name {
                 "probability" => text.parse::<f64>().ok().map(Value::from),
@@ -124,12 +124,8 @@ fn options(config: &Config, region: &str, args: &LocalArgs) -> Options {
         .into_iter()
         .map(|(id, value)| SecretSeed { id, value: value.to_string() })
         .collect();
-    let log_groups = config
-        .fleet
-        .targets
-        .values()
-        .filter_map(|spec| spec.ec2.log_group.clone())
-        .collect();
+    let log_groups =
+        config.fleet.targets.values().filter_map(|spec| spec.ec2.log_group.clone()).collect();
     let latency = args.latency.map(|millis| Latency {
         base: SignedDuration::from_millis(i64::from(millis)),
         jitter: SignedDuration::ZERO,
@@ -149,14 +145,7 @@ fn options(config: &Config, region: &str, args: &LocalArgs) -> Options {
     }
 }
 
-fn tell(
-    context: &Context,
-    config: &Config,
-    url: &str,
-    queue: &str,
-    region: &str,
-    no_worker: bool,
-) {
+fn tell(context: &Context, config: &Config, url: &str, queue: &str, region: &str, no_worker: bool) {
     if context.json {
         let ready = json!({
             "ready": true, "endpoint": url, "queue": queue, "region": region,
@@ -196,7 +185,9 @@ mod tests {
 
     #[test]
     fn a_fault_is_taken_in_short_and_as_json() {
-        let short = parse_fault("kind=before,service=ec2,operation=StartInstances,count=2,status=503,hold=2s");
+        let short = parse_fault(
+            "kind=before,service=ec2,operation=StartInstances,count=2,status=503,hold=2s",
+        );
         let json = parse_fault(
             r#"{"kind":"before","service":"ec2","operation":"StartInstances","count":2,"status":503,"hold":"2s"}"#,
         );

@@ -129,8 +129,12 @@ impl Cli {
             Verb::Why { target } => status::why(&context, &target).await,
             Verb::History { target } => status::history(&context, &target).await,
             Verb::Watch { target } => watch::run(&context, target.as_deref()).await,
-            Verb::Pause(args) => send::pause(&context, args, lamplighter_events::Action::Pause).await,
-            Verb::Resume(args) => send::pause(&context, args, lamplighter_events::Action::Resume).await,
+            Verb::Pause(args) => {
+                send::pause(&context, args, lamplighter_events::Action::Pause).await
+            }
+            Verb::Resume(args) => {
+                send::pause(&context, args, lamplighter_events::Action::Resume).await
+            }
             Verb::Dlq(verb) => dlq::run(&context, verb).await,
             Verb::Check(args) => check::run(&context, args).await,
             Verb::Completions { shell } => {
@@ -213,7 +217,10 @@ mod tests {
         check("lamplighter send start position-keeper --holder me --for 2h --wait", true);
         check("lamplighter --json send wake position-keeper --until 2030-01-01T00:00:00Z", true);
         check("lamplighter send start position-keeper --for -1h", false);
-        check("lamplighter send start position-keeper --for 1h --until 2030-01-01T00:00:00Z", false);
+        check(
+            "lamplighter send start position-keeper --for 1h --until 2030-01-01T00:00:00Z",
+            false,
+        );
         check("lamplighter send dance position-keeper", false);
         check("lamplighter send start x --timeout 5m", false);
         check("lamplighter send start x --wait --timeout 5m", true);
@@ -230,7 +237,10 @@ mod tests {
         check("lamplighter", false);
         #[cfg(feature = "local")]
         {
-            check("lamplighter local --aws-port 0 --latency 5 --fault kind=throttle,service=ec2", true);
+            check(
+                "lamplighter local --aws-port 0 --latency 5 --fault kind=throttle,service=ec2",
+                true,
+            );
             check("lamplighter local --aws-port 70000", false);
             check("lamplighter local --fault kind=sometimes", false);
         }

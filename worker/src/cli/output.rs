@@ -103,9 +103,12 @@ pub(crate) fn table(
     };
     push(&mut header.iter().enumerate().map(|(column, cell)| (column, padded(column, cell))));
     for (index, row) in rows.iter().enumerate() {
-        push(&mut row.iter().enumerate().map(|(column, cell)| {
-            (column, paint(index, column, &padded(column, cell)))
-        }));
+        push(
+            &mut row
+                .iter()
+                .enumerate()
+                .map(|(column, cell)| (column, paint(index, column, &padded(column, cell)))),
+        );
     }
     text
 }
@@ -162,14 +165,23 @@ pub(crate) fn status_table(views: &[StatusView], now: Timestamp, style: Style) -
         .iter()
         .map(|view| {
             let seen = match view.observed_age_seconds {
-                Some(age) => format!("{}, {} ago", view.ec2_state, span(SignedDuration::from_secs(age))),
+                Some(age) => {
+                    format!("{}, {} ago", view.ec2_state, span(SignedDuration::from_secs(age)))
+                }
                 None => "never".to_owned(),
             };
             let since = match view.rev {
                 0 => "-".to_owned(),
                 _ => span(now.duration_since(view.since)),
             };
-            vec![view.target.to_string(), state(view), since, holders(view, now), seen, view.why.clone()]
+            vec![
+                view.target.to_string(),
+                state(view),
+                since,
+                holders(view, now),
+                seen,
+                view.why.clone(),
+            ]
         })
         .collect();
     let header = ["TARGET", "PHASE", "SINCE", "HELD BY", "SEEN", "WHY"];

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use jiff::Timestamp;
 use lamplighter_events::{
-    Action, Cause, Command, CommandId, Holder, HumanDuration, InstanceId, Outcome, TargetName, TargetRef,
-    Verdict,
+    Action, Cause, Command, CommandId, Holder, HumanDuration, InstanceId, Outcome, TargetName,
+    TargetRef, Verdict,
 };
 use lamplighter_lifecycle::{CommandRecord, Phase, Step};
 use lamplighter_runtime::ports::{CallError, Disposition, Outgoing, Ports};
@@ -23,7 +23,7 @@ use crate::config::Config;
 use crate::wiring;
 
 /// Between two looks: short enough to see each step, long enough to cost little.
-const LOOK_EVERY: Duration = Duration::from_millis(700);
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Args)]
 pub(crate) struct SendArgs {
@@ -164,9 +164,13 @@ async fn send_all(
         let attributes = BTreeMap::from([(TRACE_ATTRIBUTE.to_owned(), trace.clone())]);
         let body = command.to_json().to_string();
         ports.queue.send(&Outgoing { body, attributes, delay_seconds: 0 }).await?;
-        if !wait.wait {
-            told_sent(context, command);
+        if !wait.wait && !context.json {
+            output::line(&id_of(command));
         }
+    }
+    if !wait.wait && context.json {
+        let sent: Vec<serde_json::Value> = commands.iter().map(sent_json).collect();
+        told_json(&sent);
     }
     let mut worst = ExitCode::SUCCESS;
     let mut results = Vec::new();
@@ -178,10 +182,7 @@ async fn send_all(
         }
     }
     if context.json && wait.wait {
-        match results.as_slice() {
-            [one] => output::json(one),
-            many => output::json(&many),
-        }
+        told_json(&results);
     }
     Ok(worst)
 }
@@ -190,12 +191,16 @@ fn id_of(command: &Command) -> String {
     command.id.as_ref().map(ToString::to_string).unwrap_or_default()
 }
 
-fn told_sent(context: &Context, command: &Command) {
-    if context.json {
-        let target = command.target.as_ref().map(ToString::to_string);
-        output::json(&json!({ "command": command.id, "action": command.action, "target": target }));
-    } else {
-        output::line(&id_of(command));
+fn sent_json(command: &Command) -> serde_json::Value {
+    let target = command.target.as_ref().map(ToString::to_string);
+    json!({ "command": command.id, "action": command.action, "target": target })
+}
+
+/// One value for one command, a list for several.
+fn told_json(values: &[serde_json::Value]) {
+    match values {
+        [one] => output::json(one),
+        many => output::json(&many),
     }
 }
 

@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use lamplighter_aws::setup::{Change, SetupStep, apply, plan};
 use lamplighter_aws::Aws;
+use lamplighter_aws::setup::{Change, SetupStep, apply, plan};
 use lamplighter_runtime::ports::CallError;
 
 use super::{CliError, Context, output};

@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use clap::Args;
 use jiff::Timestamp;
 use lamplighter_lifecycle::{
-    Agent, CheckReading, HealthReading, InstanceRef, Observed, StatusView, TargetRecord, TargetSpec,
-    plan_observation,
+    Agent, CheckReading, HealthReading, InstanceRef, Observed, StatusView, TargetRecord,
+    TargetSpec, plan_observation,
 };
 use lamplighter_runtime::ports::Ports;
 use serde_json::{Value, json};
@@ -233,7 +233,10 @@ pub(super) async fn why(context: &Context, target: &str) -> Result<ExitCode, Cli
         let step = record.step.map(|step| format!(" ({})", step.as_str())).unwrap_or_default();
         output::line(&format!("{} is {phase}{step}: {}", record.target, record.why));
         if let Some(failure) = &record.failure {
-            output::line(&format!("its last start failed ({}): {}", failure.cause, failure.message));
+            output::line(&format!(
+                "its last start failed ({}): {}",
+                failure.cause, failure.message
+            ));
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -95,7 +95,11 @@ pub(crate) fn fleet(
                 let url = format!("{}/health", base.trim_end_matches('/'));
                 let health = HealthUrl::parse(&url).map_err(|_| {
                     let problem = format!("\"{}\" is not valid", shown(base));
-                    refuse("BACKEND_BASE_URL", &problem, "an address such as \"http://10.0.1.50:8000\"")
+                    refuse(
+                        "BACKEND_BASE_URL",
+                        &problem,
+                        "an address such as \"http://10.0.1.50:8000\"",
+                    )
                 })?;
                 ec2.health = Some(health);
             }
@@ -117,7 +121,8 @@ pub(crate) fn fleet(
         );
     }
     let name = TargetName::parse(name).expect("a constant that is a target's name");
-    warnings.push(format!("no fleet file: the fleet is the one target {name}, made from {variable}"));
+    warnings
+        .push(format!("no fleet file: the fleet is the one target {name}, made from {variable}"));
     let spec =
         TargetSpec { name: name.clone(), ec2, exclusive, max_hold: None, keep_failed: false, idle };
     Ok(Some(Fleet {

@@ -117,9 +117,10 @@ pub(crate) fn read(item: &Item<'_>, fleet: &Fleet) -> Result<Local, ConfigError>
 }
 
 fn machine(item: &Item<'_>, fleet: &Fleet) -> Result<(TargetName, MachineSeed), ConfigError> {
-    let spec = fleet.targets.values().find(|spec| {
-        spec.name.as_str() == item.key || instance_of(spec).as_str() == item.key
-    });
+    let spec = fleet
+        .targets
+        .values()
+        .find(|spec| spec.name.as_str() == item.key || instance_of(spec).as_str() == item.key);
     let Some(spec) = spec else {
         let known: Vec<&str> = fleet.targets.keys().map(|name| name.as_str()).collect();
         let hint = match nearest(item.key, &known) {

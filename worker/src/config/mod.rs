@@ -215,20 +215,19 @@ pub(crate) fn parse(file: &str, text: &str) -> Result<Config, ConfigError> {
             config.fleet.targets.insert(spec.name.clone(), spec);
         }
     }
-    if let Some(item) = top.get("defaults") {
-        if let Some(item) = item.table(&["target"])?.get("target") {
-            let name = item.parse(TargetName::EXPECTED, TargetName::parse)?;
-            if !config.fleet.targets.contains_key(&name) {
-                let known: Vec<&str> =
-                    config.fleet.targets.keys().map(|name| name.as_str()).collect();
-                let expected = match known.as_slice() {
-                    [] => "a target of this file, which has none".to_owned(),
-                    known => format!("one of {}", known.join(", ")),
-                };
-                return Err(item.refuse(&format!("no target is named \"{name}\""), &expected));
-            }
-            config.fleet.default_target = Some(name);
+    if let Some(item) = top.get("defaults")
+        && let Some(item) = item.table(&["target"])?.get("target")
+    {
+        let name = item.parse(TargetName::EXPECTED, TargetName::parse)?;
+        if !config.fleet.targets.contains_key(&name) {
+            let known: Vec<&str> = config.fleet.targets.keys().map(|name| name.as_str()).collect();
+            let expected = match known.as_slice() {
+                [] => "a target of this file, which has none".to_owned(),
+                known => format!("one of {}", known.join(", ")),
+            };
+            return Err(item.refuse(&format!("no target is named \"{name}\""), &expected));
         }
+        config.fleet.default_target = Some(name);
     }
     if let Some(item) = top.get("schedules") {
         let tables = item.open_table()?;

@@ -128,7 +128,9 @@ impl<'a> Reader<'a> {
 
     /// A duration, if it is said.
     pub(crate) fn duration(&self, key: &str) -> Result<Option<HumanDuration>, ConfigError> {
-        self.get(key).map(|item| item.parse(HumanDuration::EXPECTED, HumanDuration::parse)).transpose()
+        self.get(key)
+            .map(|item| item.parse(HumanDuration::EXPECTED, HumanDuration::parse))
+            .transpose()
     }
 
     /// A duration in words of ours, or as the file says.
@@ -140,7 +142,11 @@ impl<'a> Reader<'a> {
         Ok(self.duration(key)?.unwrap_or(default))
     }
 
-    fn item(&self, key: &'a Spanned<toml::de::DeString<'a>>, value: &'a Spanned<DeValue<'a>>) -> Item<'a> {
+    fn item(
+        &self,
+        key: &'a Spanned<toml::de::DeString<'a>>,
+        value: &'a Spanned<DeValue<'a>>,
+    ) -> Item<'a> {
         let path = match self.path.as_str() {
             "" => key.get_ref().to_string(),
             path => format!("{path}.{}", shown(key.get_ref())),
@@ -227,7 +233,12 @@ impl<'a> Item<'a> {
     pub(crate) fn open_table(&self) -> Result<Reader<'a>, ConfigError> {
         let entries = self.value.as_table().ok_or_else(|| self.wrong_type("a table"))?;
         // A table's own place may be its header's, or nothing's where it is implied: its name's is best.
-        Ok(Reader { source: self.source, path: self.path.clone(), at: self.key_at.clone(), entries })
+        Ok(Reader {
+            source: self.source,
+            path: self.path.clone(),
+            at: self.key_at.clone(),
+            entries,
+        })
     }
 
     /// The value as JSON, for what is parsed by a type of another crate.
@@ -285,7 +296,8 @@ fn described(value: &DeValue<'_>) -> String {
 
 /// Text of the user's as it may be shown: escaped and cut.
 pub(crate) fn shown(text: &str) -> String {
-    let mut shown: String = text.chars().take(SHOWN_CHARS_MAX).flat_map(char::escape_debug).collect();
+    let mut shown: String =
+        text.chars().take(SHOWN_CHARS_MAX).flat_map(char::escape_debug).collect();
     if text.chars().count() > SHOWN_CHARS_MAX {
         shown.push('…');
     }

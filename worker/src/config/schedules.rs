@@ -29,8 +29,8 @@ pub(crate) fn schedule(item: &Item<'_>, fleet: &Fleet) -> Result<(String, Comman
     }
     let item = reader.need("command", "command = { action = \"…\" }")?;
     item.open_table()?;
-    let command = Command::from_json(&item.json()?)
-        .map_err(|error| item.refuse_with(&error.message))?;
+    let command =
+        Command::from_json(&item.json()?).map_err(|error| item.refuse_with(&error.message))?;
     if let Some(TargetRef::Name(target)) = &command.target
         && !fleet.targets.contains_key(target)
     {
@@ -51,7 +51,9 @@ fn check_expression(text: &str) -> Result<(), &'static str> {
         return match (amount, unit) {
             (0, _) => Err("never fires"),
             (1, "minute" | "hour" | "day") | (2.., "minutes" | "hours" | "days") => Ok(()),
-            (1, "minutes" | "hours" | "days") => Err("says 1 with a plural unit, which AWS refuses"),
+            (1, "minutes" | "hours" | "days") => {
+                Err("says 1 with a plural unit, which AWS refuses")
+            }
             (_, "minute" | "hour" | "day") => Err("has a singular unit, which AWS refuses"),
             _ => Err("has an unknown unit"),
         };

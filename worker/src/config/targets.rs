@@ -118,8 +118,9 @@ pub(crate) fn target(
             Some(item) => {
                 let expected = format!("\"off\", or {}", HumanDuration::EXPECTED);
                 let every = item.parse(&expected, |text| {
-                    HumanDuration::parse(text).map_err(|error| {
-                        lamplighter_events::FieldError { expected: expected.clone(), ..error }
+                    HumanDuration::parse(text).map_err(|error| lamplighter_events::FieldError {
+                        expected: expected.clone(),
+                        ..error
                     })
                 })?;
                 Some(every)

@@ -1,3 +1,5 @@
+#![allow(clippy::needless_pass_by_value)] // `expect![…]` reads best by value.
+
 use std::collections::BTreeMap;
 
 use expect_test::{Expect, expect};
@@ -59,7 +61,9 @@ fn the_design_s_targets_are_taken_with_their_defaults() {
     assert!(keeper.exclusive && keeper.ec2.unit_check_every.is_none());
     assert_eq!(keeper.ec2.start_timeout.seconds(), 120);
     assert_eq!(keeper.ec2.settle.seconds(), 10);
-    assert!(matches!(&keeper.ec2.instance, InstanceRef::Secret { key, .. } if key == "PK_INSTANCE"));
+    assert!(
+        matches!(&keeper.ec2.instance, InstanceRef::Secret { key, .. } if key == "PK_INSTANCE")
+    );
     let pyelli = &config.fleet.targets["pyelli"];
     assert_eq!(pyelli.idle.as_ref().map(|idle| idle.after.seconds()), Some(900));
     expect![[r#"
@@ -86,58 +90,196 @@ fn the_built_in_example_is_a_fleet_whose_machines_exist() {
 
 #[test]
 fn what_is_no_toml_is_refused_with_its_place() {
-    check("[queue\n", expect!["lamplighter.toml:1:7: this is not TOML: unclosed table, expected `]`"]);
+    check(
+        "[queue\n",
+        expect!["lamplighter.toml:1:7: this is not TOML: unclosed table, expected `]`"],
+    );
     check("a = 1\na = 2", expect!["lamplighter.toml:2:1: this is not TOML: duplicate key"]);
 }
 
 #[test]
 fn unknown_keys_are_refused_with_the_nearest() {
-    check("[tragets.a]", expect![[r#"lamplighter.toml:1:2: unknown key "tragets"; did you mean "targets"?"#]]);
-    check("[queue]\nname = \"x\"", expect![[r#"lamplighter.toml:2:1: queue: unknown key "name"; expected one of commands, dead_letters"#]]);
-    check_line("start_timeot = \"2m\"", expect![[r#"lamplighter.toml:4:1: targets.a: unknown key "start_timeot"; did you mean "start_timeout"?"#]]);
-    check_line("idle = { after = \"5m\", htp = {} }", expect![[r#"lamplighter.toml:4:24: targets.a.idle: unknown key "htp"; did you mean "http"?"#]]);
+    check(
+        "[tragets.a]",
+        expect![[r#"lamplighter.toml:1:2: unknown key "tragets"; did you mean "targets"?"#]],
+    );
+    check(
+        "[queue]\nname = \"x\"",
+        expect![[
+            r#"lamplighter.toml:2:1: queue: unknown key "name"; expected one of commands, dead_letters"#
+        ]],
+    );
+    check_line(
+        "start_timeot = \"2m\"",
+        expect![[
+            r#"lamplighter.toml:4:1: targets.a: unknown key "start_timeot"; did you mean "start_timeout"?"#
+        ]],
+    );
+    check_line(
+        "idle = { after = \"5m\", htp = {} }",
+        expect![[
+            r#"lamplighter.toml:4:24: targets.a.idle: unknown key "htp"; did you mean "http"?"#
+        ]],
+    );
 }
 
 #[test]
 fn wrong_types_are_refused() {
-    check("targets = 3", expect!["lamplighter.toml:1:11: targets: found the number 3; expected a table"]);
-    check("[targets]\na = \"b\"", expect![[r#"lamplighter.toml:2:5: targets.a: found the string "b"; expected a table"#]]);
-    check("[store]\ntable = []", expect!["lamplighter.toml:2:9: store.table: found a list; expected a name"]);
-    check("[store]\ntable = ''", expect!["lamplighter.toml:2:9: store.table: is empty; expected a name"]);
-    check_line("exclusive = \"yes\"", expect![[r#"lamplighter.toml:4:13: targets.a.exclusive: found the string "yes"; expected true or false"#]]);
-    check_line("settle = 10", expect![[r#"lamplighter.toml:4:10: targets.a.settle: found the number 10; expected a duration above zero and up to 366 days, such as "2h", "90s", "1h30m" or "500ms""#]]);
-    check_line("max_hold = 2026-01-01", expect![[r#"lamplighter.toml:4:12: targets.a.max_hold: found the time 2026-01-01; expected a duration above zero and up to 366 days, such as "2h", "90s", "1h30m" or "500ms""#]]);
+    check(
+        "targets = 3",
+        expect!["lamplighter.toml:1:11: targets: found the number 3; expected a table"],
+    );
+    check(
+        "[targets]\na = \"b\"",
+        expect![[r#"lamplighter.toml:2:5: targets.a: found the string "b"; expected a table"#]],
+    );
+    check(
+        "[store]\ntable = []",
+        expect!["lamplighter.toml:2:9: store.table: found a list; expected a name"],
+    );
+    check(
+        "[store]\ntable = ''",
+        expect!["lamplighter.toml:2:9: store.table: is empty; expected a name"],
+    );
+    check_line(
+        "exclusive = \"yes\"",
+        expect![[
+            r#"lamplighter.toml:4:13: targets.a.exclusive: found the string "yes"; expected true or false"#
+        ]],
+    );
+    check_line(
+        "settle = 10",
+        expect![[
+            r#"lamplighter.toml:4:10: targets.a.settle: found the number 10; expected a duration above zero and up to 366 days, such as "2h", "90s", "1h30m" or "500ms""#
+        ]],
+    );
+    check_line(
+        "max_hold = 2026-01-01",
+        expect![[
+            r#"lamplighter.toml:4:12: targets.a.max_hold: found the time 2026-01-01; expected a duration above zero and up to 366 days, such as "2h", "90s", "1h30m" or "500ms""#
+        ]],
+    );
 }
 
 #[test]
 fn impossible_durations_are_refused() {
-    check_line("start_timeout = \"-5m\"", expect![[r#"lamplighter.toml:4:17: targets.a.start_timeout: "-5m" is not valid; expected a duration above zero and up to 366 days, such as "2h", "90s", "1h30m" or "500ms""#]]);
-    check_line("settle = \"0s\"", expect![[r#"lamplighter.toml:4:10: targets.a.settle: "0s" is not valid; expected a duration above zero and up to 366 days, such as "2h", "90s", "1h30m" or "500ms""#]]);
-    check_line("poll = \"5 parsecs\"", expect![[r#"lamplighter.toml:4:8: targets.a.poll: "5 parsecs" is not valid; expected a duration above zero and up to 366 days, such as "2h", "90s", "1h30m" or "500ms""#]]);
-    check_line("unit_check_every = \"never\"", expect![[r#"lamplighter.toml:4:20: targets.a.unit_check_every: "never" is not valid; expected "off", or a duration above zero and up to 366 days, such as "2h", "90s", "1h30m" or "500ms""#]]);
+    check_line(
+        "start_timeout = \"-5m\"",
+        expect![[
+            r#"lamplighter.toml:4:17: targets.a.start_timeout: "-5m" is not valid; expected a duration above zero and up to 366 days, such as "2h", "90s", "1h30m" or "500ms""#
+        ]],
+    );
+    check_line(
+        "settle = \"0s\"",
+        expect![[
+            r#"lamplighter.toml:4:10: targets.a.settle: "0s" is not valid; expected a duration above zero and up to 366 days, such as "2h", "90s", "1h30m" or "500ms""#
+        ]],
+    );
+    check_line(
+        "poll = \"5 parsecs\"",
+        expect![[
+            r#"lamplighter.toml:4:8: targets.a.poll: "5 parsecs" is not valid; expected a duration above zero and up to 366 days, such as "2h", "90s", "1h30m" or "500ms""#
+        ]],
+    );
+    check_line(
+        "unit_check_every = \"never\"",
+        expect![[
+            r#"lamplighter.toml:4:20: targets.a.unit_check_every: "never" is not valid; expected "off", or a duration above zero and up to 366 days, such as "2h", "90s", "1h30m" or "500ms""#
+        ]],
+    );
 }
 
 #[test]
 fn names_and_ids_are_checked() {
-    check("[targets.\"Bad Name\"]\nkind = \"ec2-instance\"", expect![[r#"lamplighter.toml:1:10: targets.Bad Name: the name "Bad Name" is not valid; expected a name of 1 to 63 of a-z, 0-9, '.', '_' and '-', beginning with a letter or digit"#]]);
-    check("[targets.\"a\\nb\"]\nkind = \"ec2-instance\"", expect![[r#"lamplighter.toml:1:10: targets.a\nb: the name "a\nb" is not valid; expected a name of 1 to 63 of a-z, 0-9, '.', '_' and '-', beginning with a letter or digit"#]]);
-    check_line("systemd_unit = \"a; reboot\"", expect![[r#"lamplighter.toml:4:16: targets.a.systemd_unit: "a; reboot" is not valid; expected a systemd unit's name: letters, digits and :_.@- only, at most 128"#]]);
-    check_line("health = \"ftp://x\"", expect![[r#"lamplighter.toml:4:10: targets.a.health: "ftp://x" is not valid; expected an address with http:// or https://, in which {private_ip} and {public_ip} are the only placeholders"#]]);
+    check(
+        "[targets.\"Bad Name\"]\nkind = \"ec2-instance\"",
+        expect![[
+            r#"lamplighter.toml:1:10: targets.Bad Name: the name "Bad Name" is not valid; expected a name of 1 to 63 of a-z, 0-9, '.', '_' and '-', beginning with a letter or digit"#
+        ]],
+    );
+    check(
+        "[targets.\"a\\nb\"]\nkind = \"ec2-instance\"",
+        expect![[
+            r#"lamplighter.toml:1:10: targets.a\nb: the name "a\nb" is not valid; expected a name of 1 to 63 of a-z, 0-9, '.', '_' and '-', beginning with a letter or digit"#
+        ]],
+    );
+    check_line(
+        "systemd_unit = \"a; reboot\"",
+        expect![[
+            r#"lamplighter.toml:4:16: targets.a.systemd_unit: "a; reboot" is not valid; expected a systemd unit's name: letters, digits and :_.@- only, at most 128"#
+        ]],
+    );
+    check_line(
+        "health = \"ftp://x\"",
+        expect![[
+            r#"lamplighter.toml:4:10: targets.a.health: "ftp://x" is not valid; expected an address with http:// or https://, in which {private_ip} and {public_ip} are the only placeholders"#
+        ]],
+    );
     let id = |id: &str| format!("[targets.a]\nkind = \"ec2-instance\"\ninstance_id = {id}");
-    check(&id("\"i-xyz\""), expect![[r#"lamplighter.toml:3:15: targets.a.instance_id: "i-xyz" is not valid; expected an EC2 instance id: i- and 8 to 17 hex digits in lower case"#]]);
-    check(&id("7"), expect![[r#"lamplighter.toml:3:15: targets.a.instance_id: found the number 7; expected an instance id, or { secret = "name or ARN", key = "KEY" }"#]]);
-    check(&id("{ secret = \"s\" }"), expect!["lamplighter.toml:3:1: targets.a.instance_id: key is missing; expected a key of the secret's JSON object"]);
-    check(&id("{ secret = \"a b\", key = \"K\" }"), expect![[r#"lamplighter.toml:3:26: targets.a.instance_id.secret: "a b" is not valid; expected the name or ARN of a secret"#]]);
-    check("[targets.a]\nkind = \"ec2-instance\"", expect![[r#"lamplighter.toml:1:10: targets.a: instance_id is missing; expected instance_id = "i-…", or instance_id = { secret = "name or ARN", key = "KEY" }"#]]);
+    check(
+        &id("\"i-xyz\""),
+        expect![[
+            r#"lamplighter.toml:3:15: targets.a.instance_id: "i-xyz" is not valid; expected an EC2 instance id: i- and 8 to 17 hex digits in lower case"#
+        ]],
+    );
+    check(
+        &id("7"),
+        expect![[
+            r#"lamplighter.toml:3:15: targets.a.instance_id: found the number 7; expected an instance id, or { secret = "name or ARN", key = "KEY" }"#
+        ]],
+    );
+    check(
+        &id("{ secret = \"s\" }"),
+        expect![
+            "lamplighter.toml:3:1: targets.a.instance_id: key is missing; expected a key of the secret's JSON object"
+        ],
+    );
+    check(
+        &id("{ secret = \"a b\", key = \"K\" }"),
+        expect![[
+            r#"lamplighter.toml:3:26: targets.a.instance_id.secret: "a b" is not valid; expected the name or ARN of a secret"#
+        ]],
+    );
+    check(
+        "[targets.a]\nkind = \"ec2-instance\"",
+        expect![[
+            r#"lamplighter.toml:1:10: targets.a: instance_id is missing; expected instance_id = "i-…", or instance_id = { secret = "name or ARN", key = "KEY" }"#
+        ]],
+    );
 }
 
 #[test]
 fn kinds_of_a_later_release_are_refused_as_such() {
-    check("[targets.f]\nkind = \"ecs-service\"\ncluster = \"c\"", expect![[r#"lamplighter.toml:2:8: targets.f.kind: the kind "ecs-service" is not in this release; expected "ec2-instance""#]]);
-    check("[targets.f]\nkind = \"ec2-template\"", expect![[r#"lamplighter.toml:2:8: targets.f.kind: the kind "ec2-template" is not in this release; expected "ec2-instance""#]]);
-    check("[targets.f]\nkind = \"ec2-instanz\"", expect![[r#"lamplighter.toml:2:8: targets.f.kind: unknown kind "ec2-instanz"; did you mean "ec2-instance"?"#]]);
-    check("[targets.f]\nkind = \"lambda\"", expect![[r#"lamplighter.toml:2:8: targets.f.kind: unknown kind "lambda"; expected "ec2-instance""#]]);
-    check("[targets.f]\ninstance_id = \"i-01234567\"", expect![[r#"lamplighter.toml:1:10: targets.f: kind is missing; expected kind = "ec2-instance""#]]);
+    check(
+        "[targets.f]\nkind = \"ecs-service\"\ncluster = \"c\"",
+        expect![[
+            r#"lamplighter.toml:2:8: targets.f.kind: the kind "ecs-service" is not in this release; expected "ec2-instance""#
+        ]],
+    );
+    check(
+        "[targets.f]\nkind = \"ec2-template\"",
+        expect![[
+            r#"lamplighter.toml:2:8: targets.f.kind: the kind "ec2-template" is not in this release; expected "ec2-instance""#
+        ]],
+    );
+    check(
+        "[targets.f]\nkind = \"ec2-instanz\"",
+        expect![[
+            r#"lamplighter.toml:2:8: targets.f.kind: unknown kind "ec2-instanz"; did you mean "ec2-instance"?"#
+        ]],
+    );
+    check(
+        "[targets.f]\nkind = \"lambda\"",
+        expect![[
+            r#"lamplighter.toml:2:8: targets.f.kind: unknown kind "lambda"; expected "ec2-instance""#
+        ]],
+    );
+    check(
+        "[targets.f]\ninstance_id = \"i-01234567\"",
+        expect![[
+            r#"lamplighter.toml:1:10: targets.f: kind is missing; expected kind = "ec2-instance""#
+        ]],
+    );
 }
 
 #[test]
@@ -148,33 +290,126 @@ fn a_machine_belongs_to_one_target() {
              [targets.b]\nkind = \"ec2-instance\"\ninstance_id = {id}\n"
         )
     };
-    check(&two("\"i-0abc123def456\""), expect!["lamplighter.toml:6:15: targets.b.instance_id: i-0abc123def456 belongs to target a already (line 3); expected a machine that no other target has"]);
-    check(&two("{ secret = \"s\", key = \"K\" }"), expect!["lamplighter.toml:6:15: targets.b.instance_id: key K of secret s belongs to target a already (line 3); expected a machine that no other target has"]);
+    check(
+        &two("\"i-0abc123def456\""),
+        expect![
+            "lamplighter.toml:6:15: targets.b.instance_id: i-0abc123def456 belongs to target a already (line 3); expected a machine that no other target has"
+        ],
+    );
+    check(
+        &two("{ secret = \"s\", key = \"K\" }"),
+        expect![
+            "lamplighter.toml:6:15: targets.b.instance_id: key K of secret s belongs to target a already (line 3); expected a machine that no other target has"
+        ],
+    );
 }
 
 #[test]
 fn references_to_targets_are_checked() {
-    check_line("[defaults]\ntarget = \"b\"", expect![[r#"lamplighter.toml:5:10: defaults.target: no target is named "b"; expected one of a"#]]);
-    check("[defaults]\ntarget = \"b\"", expect![[r#"lamplighter.toml:2:10: defaults.target: no target is named "b"; expected a target of this file, which has none"#]]);
-    check("[queue]\ncommands = \"x\"\ndead_letters = \"x\"", expect![[r#"lamplighter.toml:1:1: queue: commands and dead_letters are both "x"; expected two queues"#]]);
+    check_line(
+        "[defaults]\ntarget = \"b\"",
+        expect![[
+            r#"lamplighter.toml:5:10: defaults.target: no target is named "b"; expected one of a"#
+        ]],
+    );
+    check(
+        "[defaults]\ntarget = \"b\"",
+        expect![[
+            r#"lamplighter.toml:2:10: defaults.target: no target is named "b"; expected a target of this file, which has none"#
+        ]],
+    );
+    check(
+        "[queue]\ncommands = \"x\"\ndead_letters = \"x\"",
+        expect![[
+            r#"lamplighter.toml:1:1: queue: commands and dead_letters are both "x"; expected two queues"#
+        ]],
+    );
 }
 
 #[test]
 fn schedules_are_checked() {
-    check_line("[schedules.x]\nexpression = \"every day\"\ncommand = {}", expect![[r#"lamplighter.toml:5:14: schedules.x.expression: "every day" is not an expression; expected "rate(5 minutes)" or "cron(0 23 * * ? *)""#]]);
-    check_line("[schedules.x]\nexpression = \"rate(1 day)\"", expect![[r#"lamplighter.toml:4:12: schedules.x: command is missing; expected command = { action = "…" }"#]]);
-    check_line("[schedules.\"a b\"]\nexpression = \"rate(1 day)\"", expect!["lamplighter.toml:4:12: schedules.a b: the name is not valid; expected a rule's name: 1 to 64 letters, digits, '.', '_' and '-'"]);
-    check_line("[schedules.x]\nexpression = \"rate(1 day)\"\ncommand = \"kill\"", expect![[r#"lamplighter.toml:6:11: schedules.x.command: found the string "kill"; expected a table"#]]);
+    check_line(
+        "[schedules.x]\nexpression = \"every day\"\ncommand = {}",
+        expect![[
+            r#"lamplighter.toml:5:14: schedules.x.expression: "every day" is not an expression; expected "rate(5 minutes)" or "cron(0 23 * * ? *)""#
+        ]],
+    );
+    check_line(
+        "[schedules.x]\nexpression = \"rate(1 day)\"",
+        expect![[
+            r#"lamplighter.toml:4:12: schedules.x: command is missing; expected command = { action = "…" }"#
+        ]],
+    );
+    check_line(
+        "[schedules.\"a b\"]\nexpression = \"rate(1 day)\"",
+        expect![
+            "lamplighter.toml:4:12: schedules.a b: the name is not valid; expected a rule's name: 1 to 64 letters, digits, '.', '_' and '-'"
+        ],
+    );
+    check_line(
+        "[schedules.x]\nexpression = \"rate(1 day)\"\ncommand = \"kill\"",
+        expect![[
+            r#"lamplighter.toml:6:11: schedules.x.command: found the string "kill"; expected a table"#
+        ]],
+    );
+}
+
+#[test]
+fn the_design_s_schedules_are_taken_and_their_targets_checked() {
+    let text = "[targets.a]\nkind = \"ec2-instance\"\ninstance_id = \"i-0123456789\"\n\
+                [schedules.nightly]\nexpression = \"cron(0 23 * * ? *)\"\n\
+                command = { action = \"kill\", target = \"a\" }\n\
+                [schedules.idle-check]\nexpression = \"rate(5 minutes)\"\n\
+                command = { action = \"check-idle\" }\n";
+    let config = fleet(text).unwrap();
+    assert_eq!(config.fleet.rules.len(), 2);
+    assert_eq!(config.fleet.rules["nightly"].action, lamplighter_events::Action::Kill);
+    assert_eq!(config.warnings.len(), 1);
+    check(
+        &text.replace("target = \"a\"", "target = \"b\""),
+        expect![[
+            r#"lamplighter.toml:6:11: schedules.nightly.command: no target is named "b"; expected one of a"#
+        ]],
+    );
+    check(
+        &text.replace("\"kill\"", "\"kil\""),
+        expect![[
+            r#"lamplighter.toml:6:11: schedules.nightly.command: unknown action "kil"; expected one of start (or wake), stop (or release), kill, status, check-idle (or sleep), keep-alive, create, destroy (or delete), pause, resume"#
+        ]],
+    );
 }
 
 #[cfg(feature = "local")]
 #[test]
 fn the_local_table_is_checked() {
-    check("[local]\nboots = \"1s\"", expect![[r#"lamplighter.toml:2:1: local: unknown key "boots"; did you mean "boot"?"#]]);
-    check("[local]\nboot = \"-1s\"", expect![[r#"lamplighter.toml:2:8: local.boot: expected a duration of zero or more, such as "3s" or "1m 30s"; got "-1s""#]]);
-    check_line("[local.machines.b]", expect!["lamplighter.toml:4:17: local.machines.b: no target has this machine; did you mean \"a\"?"]);
-    check_line("[local.machines.a.units.u]\nafter_boot = \"bored\"", expect!["lamplighter.toml:5:14: local.machines.a.units.u.after_boot: unknown variant `bored`, expected one of `active`, `activating`, `inactive`, `failed`"]);
-    check_line("[local.machines.a]\nstate = \"asleep\"", expect![[r#"lamplighter.toml:5:9: local.machines.a.state: found the string "asleep"; expected "stopped" or "running""#]]);
+    check(
+        "[local]\nboots = \"1s\"",
+        expect![[r#"lamplighter.toml:2:1: local: unknown key "boots"; did you mean "boot"?"#]],
+    );
+    check(
+        "[local]\nboot = \"-1s\"",
+        expect![[
+            r#"lamplighter.toml:2:8: local.boot: expected a duration of zero or more, such as "3s" or "1m 30s"; got "-1s""#
+        ]],
+    );
+    check_line(
+        "[local.machines.b]",
+        expect![
+            "lamplighter.toml:4:17: local.machines.b: no target has this machine; did you mean \"a\"?"
+        ],
+    );
+    check_line(
+        "[local.machines.a.units.u]\nafter_boot = \"bored\"",
+        expect![
+            "lamplighter.toml:5:14: local.machines.a.units.u.after_boot: unknown variant `bored`, expected one of `active`, `activating`, `inactive`, `failed`"
+        ],
+    );
+    check_line(
+        "[local.machines.a]\nstate = \"asleep\"",
+        expect![[
+            r#"lamplighter.toml:5:9: local.machines.a.state: found the string "asleep"; expected "stopped" or "running""#
+        ]],
+    );
 }
 
 fn variables(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
@@ -212,10 +447,7 @@ fn the_seeds_variables_alone_make_a_fleet_of_one() {
     let fleet = environment::fleet(&env, &mut warnings).unwrap().unwrap();
     let keeper = &fleet.targets["position-keeper"];
     assert!(keeper.exclusive);
-    assert_eq!(
-        keeper.ec2.systemd_unit.as_ref().map(|unit| unit.as_str()),
-        Some("positionkeeper")
-    );
+    assert_eq!(keeper.ec2.systemd_unit.as_ref().map(|unit| unit.as_str()), Some("positionkeeper"));
     assert_eq!(keeper.ec2.log_group.as_deref(), Some("/aws/ec2/positionkeeper"));
 
     assert!(environment::fleet(&variables(&[]), &mut warnings).unwrap().is_none());
@@ -223,18 +455,49 @@ fn the_seeds_variables_alone_make_a_fleet_of_one() {
 
 #[test]
 fn variables_that_make_no_fleet_are_refused() {
-    check_variables(&[("INSTANCE_ID", "i-0abc123def456"), ("SECRET_ARN", "x")], expect!["environment variables INSTANCE_ID and SECRET_ARN are both set, and each names a machine; expected one of them, or a fleet file with two targets"]);
-    check_variables(&[("INSTANCE_ID", "web-1")], expect![[r#"environment variable INSTANCE_ID: "web-1" is not valid; expected an EC2 instance id: i- and 8 to 17 hex digits in lower case"#]]);
-    check_variables(&[("INSTANCE_ID", "i-01234567"), ("IDLE_TIMEOUT_SECONDS", "15m")], expect![[r#"environment variable IDLE_TIMEOUT_SECONDS: "15m" is not valid; expected whole seconds above zero, up to 366 days"#]]);
-    check_variables(&[("INSTANCE_ID", "i-01234567"), ("BACKEND_BASE_URL", "10.0.0.1")], expect![[r#"environment variable BACKEND_BASE_URL: "10.0.0.1" is not valid; expected an address such as "http://10.0.1.50:8000""#]]);
-    check_variables(&[("ECS_CLUSTER_NAME", "c"), ("ECS_SERVICE_NAME", "s")], expect!["environment variables ECS_CLUSTER_NAME, ECS_SERVICE_NAME are set, but ECS services and launch templates are not in this release; expected INSTANCE_ID or SECRET_ARN, or a fleet file"]);
-    check_variables(&[("AWS_LAUNCH_TEMPLATE_ID", "lt-1")], expect!["environment variable AWS_LAUNCH_TEMPLATE_ID is set, but ECS services and launch templates are not in this release; expected INSTANCE_ID or SECRET_ARN, or a fleet file"]);
+    check_variables(
+        &[("INSTANCE_ID", "i-0abc123def456"), ("SECRET_ARN", "x")],
+        expect![
+            "environment variables INSTANCE_ID and SECRET_ARN are both set, and each names a machine; expected one of them, or a fleet file with two targets"
+        ],
+    );
+    check_variables(
+        &[("INSTANCE_ID", "web-1")],
+        expect![[
+            r#"environment variable INSTANCE_ID: "web-1" is not valid; expected an EC2 instance id: i- and 8 to 17 hex digits in lower case"#
+        ]],
+    );
+    check_variables(
+        &[("INSTANCE_ID", "i-01234567"), ("IDLE_TIMEOUT_SECONDS", "15m")],
+        expect![[
+            r#"environment variable IDLE_TIMEOUT_SECONDS: "15m" is not valid; expected whole seconds above zero, up to 366 days"#
+        ]],
+    );
+    check_variables(
+        &[("INSTANCE_ID", "i-01234567"), ("BACKEND_BASE_URL", "10.0.0.1")],
+        expect![[
+            r#"environment variable BACKEND_BASE_URL: "10.0.0.1" is not valid; expected an address such as "http://10.0.1.50:8000""#
+        ]],
+    );
+    check_variables(
+        &[("ECS_CLUSTER_NAME", "c"), ("ECS_SERVICE_NAME", "s")],
+        expect![
+            "environment variables ECS_CLUSTER_NAME, ECS_SERVICE_NAME are set, but ECS services and launch templates are not in this release; expected INSTANCE_ID or SECRET_ARN, or a fleet file"
+        ],
+    );
+    check_variables(
+        &[("AWS_LAUNCH_TEMPLATE_ID", "lt-1")],
+        expect![
+            "environment variable AWS_LAUNCH_TEMPLATE_ID is set, but ECS services and launch templates are not in this release; expected INSTANCE_ID or SECRET_ARN, or a fleet file"
+        ],
+    );
 }
 
 #[test]
 fn beside_a_file_the_variables_name_the_machine_of_its_only_target() {
     let one = "[targets.a]\nkind = \"ec2-instance\"\ninstance_id = \"i-0123456789\"\n";
-    let two = format!("{one}[targets.b]\nkind = \"ec2-instance\"\ninstance_id = \"i-0123456780\"\n");
+    let two =
+        format!("{one}[targets.b]\nkind = \"ec2-instance\"\ninstance_id = \"i-0123456780\"\n");
     let env = variables(&[("INSTANCE_ID", "i-0abc123def456")]);
     let mut config = fleet(one).unwrap();
     environment::override_machine(&env, "f.toml", &mut config.fleet, &mut config.warnings).unwrap();
@@ -244,8 +507,8 @@ fn beside_a_file_the_variables_name_the_machine_of_its_only_target() {
         .assert_eq(&config.warnings[0]);
 
     let mut config = fleet(&two).unwrap();
-    let error =
-        environment::override_machine(&env, "f.toml", &mut config.fleet, &mut Vec::new()).unwrap_err();
+    let error = environment::override_machine(&env, "f.toml", &mut config.fleet, &mut Vec::new())
+        .unwrap_err();
     expect!["environment variable INSTANCE_ID is set, but f.toml has 2 targets, so it is not clear whose machine it names; expected it to be unset, or a file with one target"].assert_eq(&error.to_string());
 }
 
