@@ -281,13 +281,33 @@ impl Answer {
     }
 }
 
+/// One call of an AWS JSON service without its SDK. The endpoint reads the service from the scope.
+pub(crate) fn aws_json(
+    endpoint: &str,
+    service: &str,
+    operation: &str,
+    body: &str,
+) -> (u16, String) {
+    let headers = format!(
+        "X-Amz-Target: {operation}\r\nAuthorization: AWS4-HMAC-SHA256 \
+         Credential=test/20261120/us-east-1/{service}/aws4_request, SignedHeaders=host, Signature=0\r\n\
+         Content-Type: application/x-amz-json-1.1\r\n"
+    );
+    request(endpoint, "POST", "/", &headers, body)
+}
+
 /// One plain HTTP request, for what no SDK speaks.
 pub(crate) fn http(endpoint: &str, method: &str, path: &str, body: &str) -> (u16, String) {
-    let authority = endpoint.strip_prefix("http://").expect("a plain endpoint").trim_end_matches('/');
+    request(endpoint, method, path, "Content-Type: application/json\r\n", body)
+}
+
+fn request(endpoint: &str, method: &str, path: &str, headers: &str, body: &str) -> (u16, String) {
+    let authority =
+        endpoint.strip_prefix("http://").expect("a plain endpoint").trim_end_matches('/');
     let mut stream = TcpStream::connect(authority).expect("the endpoint listens");
     let request = format!(
         "{method} {path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\
-         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+         {headers}Content-Length: {}\r\n\r\n{body}",
         body.len()
     );
     stream.write_all(request.as_bytes()).expect("a request can be sent");
@@ -333,7 +353,9 @@ async fn sdk(local: &Local) -> aws_config::SdkConfig {
         .http_client(http)
         .endpoint_url(&local.endpoint)
         .region("us-east-1")
-        .credentials_provider(aws_credential_types::Credentials::new("test", "test", None, None, "test"))
+        .credentials_provider(aws_credential_types::Credentials::new(
+            "test", "test", None, None, "test",
+        ))
         .load()
         .await
 }

@@ -24,8 +24,21 @@ fn a_json_message_wakes_a_machine_and_another_stops_it() {
 
     let status = local.json(&["status", "position-keeper"]);
     for field in [
-        "target", "kind", "phase", "step", "wanted", "holds", "observed", "why", "since",
-        "lock_status", "instance", "expires_at", "ec2_state", "service_state", "overall_status",
+        "target",
+        "kind",
+        "phase",
+        "step",
+        "wanted",
+        "holds",
+        "observed",
+        "why",
+        "since",
+        "lock_status",
+        "instance",
+        "expires_at",
+        "ec2_state",
+        "service_state",
+        "overall_status",
     ] {
         assert!(status.get(field).is_some(), "no {field} in {status}");
     }
@@ -34,9 +47,8 @@ fn a_json_message_wakes_a_machine_and_another_stops_it() {
     assert_eq!(status["service_state"], "active");
     assert_eq!(status["overall_status"], "running");
 
-    let stop = local.run(&[
-        "send", "stop", "position-keeper", "--holder", "ann", "--wait", "--json",
-    ]);
+    let stop =
+        local.run(&["send", "stop", "position-keeper", "--holder", "ann", "--wait", "--json"]);
     let stopped = stop.is(0).json();
     assert_eq!(stopped["answer"]["stopped"], json!(true));
     assert_eq!(local.machine(MACHINE)["state"], "stopped");
@@ -69,7 +81,9 @@ fn a_unit_that_fails_fails_the_start_with_its_cause_and_nothing_stays_on() {
         let status = local.json(&["status", "render-box"]);
         (status["phase"] == "failed" && status["ec2_state"] == "stopped").then_some(())
     });
-    assert!(local.run(&["why", "render-box"]).is(0).stdout.contains("systemctl is-active renderer"));
+    assert!(
+        local.run(&["why", "render-box"]).is(0).stdout.contains("systemctl is-active renderer")
+    );
 }
 
 #[test]
@@ -167,9 +181,9 @@ fn somebody_at_the_console_is_noticed_by_aws_own_event() {
     local.control("POST", &format!("machines/{MACHINE}/start"), "");
     eventually("the machine is adopted", || {
         let status = local.json(&["status", "position-keeper"]);
-        let adopted = status["holds"].as_array().is_some_and(|holds| {
-            holds.iter().any(|hold| hold["kind"] == "adopted")
-        });
+        let adopted = status["holds"]
+            .as_array()
+            .is_some_and(|holds| holds.iter().any(|hold| hold["kind"] == "adopted"));
         adopted.then_some(())
     });
 }
@@ -198,7 +212,8 @@ fn several_starts_share_one_describe_and_a_bad_instance_harms_no_other() {
         "{fleet}\n[targets.ghost]\nkind = \"ec2-instance\"\ninstance_id = \"i-0fffffffffffffff0\"\n"
     );
     let local = {
-        std::fs::write(local.fleet(), wider.replace("[local]\nboot = \"300ms\"\n", "")).expect("a file");
+        std::fs::write(local.fleet(), wider.replace("[local]\nboot = \"300ms\"\n", ""))
+            .expect("a file");
         local
     };
     let _worker = local.worker("second", &[]);

@@ -75,7 +75,9 @@ fn a_dry_run_prints_decisions_and_changes_nothing() {
     let local = Local::start(&["--no-worker"]);
     let worker = local.worker("dry", &["--dry-run"]);
     send_raw(&local, &[r#"{"action":"start","target":"position-keeper","id":"dry"}"#]);
-    eventually("it says what it would do", || worker.log().contains("StartInstances").then_some(()));
+    eventually("it says what it would do", || {
+        worker.log().contains("StartInstances").then_some(())
+    });
     assert_eq!(local.count("ec2:StartInstances"), 0);
     assert_eq!(local.count("dynamodb:TransactWriteItems"), 0);
 }
@@ -91,7 +93,8 @@ fn dead_letters_are_listed_shown_and_replayed() {
         let list = letters.get("letters").unwrap_or(&letters).as_array().cloned()?;
         (list.len() == 2).then_some(list)
     });
-    let reasons: Vec<&str> = letters.iter().filter_map(|letter| letter["reason"].as_str()).collect();
+    let reasons: Vec<&str> =
+        letters.iter().filter_map(|letter| letter["reason"].as_str()).collect();
     assert!(reasons.contains(&"unknown-target") && reasons.contains(&"not-json"), "{reasons:?}");
     let id = letters.iter().find(|letter| letter["reason"] == "unknown-target");
     let id = id.and_then(|letter| letter["id"].as_str()).expect("a letter has an id").to_owned();
@@ -126,7 +129,10 @@ fn what_the_policy_does_not_allow_is_denied_and_named() {
     let outcome = local.run(&["send", "start", "position-keeper", "--wait", "--json"]);
     let outcome = outcome.is(1).json();
     assert_eq!(outcome["cause"], "denied");
-    assert!(outcome["message"].as_str().is_some_and(|it| it.contains("ec2:StartInstances")), "{outcome}");
+    assert!(
+        outcome["message"].as_str().is_some_and(|it| it.contains("ec2:StartInstances")),
+        "{outcome}"
+    );
 }
 
 #[test]
@@ -169,7 +175,9 @@ fn an_idle_worker_is_small() {
     let Ok(status) = status else { return };
     let kilobytes = |name: &str| -> u64 {
         let line = status.lines().find(|line| line.starts_with(name));
-        line.and_then(|line| line.split_whitespace().nth(1)).and_then(|it| it.parse().ok()).unwrap_or(0)
+        line.and_then(|line| line.split_whitespace().nth(1))
+            .and_then(|it| it.parse().ok())
+            .unwrap_or(0)
     };
     // Anonymous memory is what the process holds; the rest is the file itself, shared and discardable.
     let held = kilobytes("RssAnon:");

@@ -107,11 +107,15 @@ fn a_message_wakes_the_machine_and_another_stops_it() {
     run(|| async {
         let sim = Sim::new(1, Timings::default());
         let worker = work(&sim, spec());
-        sim.say(&json!({"action": "start", "target": "position-keeper", "id": "s", "holder": "ann"}));
+        sim.say(
+            &json!({"action": "start", "target": "position-keeper", "id": "s", "holder": "ann"}),
+        );
         pass(40).await;
         check_outcome(&sim, "s", Verdict::Done, None);
         assert_eq!((sim.phase(), sim.machine_state()), (Some(Phase::On), "running"));
-        sim.say(&json!({"action": "stop", "target": "position-keeper", "id": "t", "holder": "ann"}));
+        sim.say(
+            &json!({"action": "stop", "target": "position-keeper", "id": "t", "holder": "ann"}),
+        );
         pass(20).await;
         check_outcome(&sim, "t", Verdict::Done, None);
         assert_eq!((sim.phase(), sim.machine_state()), (Some(Phase::Off), "stopped"));
@@ -138,8 +142,11 @@ fn a_start_with_a_unit_stays_within_its_budget() {
         pass(40).await;
         check_outcome(&sim, "s", Verdict::Done, None);
         worker.drain().await;
-        let story: Vec<String> =
-            sim.calls().iter().map(|call| format!("{} {} {}", call.at, call.operation, call.what)).collect();
+        let story: Vec<String> = sim
+            .calls()
+            .iter()
+            .map(|call| format!("{} {} {}", call.at, call.operation, call.what))
+            .collect();
         let story = story.join("\n");
         assert_eq!(sim.count("dynamodb:write"), 6, "{story}");
         assert_eq!(sim.count("ec2:StartInstances") + sim.count("ssm:SendCommand"), 2, "{story}");

@@ -21,7 +21,8 @@ fn check(number: usize, fault: Fault) {
         pass(200).await;
         let story = || {
             let calls = sim.calls();
-            let lines = calls.iter().enumerate().filter(|(_, it)| it.operation != "sqs:ReceiveMessage");
+            let lines =
+                calls.iter().enumerate().filter(|(_, it)| it.operation != "sqs:ReceiveMessage");
             lines
                 .map(|(at, it)| format!("{at} {} {} {}\n", it.at, it.operation, it.what))
                 .collect::<String>()

@@ -99,17 +99,18 @@ impl Sim {
         let base: Timestamp = "2026-11-20T10:00:00Z".parse().unwrap();
         let mut world = World::new("000000000000", "eu-central-1", timings, seed, base);
         world.create_queue(base, DEAD, &BTreeMap::new(), BTreeMap::new()).unwrap();
-        let redrive = json!({"deadLetterTargetArn": world.queue_arn(DEAD), "maxReceiveCount": 1000});
+        let redrive =
+            json!({"deadLetterTargetArn": world.queue_arn(DEAD), "maxReceiveCount": 1000});
         let attributes = BTreeMap::from([
             ("VisibilityTimeout".to_owned(), "60".to_owned()),
             ("RedrivePolicy".to_owned(), redrive.to_string()),
         ]);
         world.create_queue(base, COMMANDS, &attributes, BTreeMap::new()).unwrap();
-        for (name, pattern) in [
-            ("ec2", json!({"source": ["aws.ec2"]})),
-            ("ssm", json!({"source": ["aws.ssm"]})),
-        ] {
-            let spec = RuleSpec { name: name.into(), pattern: Some(pattern), ..RuleSpec::default() };
+        for (name, pattern) in
+            [("ec2", json!({"source": ["aws.ec2"]})), ("ssm", json!({"source": ["aws.ssm"]}))]
+        {
+            let spec =
+                RuleSpec { name: name.into(), pattern: Some(pattern), ..RuleSpec::default() };
             world.put_rule(base, spec).unwrap();
             let target = Target {
                 id: "queue".to_owned(),
@@ -484,9 +485,7 @@ impl Store for Sim {
                 assert!(command.outcome.is_none(), "D8: a second outcome for {}", outcome.command);
                 command.outcome = Some(outcome.clone());
             }
-            table
-                .records
-                .insert(name.clone(), (commit.nonce.clone(), commit.record.clone()));
+            table.records.insert(name.clone(), (commit.nonce.clone(), commit.record.clone()));
             Ok(Committed::Done)
         })
         .await
@@ -554,7 +553,11 @@ impl Cloud for Sim {
         sightings
     }
 
-    async fn execute(&self, effect: &Effect, act_by: Timestamp) -> Result<Option<String>, CallError> {
+    async fn execute(
+        &self,
+        effect: &Effect,
+        act_by: Timestamp,
+    ) -> Result<Option<String>, CallError> {
         assert!(Clock::now(self) <= act_by, "D6: an effect after its act_by");
         let operation = match effect {
             Effect::StartInstance { .. } => "ec2:StartInstances",

@@ -28,7 +28,8 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// Libraries that say much at `info`; a filter of the user's may name them to hear them.
-const QUIET: &str = "aws=warn,hyper=warn,h2=warn,reqwest=warn,rustls=warn,tower=warn,opentelemetry=warn,refinery=warn";
+const QUIET: &str = "aws=warn,awsim=error,hyper=warn,h2=warn,reqwest=warn,rustls=warn,\
+                     tower=warn,opentelemetry=warn,refinery=warn";
 /// How long the last spans and metrics may take on the way out.
 const FLUSH_WITHIN: Duration = Duration::from_secs(3);
 

@@ -32,7 +32,7 @@ impl Attempts {
     fn ended(&self, lost: bool) {
         let before = self.0.load(Ordering::Relaxed);
         let earlier = if before == 0 { 0 } else { EARLIER_WAS_LOST };
-        self.0.store(earlier | u8::from(lost) * LAST_WAS_LOST, Ordering::Relaxed);
+        self.0.store(earlier | if lost { LAST_WAS_LOST } else { 0 }, Ordering::Relaxed);
     }
 }
 

@@ -259,7 +259,7 @@ impl DynamoStore {
                 match read(&item) {
                     Ok(line) => lines.push(line),
                     Err(error) => {
-                        tracing::error!(%error, index, "a line of an index cannot be read")
+                        tracing::error!(%error, index, "a line of an index cannot be read");
                     }
                 }
             }

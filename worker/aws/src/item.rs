@@ -22,7 +22,7 @@ pub(crate) type Item = HashMap<String, AttributeValue>;
 /// Index of what is due.
 pub(crate) const DUE: &str = "due";
 /// Index of what is up.
-pub(crate) const UP: &str = "up";
+pub(crate) const UP: &str = "what-is-up";
 
 const TARGET: &str = "TARGET#";
 const COMMAND: &str = "COMMAND#";
@@ -57,8 +57,8 @@ pub(crate) fn text(value: impl Into<String>) -> AttributeValue {
 }
 
 /// A number attribute.
-pub(crate) fn number(value: impl ToString) -> AttributeValue {
-    AttributeValue::N(value.to_string())
+pub(crate) fn number(value: impl Into<i128>) -> AttributeValue {
+    AttributeValue::N(value.into().to_string())
 }
 
 fn key(pk: String, sk: &str) -> Item {

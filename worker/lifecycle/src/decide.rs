@@ -12,8 +12,8 @@ use lamplighter_events::{Cause, Outcome};
 
 use crate::effect::{Effect, EffectAnswer, EffectKind, Refusal};
 use crate::limits::{
-    CONSISTENCY_MARGIN_SECONDS, OUTBOX_LOOK_SECONDS, SIGNATURE_LIFE_SECONDS, SKEW_MAX_SECONDS,
-    UNANSWERED_LOOK_SECONDS,
+    CONSISTENCY_MARGIN_SECONDS, NEWS_AFTER_SECONDS, OUTBOX_LOOK_SECONDS, SIGNATURE_LIFE_SECONDS,
+    SKEW_MAX_SECONDS, UNANSWERED_LOOK_SECONDS,
 };
 use crate::observed::{ObservePlan, Sighting};
 use crate::pass::{Flow, Input, Pass, later};
@@ -126,7 +126,8 @@ pub fn decide(
     drop_sent(&mut pass.record, inputs);
     drop_what_is_over(&mut pass);
     // An observation from before the end of the last permission says nothing (DESIGN.md §3).
-    let last_act_by = pass.record.quiet.map(|quiet| later(quiet.until, -CONSISTENCY_MARGIN_SECONDS));
+    let last_act_by =
+        pass.record.quiet.map(|quiet| later(quiet.until, -CONSISTENCY_MARGIN_SECONDS));
     let fresh = match sighting {
         Ok(seen) => last_act_by.is_none_or(|act_by| seen.at >= act_by),
         Err(_) => true,
@@ -152,7 +153,9 @@ pub fn decide(
         pass.why("the observation is older than the last effect's permission; looking again");
     } else if let Some(doing) = &pass.record.doing {
         let (operation, act_by) = (doing.effect.operation(), doing.act_by);
-        pass.why(format!("{operation} may be under way until {act_by}; nothing is concluded before"));
+        pass.why(format!(
+            "{operation} may be under way until {act_by}; nothing is concluded before"
+        ));
     }
     commands::answer_what_can_be(&mut pass);
     finish(pass, record)
@@ -318,6 +321,7 @@ fn finish(mut pass: Pass<'_>, before: &TargetRecord) -> Decision {
         || pass.accepted.is_some()
         || !pass.outcomes.is_empty()
         || before.rev == 0
+        || is_news(&pass.record, before, pass.now)
         || differs(&pass.record, before)
         // The due index must not promise a look later than it is needed.
         || match (before.wake_at, look_at) {
@@ -332,6 +336,15 @@ fn finish(mut pass: Pass<'_>, before: &TargetRecord) -> Decision {
     next.wake_at = look_at;
     next.rev = rev;
     Decision { next, changed, effect, accepted, outcomes, look_at, look_when_sent, why }
+}
+
+/// A long wait that writes nothing would leave people with an old sight: once it is old, a look that
+/// saw another state is written down, with its `why`. A quick start never comes to that.
+fn is_news(after: &TargetRecord, before: &TargetRecord, now: Timestamp) -> bool {
+    let (Some(saw), Some(seen)) = (&after.observed, &before.observed) else { return false };
+    let told_otherwise = saw.state() != seen.state()
+        || (saw.agent != seen.agent && saw.agent.is_some() && after.phase == Phase::Starting);
+    told_otherwise && now >= later(seen.at, NEWS_AFTER_SECONDS)
 }
 
 /// Whether anything differs that a reader of the record would miss.

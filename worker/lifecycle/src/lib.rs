@@ -35,8 +35,8 @@ pub use effect::{Effect, EffectAnswer, EffectKind, Refusal, UnitProbe};
 pub use hold::{Hold, HoldKind, Sent};
 pub use limits::*;
 pub use observed::{
-    Agent, CheckReading, Ec2State, HealthReading, InstanceSeen, ObservePlan, Observed,
-    ObserveTrouble, Sighting,
+    Agent, CheckReading, Ec2State, HealthReading, InstanceSeen, ObservePlan, ObserveTrouble,
+    Observed, Sighting,
 };
 pub use pass::{AcceptedCommand, Input};
 pub use record::{

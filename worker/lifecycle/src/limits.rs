@@ -24,6 +24,9 @@ pub const SIGNATURE_LIFE_SECONDS: i64 = 15 * 60;
 pub const SKEW_MAX_SECONDS: i64 = 30;
 /// How often a target with an unanswered effect is looked at, also when off.
 pub const UNANSWERED_LOOK_SECONDS: i64 = 60;
+/// A sight that is older than this is written anew when a look sees something else; sooner, polls
+/// write nothing, so that a quick start keeps to its budget of six writes.
+pub const NEWS_AFTER_SECONDS: i64 = 20;
 /// How often a machine that will not stop is told to again.
 pub const OVERDUE_LOOK_SECONDS: i64 = 60;
 /// When a record still has unsent events, somebody looks after this time.

@@ -12,7 +12,8 @@ use serde_json::{Map, Value};
 
 use crate::effect::{Effect, EffectKind};
 use crate::limits::{
-    ACT_WITHIN_SECONDS, CONSISTENCY_MARGIN_SECONDS, HISTORY_MAX, OUTBOX_MAX, UNIT_ACTIVATING_SECONDS,
+    ACT_WITHIN_SECONDS, CONSISTENCY_MARGIN_SECONDS, HISTORY_MAX, OUTBOX_MAX,
+    UNIT_ACTIVATING_SECONDS,
 };
 use crate::observed::{Ec2State, Observed, Sighting};
 use crate::record::{
@@ -244,7 +245,10 @@ impl<'a> Pass<'a> {
 
     /// The margin after `kind`, if it still runs.
     pub(crate) fn quiet_after(&self, kind: EffectKind) -> Option<Timestamp> {
-        self.record.quiet.filter(|quiet| quiet.after == kind && self.now < quiet.until).map(|q| q.until)
+        self.record
+            .quiet
+            .filter(|quiet| quiet.after == kind && self.now < quiet.until)
+            .map(|q| q.until)
     }
 
     pub(crate) fn unanswered(&self, kind: EffectKind) -> bool {
@@ -325,7 +329,8 @@ impl<'a> Pass<'a> {
 
     /// Takes the open commands that `which` picks out of the record.
     pub(crate) fn take_open(&mut self, which: impl Fn(&OpenCommand) -> bool) -> Vec<OpenCommand> {
-        let (taken, kept) = std::mem::take(&mut self.record.open).into_iter().partition(|c| which(c));
+        let (taken, kept) =
+            std::mem::take(&mut self.record.open).into_iter().partition(|c| which(c));
         self.record.open = kept;
         taken
     }

@@ -10,10 +10,14 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SpecError {
     /// Not a systemd unit name.
-    #[error("systemd_unit {0:?} is not a unit name: expected letters, digits and `:_.@-` only, at most 128")]
+    #[error(
+        "systemd_unit {0:?} is not a unit name: expected letters, digits and `:_.@-` only, at most 128"
+    )]
     Unit(String),
     /// Not a usable health address.
-    #[error("health {0:?} is not an address: expected http:// or https://, with {{private_ip}} or {{public_ip}} as the only placeholders")]
+    #[error(
+        "health {0:?} is not an address: expected http:// or https://, with {{private_ip}} or {{public_ip}} as the only placeholders"
+    )]
     Health(String),
 }
 
@@ -204,7 +208,10 @@ mod tests {
     #[test]
     fn a_health_address_is_filled_only_when_its_address_is_known() {
         let url = HealthUrl::parse("http://{private_ip}:8000/health").unwrap();
-        assert_eq!(url.fill(Some("10.0.0.1"), None).as_deref(), Some("http://10.0.0.1:8000/health"));
+        assert_eq!(
+            url.fill(Some("10.0.0.1"), None).as_deref(),
+            Some("http://10.0.0.1:8000/health")
+        );
         assert_eq!(url.fill(None, Some("1.2.3.4")), None);
         assert!(HealthUrl::parse("ftp://x").is_err());
         assert!(HealthUrl::parse("http://{host}/").is_err());

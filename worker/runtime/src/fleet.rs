@@ -101,9 +101,12 @@ impl Fleet {
             }
             None => match (&self.default_target, self.targets.len()) {
                 (Some(name), _) => name.clone(),
-                (None, 1) => self.targets.keys().next().cloned().unwrap_or_else(|| {
-                    unreachable!("a map of one has a first key")
-                }),
+                (None, 1) => self
+                    .targets
+                    .keys()
+                    .next()
+                    .cloned()
+                    .unwrap_or_else(|| unreachable!("a map of one has a first key")),
                 _ => {
                     return Err(Unaddressed::Ambiguous {
                         action: command.action.as_str(),

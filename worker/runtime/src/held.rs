@@ -37,8 +37,7 @@ pub(crate) struct Registry {
 impl Registry {
     pub(crate) fn hold(self: &Arc<Self>, message: Received, slot: OwnedSemaphorePermit) -> Held {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let state =
-            Arc::new(State { receipt: message.receipt.clone(), closed: Mutex::new(false) });
+        let state = Arc::new(State { receipt: message.receipt.clone(), closed: Mutex::new(false) });
         self.lock().insert(number, Arc::clone(&state));
         Held { message, state, registry: Arc::clone(self), number, _slot: slot }
     }
@@ -60,7 +59,8 @@ impl Registry {
             let queue = Arc::clone(queue);
             beats.spawn(async move {
                 let closed = state.closed.lock().await;
-                if !*closed && let Err(error) = queue.delay(&state.receipt, visibility_seconds).await
+                if !*closed
+                    && let Err(error) = queue.delay(&state.receipt, visibility_seconds).await
                 {
                     tracing::warn!(%error, "a heartbeat failed; the message may be seen twice");
                 }

@@ -226,7 +226,7 @@ pub(crate) async fn park(
     refused: Option<Refused>,
 ) -> Result<Routed, CallError> {
     if shared.options.dry_run {
-        tracing::info!(message = %message.message_id, reason, why = %text, "would be parked");
+        tracing::info!(message_id = %message.message_id, reason, why = %text, "would be parked");
         return Ok(Routed::Done);
     }
     if let Some(refused) = refused.filter(|refused| refused.id.is_some()) {
@@ -241,7 +241,7 @@ pub(crate) async fn park(
     shared.ports.queue.park(&outgoing).await?;
     shared.meters.parked(reason);
     // Never the body: it may hold what should not be in a log.
-    tracing::warn!(message = %message.message_id, reason, why = %text, "parked as a dead letter");
+    tracing::warn!(message_id = %message.message_id, reason, why = %text, "parked as a dead letter");
     Ok(Routed::Done)
 }
 
@@ -299,12 +299,8 @@ pub(crate) async fn announce(
         Verdict::Rejected => EventBody::CommandRejected { outcome },
         Verdict::Done | Verdict::Failed => EventBody::CommandCompleted { outcome },
     };
-    let event = LifecycleEvent {
-        id: format!("command:{id}"),
-        at: shared.ports.clock.now(),
-        target,
-        body,
-    };
+    let event =
+        LifecycleEvent { id: format!("command:{id}"), at: shared.ports.clock.now(), target, body };
     let sent = shared.ports.bus.emit(std::slice::from_ref(&event)).await?;
     if sent.contains(&event.id) {
         return Ok(());

@@ -119,10 +119,8 @@ impl Once<'_> {
             Err(error) => return Err(error),
         };
         let record = self.record(loaded.as_ref(), &instance, began);
-        let mut inputs: Vec<Input> = command
-            .into_iter()
-            .map(|command| Input::Command(Box::new(command.clone())))
-            .collect();
+        let mut inputs: Vec<Input> =
+            command.into_iter().map(|command| Input::Command(Box::new(command.clone()))).collect();
         let resent = self.emit(&record).await;
         if !resent.is_empty() {
             inputs.push(Input::EventsSent(resent));
@@ -198,7 +196,11 @@ impl Once<'_> {
         }
     }
 
-    async fn observe(&self, record: &TargetRecord, inputs: &[Input]) -> Result<Sighting, CallError> {
+    async fn observe(
+        &self,
+        record: &TargetRecord,
+        inputs: &[Input],
+    ) -> Result<Sighting, CallError> {
         let plan = plan_observation(record, self.spec, inputs, self.shared.ports.clock.now());
         let mut sightings = self.shared.ports.cloud.observe(std::slice::from_ref(&plan)).await;
         sightings.pop().unwrap_or_else(|| unreachable!("one plan has one sighting"))
@@ -436,7 +438,7 @@ impl Once<'_> {
             meters.command_seconds(action, kind, seconds);
             tracing::info!(
                 command = %outcome.command, action, outcome = ?outcome.outcome, cause,
-                took_ms = outcome.took_ms, at = %now, message = %outcome.message, "outcome"
+                took_ms = outcome.took_ms, at = %now, detail = %outcome.message, "outcome"
             );
         }
     }

@@ -188,7 +188,11 @@ pub trait Cloud: Send + Sync {
     /// is in the `Sighting`. `at` is the time just before. Answers stand in the order of the plans.
     async fn observe(&self, plans: &[ObservePlan]) -> Vec<Result<Sighting, CallError>>;
     /// Makes the call, unless `act_by` has passed. `Ok` is SSM's command id, where there is one.
-    async fn execute(&self, effect: &Effect, act_by: Timestamp) -> Result<Option<String>, CallError>;
+    async fn execute(
+        &self,
+        effect: &Effect,
+        act_by: Timestamp,
+    ) -> Result<Option<String>, CallError>;
     /// The id of a machine. Secrets are remembered for some minutes.
     async fn resolve(&self, instance: &InstanceRef) -> Result<InstanceId, CallError>;
 }

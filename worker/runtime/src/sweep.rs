@@ -11,9 +11,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use lamplighter_events::{InstanceId, TargetName};
-use lamplighter_lifecycle::{
-    Ec2State, OFF_LOOK_SECONDS, ON_LOOK_SECONDS, ObservePlan, Phase,
-};
+use lamplighter_lifecycle::{Ec2State, OFF_LOOK_SECONDS, ON_LOOK_SECONDS, ObservePlan, Phase};
 
 use crate::ports::{CallError, SHARDS};
 use crate::worker::Shared;
@@ -41,7 +39,9 @@ pub(crate) async fn keep_sweeping(shared: Arc<Shared>) {
                         next_off = later(&shared, OFF_LOOK_SECONDS);
                     }
                 }
-                Err(error) => tracing::warn!(%error, "a look at the fleet failed; again in a minute"),
+                Err(error) => {
+                    tracing::warn!(%error, "a look at the fleet failed; again in a minute")
+                }
             }
         }
         let jitter = 0.75 + shared.ports.clock.jitter() / 2.0;

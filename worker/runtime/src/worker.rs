@@ -146,8 +146,9 @@ impl Worker {
                     () = shared.look_at_the_clock() => continue,
                 }
             }
-            let mut receive =
-                std::pin::pin!(shared.ports.queue.receive(slots.len(), shared.options.receive_wait));
+            let mut receive = std::pin::pin!(
+                shared.ports.queue.receive(slots.len(), shared.options.receive_wait)
+            );
             let received = tokio::select! {
                 biased;
                 () = &mut shutdown => {
@@ -205,9 +206,7 @@ impl Shared {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lock_mailboxes(
-        &self,
-    ) -> std::sync::MutexGuard<'_, BTreeMap<TargetName, VecDeque<Item>>> {
+    fn lock_mailboxes(&self) -> std::sync::MutexGuard<'_, BTreeMap<TargetName, VecDeque<Item>>> {
         self.mailboxes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -372,7 +371,9 @@ impl Shared {
                 (Work::Nudge { wake_rev: Some(_) }, Work::Nudge { wake_rev: None }) => {
                     items.push(item);
                 }
-                (Work::Nudge { wake_rev: None }, Work::Nudge { wake_rev: None }) => items.push(item),
+                (Work::Nudge { wake_rev: None }, Work::Nudge { wake_rev: None }) => {
+                    items.push(item)
+                }
                 (Work::Nudge { wake_rev: old }, Work::Nudge { wake_rev: Some(rev) }) => {
                     // Only the newest version's wake-up can be valid.
                     if old.is_none_or(|old| old < *rev) {
@@ -415,7 +416,7 @@ impl Shared {
         };
         self.meters.redelivered(error.cause.as_str());
         tracing::warn!(
-            message = %held.message.message_id, %error, again_in_seconds = seconds,
+            message_id = %held.message.message_id, %error, again_in_seconds = seconds,
             receives = held.message.receives, "back to the queue"
         );
         held.release(&self.ports.queue, seconds).await;
@@ -423,7 +424,7 @@ impl Shared {
 
     async fn after_panic(&self, held: Held) {
         let receives = held.message.receives;
-        tracing::error!(message = %held.message.message_id, receives, "working on it panicked");
+        tracing::error!(message_id = %held.message.message_id, receives, "working on it panicked");
         if receives >= PANICS_MAX {
             return self.park(held, "panicked", "the worker panicked on it, repeatedly").await;
         }

@@ -1,3 +1,5 @@
+//! Rows: what a fleet file may say, and how a wrong one is refused.
+
 #![allow(clippy::needless_pass_by_value)] // `expect![…]` reads best by value.
 
 use std::collections::BTreeMap;

@@ -1,3 +1,5 @@
+//! Rows: every code we know, and what it means.
+
 use super::*;
 
 #[track_caller]

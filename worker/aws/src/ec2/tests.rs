@@ -1,3 +1,5 @@
+//! What EC2 says, read; and one bad id among good ones.
+
 use std::cell::RefCell;
 
 use aws_sdk_ec2::types::{InstanceState, InstanceStateName, StateReason};

@@ -1,3 +1,5 @@
+//! The script in a real shell, and what SSM says of it.
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;

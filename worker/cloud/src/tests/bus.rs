@@ -1,3 +1,5 @@
+//! Rules, patterns, schedules and targets.
+
 use super::{at, bodies, queue, world};
 use crate::bus::{Entry, RuleSpec, Target};
 use crate::{ServiceFault as _, World};

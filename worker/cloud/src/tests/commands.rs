@@ -1,3 +1,5 @@
+//! Agents and what they run.
+
 use std::collections::BTreeMap;
 
 use super::{ID, at, ids, world};

@@ -1,3 +1,5 @@
+//! Machines up, down, and what they say meanwhile.
+
 use super::{ID, at, bodies, ids, queue, seed, world};
 use crate::bus::{RuleSpec, Target};
 use crate::machines::MachineError;

@@ -1,3 +1,5 @@
+//! Messages: hidden, seen again, delayed, and dead.
+
 use std::collections::BTreeMap;
 
 use super::{at, bodies, queue, world};

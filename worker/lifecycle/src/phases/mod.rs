@@ -16,10 +16,10 @@ use crate::commands::end_holds;
 use crate::effect::EffectKind;
 use crate::hold::Sent;
 use crate::limits::OVERDUE_LOOK_SECONDS;
+use crate::limits::{CHECK_GRACE_SECONDS, UNIT_ACTIVATING_SECONDS};
 use crate::observed::{CheckReading, Ec2State};
 use crate::pass::{Flow, Pass, add, later};
 use crate::record::{Check, Failure, Phase, Step};
-use crate::limits::{CHECK_GRACE_SECONDS, UNIT_ACTIVATING_SECONDS};
 
 /// What must be settled before commands are looked at: a machine that runs at first contact is
 /// adopted, so that no command can stop it by the way.
@@ -125,7 +125,9 @@ fn fail_start(pass: &mut Pass<'_>, cause: Cause, message: String) {
     if !pass.spec.keep_failed {
         pass.record.holds.retain(|hold| {
             !(hold.requested()
-                && starts.iter().any(|start| start.holder == hold.holder && start.sent >= hold.sent))
+                && starts
+                    .iter()
+                    .any(|start| start.holder == hold.holder && start.sent >= hold.sent))
         });
     }
     pass.record.failure = Some(Failure { cause, message: message.clone(), at: pass.now });
@@ -178,7 +180,9 @@ pub(crate) fn refused_for_good(pass: &mut Pass<'_>, kind: EffectKind, failure: F
             let at = later(pass.now, OVERDUE_LOOK_SECONDS);
             pass.record.retry_at = Some(at);
             pass.look(at);
-            pass.why(format!("the stop was refused ({cause}): {message}; trying again in a minute"));
+            pass.why(format!(
+                "the stop was refused ({cause}): {message}; trying again in a minute"
+            ));
         }
     }
 }

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use lamplighter_events::{Action, AttentionKind};
 
 use super::{Asked, begin_start, begin_stop, read_check, stopped_outside};
+use crate::answer;
 use crate::effect::EffectKind;
 use crate::observed::{Agent, Ec2State};
 use crate::pass::{Flow, Pass, add};
@@ -19,7 +20,8 @@ pub(super) fn advance(pass: &mut Pass<'_>) -> Flow {
                 begin_stop(pass, "nobody wants it any more");
                 return Flow::Again;
             }
-            pass.why("it is wanted");
+            let why = format!("held by {}", answer::holders(pass).join(", "));
+            pass.why(why);
             watch(pass)
         }
         // Stopped and started again by somebody between two looks.

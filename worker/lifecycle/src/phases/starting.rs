@@ -190,15 +190,18 @@ fn ask_unit(pass: &mut Pass<'_>) -> Flow {
     }
     let agent = pass.seen().and_then(|seen| seen.agent);
     if agent == Some(Agent::Online) {
-        return pass.ask(CheckPurpose::Verify, "it runs and its agent answers: asking for its unit");
+        return pass
+            .ask(CheckPurpose::Verify, "it runs and its agent answers: asking for its unit");
     }
     if pass.now >= ready_by(pass) {
         let message = match (&pass.record.refusal, agent) {
             (Some(refusal), _) => refusal.message.clone(),
             (None, Some(Agent::Offline)) => "its SSM agent lost its connection".to_owned(),
-            _ => "its SSM agent never registered: is it installed, and is there an instance profile \
+            _ => {
+                "its SSM agent never registered: is it installed, and is there an instance profile \
                   with AmazonSSMManagedInstanceCore?"
-                .to_owned(),
+                    .to_owned()
+            }
         };
         fail_start(pass, Cause::AgentUnreachable, message);
         return Flow::Again;

@@ -57,7 +57,11 @@ fn a_stop_whose_answer_was_lost_and_that_comes_late_is_ours_and_it_starts_again(
     story.outcomes.clear();
     story.effects.clear();
     // Then the request is accepted after all.
-    story.after(60).sees(Ec2State::Stopping).look().is(Phase::Starting, Some(Step::WaitStoppedFirst));
+    story
+        .after(60)
+        .sees(Ec2State::Stopping)
+        .look()
+        .is(Phase::Starting, Some(Step::WaitStoppedFirst));
     assert_eq!(story.record.holds.len(), 1, "holds stay");
     story.after(9).sees(Ec2State::Stopped).look().did(EffectKind::Start);
     assert!(story.attentions().is_empty());
@@ -133,10 +137,16 @@ fn a_poll_that_finds_nothing_new_writes_nothing() {
     let mut story = Story::new();
     story.start("ann").accepted();
     let writes = story.writes;
-    for _ in 0..10 {
+    for _ in 0..3 {
         story.after(5).sees(Ec2State::Pending).look();
     }
     assert_eq!(story.writes, writes);
+    // A long wait tells people once what it sees.
+    for _ in 0..10 {
+        story.after(5).sees(Ec2State::Pending).look();
+    }
+    assert_eq!(story.writes, writes + 1);
+    assert_eq!(story.record.why, "EC2 is starting the machine");
 }
 
 #[test]

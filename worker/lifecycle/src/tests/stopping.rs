@@ -47,7 +47,8 @@ fn a_machine_that_does_not_stop_fails_the_stop_and_raises_attention_once() {
     story.after(1).look();
     story.outcome(Verdict::Failed, Some(Cause::Deadline));
     story.after(60).look().after(60).look().no_outcome();
-    let overdue = story.attentions().iter().filter(|kind| **kind == AttentionKind::StopOverdue).count();
+    let overdue =
+        story.attentions().iter().filter(|kind| **kind == AttentionKind::StopOverdue).count();
     assert_eq!(overdue, 1);
     story.after(60).sees(Ec2State::Stopped).look().is(Phase::Off, None);
 }
