@@ -1,5 +1,8 @@
 //! What a user does on a good day, and what it costs by the endpoint's own count.
 
+use std::io::{Read, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -229,4 +232,35 @@ fn several_starts_share_one_describe_and_a_bad_instance_harms_no_other() {
             (answer.code == 0 && answer.json()["outcome"] == "done").then_some(())
         });
     }
+}
+
+#[test]
+fn a_target_with_a_health_address_is_on_only_when_that_answers() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = listener.local_addr().expect("an address").port();
+    let asked = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&asked);
+    // Sick twice, then well; it ends with the test's process.
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let word = match counted.fetch_add(1, Ordering::SeqCst) {
+                0 | 1 => "503 Service Unavailable",
+                _ => "200 OK",
+            };
+            let mut head = [0; 1024];
+            let _ = stream.read(&mut head);
+            let answer =
+                format!("HTTP/1.1 {word}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+            let _ = stream.write_all(answer.as_bytes());
+        }
+    });
+    let fleet = format!(
+        "[targets.backend]\nkind = \"ec2-instance\"\ninstance_id = \"i-0abc123def456\"\n\
+         health = \"http://127.0.0.1:{port}/health\"\nsettle = \"1s\"\npoll = \"1s\"\n\
+         [local]\nboot = \"300ms\"\n"
+    );
+    let local = Local::with_fleet(&fleet, &[]);
+    let shown = local.run(&["send", "start", "backend", "--wait"]);
+    assert!(shown.is(0).stdout.contains("verify-health"), "{}", shown.stdout);
+    assert_eq!(asked.load(Ordering::SeqCst), 3);
 }

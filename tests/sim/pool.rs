@@ -76,8 +76,12 @@ pub(crate) fn work(sim: &Sim, spec: TargetSpec) -> Running {
 }
 
 pub(crate) fn work_with(sim: &Sim, spec: TargetSpec, options: WorkerOptions) -> Running {
-    let ports = sim.for_worker();
-    let worker = Worker::new(ports.ports(), fleet(spec), options);
+    employ(sim.for_worker(), fleet(spec), options)
+}
+
+/// A worker on these ports.
+pub(crate) fn employ(ports: Sim, fleet: Arc<Fleet>, options: WorkerOptions) -> Running {
+    let worker = Worker::new(ports.ports(), fleet, options);
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let task = tokio::spawn(async move {
         worker
@@ -421,6 +425,22 @@ fn a_wait_holds_no_slot() {
         assert_eq!(sim.record().unwrap().step, Some(Step::WaitRunning));
         sim.say(&json!({"action": "status", "id": "q"}));
         pass(3).await;
+        check_outcome(&sim, "q", Verdict::Done, None);
+        worker.drain().await;
+    });
+}
+
+#[test]
+fn a_worker_whose_clock_is_wrong_takes_no_work_until_it_is_right() {
+    run(|| async {
+        let sim = Sim::new(14, Timings::default());
+        sim.set_skew(31);
+        let worker = work(&sim, spec());
+        sim.say(&json!({"action": "status", "id": "q"}));
+        pass(120).await;
+        assert_eq!(sim.count("sqs:ReceiveMessage"), 0);
+        sim.set_skew(-30);
+        pass(30).await;
         check_outcome(&sim, "q", Verdict::Done, None);
         worker.drain().await;
     });

@@ -28,6 +28,8 @@ use lamplighter_runtime::ports::{
 };
 use serde_json::json;
 
+use crate::checker::Watch;
+
 pub(crate) const COMMANDS: &str = "commands";
 pub(crate) const DEAD: &str = "dead";
 pub(crate) const INSTANCE: &str = "i-01f5d046c86e4f36e";
@@ -41,22 +43,38 @@ pub(crate) enum Fault {
     Lost,
     /// Nothing was done, and nobody knows.
     Unclear,
-    /// It is answered late, seconds.
+    /// It is done, and answered, late, seconds.
     Slow(u64),
+    /// It is done at once and answered late, seconds: the answer is old when it comes.
+    Stale(u64),
+    /// Nobody knows, and an effect takes place so many seconds later, as a signed request can.
+    Late(u64),
+}
+
+/// Random faults, for as long as they last.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Chaos {
+    /// No faults from here on.
+    pub until: Timestamp,
+    /// How many of a thousand calls fail.
+    pub per_mille: u64,
 }
 
 /// A call as it was made: for counting, and for a failing run's story.
 #[derive(Debug, Clone)]
 pub(crate) struct Call {
     pub at: Timestamp,
+    /// Which worker's ports.
+    pub worker: u64,
+    pub fault: Option<Fault>,
     pub operation: &'static str,
     pub what: String,
 }
 
 #[derive(Default)]
-struct Table {
-    records: BTreeMap<TargetName, (String, TargetRecord)>,
-    commands: BTreeMap<CommandId, CommandRecord>,
+pub(crate) struct Table {
+    pub(crate) records: BTreeMap<TargetName, (String, TargetRecord)>,
+    pub(crate) commands: BTreeMap<CommandId, CommandRecord>,
     resources: BTreeMap<InstanceId, TargetName>,
 }
 
@@ -65,10 +83,16 @@ struct State {
     table: Table,
     calls: Vec<Call>,
     plan: BTreeMap<usize, Fault>,
+    chaos: Option<Chaos>,
+    watch: Watch,
+    /// The bodies behind the receipts.
+    bodies: BTreeMap<String, String>,
+    /// The effect's call under way takes place so many seconds later.
+    later: Option<u64>,
     emitted: Vec<LifecycleEvent>,
     chance: u64,
     ids: u64,
-    healthy: bool,
+    skew_seconds: i64,
     /// Commands whose handling panics (a bug in the worker, for all it knows).
     cursed: BTreeSet<String>,
 }
@@ -81,6 +105,9 @@ pub(crate) struct Sim {
     started: tokio::time::Instant,
     /// Whose ports these are; a killed worker's go dead at once, and its tasks wait for ever.
     killed: Arc<AtomicBool>,
+    worker: u64,
+    /// How far this worker's clock is ahead of AWS's.
+    offset: SignedDuration,
 }
 
 fn fail(operation: &'static str, applied: Applied) -> CallError {
@@ -132,10 +159,14 @@ impl Sim {
             table: Table::default(),
             calls: Vec::new(),
             plan: BTreeMap::new(),
+            chaos: None,
+            watch: Watch::default(),
+            bodies: BTreeMap::new(),
+            later: None,
             emitted: Vec::new(),
             chance: seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1,
             ids: 0,
-            healthy: true,
+            skew_seconds: 0,
             cursed: BTreeSet::new(),
         };
         Self {
@@ -143,6 +174,8 @@ impl Sim {
             base,
             started: tokio::time::Instant::now(),
             killed: Arc::default(),
+            worker: 0,
+            offset: SignedDuration::ZERO,
         }
     }
 
@@ -158,7 +191,31 @@ impl Sim {
 
     /// The same world through the ports of one more worker.
     pub(crate) fn for_worker(&self) -> Self {
-        Self { killed: Arc::default(), ..self.clone() }
+        self.for_worker_with(0, SignedDuration::ZERO)
+    }
+
+    /// The same, for a worker with a number and with a clock that is ahead by `offset`.
+    pub(crate) fn for_worker_with(&self, worker: u64, offset: SignedDuration) -> Self {
+        Self { killed: Arc::default(), worker, offset, ..self.clone() }
+    }
+
+    /// AWS's time.
+    pub(crate) fn true_now(&self) -> Timestamp {
+        self.base + SignedDuration::try_from(self.started.elapsed()).unwrap()
+    }
+
+    pub(crate) fn unleash(&self, chaos: Chaos) {
+        self.lock().chaos = Some(chaos);
+    }
+
+    /// Looks at everything that the independent checker needs.
+    pub(crate) fn inspect<R>(
+        &self,
+        look: impl FnOnce(&mut Watch, &Table, &[LifecycleEvent], &mut World) -> R,
+    ) -> R {
+        let mut state = self.lock();
+        let State { watch, table, emitted, world, .. } = &mut *state;
+        look(watch, table, emitted, world)
     }
 
     pub(crate) fn kill(&self) {
@@ -181,12 +238,16 @@ impl Sim {
     }
 
     pub(crate) fn with_world<R>(&self, act: impl FnOnce(&mut World, Timestamp) -> R) -> R {
-        let now = Clock::now(self);
+        let now = self.true_now();
         act(&mut self.lock().world, now)
     }
 
     pub(crate) fn curse(&self, word: &str) {
         self.lock().cursed.insert(word.to_owned());
+    }
+
+    pub(crate) fn set_skew(&self, seconds: i64) {
+        self.lock().skew_seconds = seconds;
     }
 
     pub(crate) fn calls(&self) -> Vec<Call> {
@@ -264,36 +325,66 @@ impl Sim {
     ) -> Result<R, CallError> {
         tokio::time::sleep(Duration::from_millis(5 + self.chance() % 40)).await;
         self.die_if_killed().await;
-        let now = Clock::now(self);
+        let now = self.true_now();
+        let drawn = self.draw_fault(now);
         let fault = {
             let mut state = self.lock();
             let number = state.calls.len();
-            state.calls.push(Call { at: now, operation, what });
-            state.plan.get(&number).copied()
+            let fault = state.plan.get(&number).copied().or(drawn);
+            state.calls.push(Call { at: now, worker: self.worker, fault, operation, what });
+            fault
         };
         match fault {
             Some(Fault::Before) => return Err(fail(operation, Applied::No)),
             Some(Fault::Unclear) => return Err(fail(operation, Applied::Perhaps)),
             Some(Fault::Slow(seconds)) => tokio::time::sleep(Duration::from_secs(seconds)).await,
-            Some(Fault::Lost) | None => {}
+            Some(Fault::Lost | Fault::Stale(_) | Fault::Late(_)) | None => {}
         }
-        let now = Clock::now(self);
+        let now = self.true_now();
         self.die_if_killed().await;
-        let result = act(&mut self.lock(), now);
+        let result = {
+            let mut state = self.lock();
+            if let Some(Fault::Late(seconds)) = fault {
+                state.later = Some(seconds);
+            }
+            let result = act(&mut state, now);
+            state.later = None;
+            result
+        };
+        if let Some(Fault::Stale(seconds)) = fault {
+            tokio::time::sleep(Duration::from_secs(seconds)).await;
+        }
         // The answer takes its time too: a worker can die between deed and answer.
         tokio::time::sleep(Duration::from_millis(self.chance() % 20)).await;
         self.die_if_killed().await;
-        if fault == Some(Fault::Lost) {
+        if matches!(fault, Some(Fault::Lost | Fault::Late(_))) {
             return Err(fail(operation, Applied::Perhaps));
         }
         result
+    }
+
+    fn draw_fault(&self, now: Timestamp) -> Option<Fault> {
+        let chaos = self.lock().chaos.filter(|chaos| now < chaos.until)?;
+        if self.chance() % 1000 >= chaos.per_mille {
+            return None;
+        }
+        let size = self.chance();
+        Some(match self.chance() % 100 {
+            0..25 => Fault::Before,
+            25..45 => Fault::Lost,
+            45..65 => Fault::Unclear,
+            65..80 => Fault::Slow(1 + size % 20),
+            80..90 => Fault::Stale(1 + size % 15),
+            // Mostly soon; sometimes nearly as late as its signature allows.
+            _ if size % 4 == 0 => Fault::Late(60 + size % 780),
+            _ => Fault::Late(1 + size % 40),
+        })
     }
 }
 
 impl Clock for Sim {
     fn now(&self) -> Timestamp {
-        let elapsed = SignedDuration::try_from(self.started.elapsed()).unwrap();
-        self.base + elapsed
+        self.true_now() + self.offset
     }
     fn new_id(&self) -> String {
         let mut state = self.lock();
@@ -304,7 +395,7 @@ impl Clock for Sim {
         (self.chance() >> 11) as f64 / (1u64 << 53) as f64
     }
     fn skew(&self) -> Option<SignedDuration> {
-        None
+        Some(SignedDuration::from_secs(self.lock().skew_seconds) - self.offset)
     }
 }
 
@@ -327,7 +418,7 @@ impl Queue for Sim {
     async fn receive(&self, max: usize, wait: Duration) -> Result<Vec<Received>, CallError> {
         let until = tokio::time::Instant::now() + wait;
         loop {
-            let now = Clock::now(self);
+            let now = self.true_now();
             let ready = self.with_world(|world, now| {
                 world.advance(now);
                 world.queues.get(COMMANDS).unwrap().has_visible(now)
@@ -346,6 +437,9 @@ impl Queue for Sim {
         }
         self.call("sqs:ReceiveMessage", String::new(), |state, now| {
             let received = state.world.receive_messages(now, COMMANDS, max, Some(60)).unwrap();
+            for one in &received {
+                state.bodies.insert(one.receipt_handle.clone(), one.message.body.clone());
+            }
             Ok(received
                 .into_iter()
                 .map(|received| {
@@ -388,6 +482,8 @@ impl Queue for Sim {
     async fn delete(&self, receipt: &Receipt) -> Result<(), CallError> {
         self.call("sqs:DeleteMessage", receipt.0.clone(), |state, now| {
             state.world.delete_message(now, COMMANDS, &receipt.0).unwrap();
+            let body = state.bodies.get(&receipt.0).map_or("", String::as_str);
+            state.watch.deleted(&state.table, &state.emitted, body);
             Ok(())
         })
         .await
@@ -453,7 +549,7 @@ impl Store for Sim {
             commit.record.step,
             commit.record.why
         );
-        self.call("dynamodb:write", what, |state, _| {
+        self.call("dynamodb:write", what, |state, now| {
             let table = &mut state.table;
             let name = &commit.record.target;
             let there = table.records.get(name);
@@ -474,6 +570,8 @@ impl Store for Sim {
                 return Ok(Committed::ResourceTaken(owner.clone()));
             }
             assert_eq!(commit.record.rev, commit.expected_rev + 1, "D6: rev rises by one");
+            let worker_now = now + self.offset;
+            state.watch.committed(there.map(|(_, record)| record), commit, worker_now);
             if let Some(claimed) = &commit.claims {
                 table.resources.insert(claimed.clone(), name.clone());
             }
@@ -558,7 +656,6 @@ impl Cloud for Sim {
         effect: &Effect,
         act_by: Timestamp,
     ) -> Result<Option<String>, CallError> {
-        assert!(Clock::now(self) <= act_by, "D6: an effect after its act_by");
         let operation = match effect {
             Effect::StartInstance { .. } => "ec2:StartInstances",
             Effect::StopInstance { .. } => "ec2:StopInstances",
@@ -566,42 +663,22 @@ impl Cloud for Sim {
         };
         let what = effect.instance().to_string();
         self.call(operation, what, |state, now| {
-            if now > act_by {
+            if now + self.offset > act_by {
                 return Err(fail(operation, Applied::No));
             }
-            let ids = [effect.instance().to_string()];
-            let done = match effect {
-                Effect::StartInstance { .. } => {
-                    state.world.start_machines(now, &ids, false).map(|_| None).map_err(machine)
-                }
-                Effect::StopInstance { .. } => {
-                    state.world.stop_machines(now, &ids, false).map(|_| None).map_err(machine)
-                }
-                Effect::SendCommand { token, probe, .. } => {
-                    let script = format!(
-                        "token='{token}'\nunit='{}'\nsettle_seconds={}\nactivating_seconds={}\n",
-                        probe.unit.as_str(),
-                        probe.settle_seconds,
-                        probe.activating_seconds
-                    );
-                    let spec = CommandSpec {
-                        document: "AWS-RunShellScript".to_owned(),
-                        instance_ids: ids.to_vec(),
-                        parameters: BTreeMap::from([("commands".to_owned(), vec![script])]),
-                        comment: format!("lamplighter {token}"),
-                        timeout_seconds: Some(30),
-                    };
-                    let sent = state.world.send_command(now, spec);
-                    sent.map(|command| Some(command.id)).map_err(|error| CallError {
-                        operation,
-                        cause: Cause::AgentUnreachable,
-                        message: error.to_string(),
-                        disposition: Disposition::RetryAfter(Duration::from_secs(5)),
-                        applied: Applied::No,
-                    })
-                }
-            };
-            done
+            state.watch.issued(effect, act_by);
+            let Some(seconds) = state.later else { return make(state, effect, now) };
+            let (sim, effect) = (self.clone(), effect.clone());
+            tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_secs(seconds)).await;
+                let at = sim.true_now();
+                let mut state = sim.lock();
+                let what = format!("{} (late)", effect.instance());
+                state.calls.push(Call { at, worker: sim.worker, fault: None, operation, what });
+                // Refused or not: nobody listens any more.
+                drop(make(&mut state, &effect, at));
+            });
+            Ok(None)
         })
         .await
     }
@@ -616,6 +693,42 @@ impl Cloud for Sim {
                 disposition: Disposition::Fail,
                 applied: Applied::No,
             }),
+        }
+    }
+}
+
+/// What AWS does when the call arrives.
+fn make(state: &mut State, effect: &Effect, now: Timestamp) -> Result<Option<String>, CallError> {
+    let ids = [effect.instance().to_string()];
+    match effect {
+        Effect::StartInstance { .. } => {
+            state.world.start_machines(now, &ids, false).map(|_| None).map_err(machine)
+        }
+        Effect::StopInstance { .. } => {
+            state.world.stop_machines(now, &ids, false).map(|_| None).map_err(machine)
+        }
+        Effect::SendCommand { token, probe, .. } => {
+            let script = format!(
+                "token='{token}'\nunit='{}'\nsettle_seconds={}\nactivating_seconds={}\n",
+                probe.unit.as_str(),
+                probe.settle_seconds,
+                probe.activating_seconds
+            );
+            let spec = CommandSpec {
+                document: "AWS-RunShellScript".to_owned(),
+                instance_ids: ids.to_vec(),
+                parameters: BTreeMap::from([("commands".to_owned(), vec![script])]),
+                comment: format!("lamplighter {token}"),
+                timeout_seconds: Some(30),
+            };
+            let sent = state.world.send_command(now, spec);
+            sent.map(|command| Some(command.id)).map_err(|error| CallError {
+                operation: "ssm:SendCommand",
+                cause: Cause::AgentUnreachable,
+                message: error.to_string(),
+                disposition: Disposition::RetryAfter(Duration::from_secs(5)),
+                applied: Applied::No,
+            })
         }
     }
 }
@@ -682,11 +795,7 @@ impl Sim {
             observed.check = Some(self.read_check(command_id.as_deref(), token, plan).await?);
         }
         if plan.health.is_some() {
-            observed.health = Some(if self.lock().healthy {
-                lamplighter_lifecycle::HealthReading::Healthy
-            } else {
-                lamplighter_lifecycle::HealthReading::Unhealthy { detail: "HTTP 503".to_owned() }
-            });
+            observed.health = Some(lamplighter_lifecycle::HealthReading::Healthy);
         }
         Ok(Ok(observed))
     }

@@ -28,11 +28,11 @@ fn main() -> ExitCode {
         .collect();
     telemetry_setup::install_tls();
     let exporters = telemetry_setup::install(&env, cli.log_level());
-    let result = run(cli, env);
+    let result = run(cli, env.clone());
     exporters.finish();
     match result {
         Ok(code) => code,
-        Err(error) => ExitCode::from(tell(&error)),
+        Err(error) => ExitCode::from(tell(&error, &env)),
     }
 }
 
@@ -46,7 +46,7 @@ fn run(cli: Cli, env: BTreeMap<String, String>) -> anyhow::Result<ExitCode> {
 }
 
 /// Prints the error with its causes, and what to do; the exit code.
-fn tell(error: &anyhow::Error) -> u8 {
+fn tell(error: &anyhow::Error, env: &BTreeMap<String, String>) -> u8 {
     let mut sentence = error.to_string();
     for cause in error.chain().skip(1) {
         let cause = cause.to_string();
@@ -58,7 +58,7 @@ fn tell(error: &anyhow::Error) -> u8 {
     }
     eprintln!("error: {sentence}");
     let known = error.downcast_ref::<CliError>();
-    if let Some(hint) = known.and_then(CliError::hint) {
+    if let Some(hint) = known.and_then(|known| known.hint(env)) {
         eprintln!("hint: {hint}");
     }
     known.map_or(1, CliError::exit_code)

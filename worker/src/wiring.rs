@@ -13,7 +13,12 @@ const INTERRUPTED: i32 = 130;
 
 /// Connects as every AWS tool does; `embedded` is an endpoint of our own, which takes any credentials.
 pub(crate) async fn connect(embedded: Option<ConnectOptions>) -> Result<Aws, ConnectError> {
-    lamplighter_aws::connect(&embedded.unwrap_or_default()).await
+    let aws = lamplighter_aws::connect(&embedded.unwrap_or_default()).await?;
+    // An empty variable is one that is not set, to AWS's tools; the SDK takes it for a region.
+    if aws.region.trim().is_empty() {
+        return Err(ConnectError::NoRegion);
+    }
+    Ok(aws)
 }
 
 /// The names of a configuration.

@@ -12,6 +12,8 @@ use aws_smithy_runtime_api::box_error::BoxError;
 use aws_smithy_runtime_api::client::interceptors::context::FinalizerInterceptorContextRef;
 use lamplighter_runtime::ports::{Applied, CallError};
 
+use crate::disposition::never_left;
+
 const LAST_WAS_LOST: u8 = 1;
 const EARLIER_WAS_LOST: u8 = 2;
 
@@ -49,7 +51,9 @@ impl Intercept for Attempts {
     ) -> Result<(), BoxError> {
         let failed = !matches!(context.output_or_error(), Some(Ok(_)));
         let refused = context.response().is_some_and(|answer| answer.status().is_client_error());
-        self.ended(failed && !refused);
+        let not_sent = matches!(context.output_or_error(), Some(Err(error))
+            if error.as_connector_error().is_some_and(|error| never_left(error)));
+        self.ended(failed && !refused && !not_sent);
         Ok(())
     }
 }

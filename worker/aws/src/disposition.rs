@@ -381,6 +381,11 @@ fn sources<'a>(
     })
 }
 
+/// Whether an error of the transport came before anything was sent.
+pub(crate) fn never_left(error: &(dyn Error + 'static)) -> bool {
+    silence(error) != Silence::Lost
+}
+
 /// Reads from the chain of sources whether the request left. Where it cannot be told, it did.
 fn silence(error: &(dyn Error + 'static)) -> Silence {
     for source in sources(error) {

@@ -29,7 +29,7 @@ use crate::item::{
     DUE, Item, ItemError, UP, command_item, command_key, number, read_command, read_name,
     read_owner, read_target, read_up, resource_key, string, target_item, target_key, text,
 };
-use crate::transaction::{Cancelled, Part, read_cancelled, request_token};
+use crate::transaction::{Cancelled, Part, is_known_token, read_cancelled, request_token};
 
 const GET: &str = "dynamodb:GetItem";
 const GET_ALL: &str = "dynamodb:BatchGetItem";
@@ -125,6 +125,10 @@ impl DynamoStore {
             Ok(_) => return Ok(Committed::Done),
             Err(error) => error,
         };
+        if is_known_token(&error) {
+            // The SDK writes the same items in another order: this commit was sent before.
+            return self.lost_or_fenced(commit, None).await;
+        }
         let Some(cancelled) = read_cancelled(&parts, &error) else {
             return Err(attempts.correct(call_error(TRANSACT, &error)));
         };

@@ -34,6 +34,13 @@ pub(crate) struct Cancelled {
     pub(crate) machine: Option<Option<Item>>,
 }
 
+/// Whether the token was used before, with what DynamoDB takes for another request.
+pub(crate) fn is_known_token(error: &SdkError<TransactWriteItemsError, HttpResponse>) -> bool {
+    error
+        .as_service_error()
+        .is_some_and(TransactWriteItemsError::is_idempotent_parameter_mismatch_exception)
+}
+
 /// Reads the reasons; `None` where the error is not a cancellation.
 pub(crate) fn read_cancelled(
     parts: &[Part],

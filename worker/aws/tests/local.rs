@@ -500,3 +500,19 @@ async fn a_check_changes_nothing_and_says_what_is_wrong() {
     let seen = bench.ports.cloud.observe(&[plan(KEEPER)]).await.remove(0).unwrap().unwrap();
     assert_eq!(seen.state(), Ec2State::Stopped);
 }
+
+#[tokio::test]
+async fn an_answer_that_was_lost_on_the_way_is_told_by_the_nonce() {
+    let lost = |operation: &str| {
+        fault(&format!(
+            r#"{{"service":"dynamodb","operation":"{operation}","kind":"after","count":1}}"#
+        ))
+    };
+    let alone = bench(Options { faults: lost("PutItem"), ..options() }).await;
+    let first = commit(record("keeper", 1), "n-1");
+    assert_eq!(alone.ports.store.commit(&first).await.unwrap(), Committed::Done);
+    let together = bench(Options { faults: lost("TransactWriteItems"), ..options() }).await;
+    let mut first = commit(record("keeper", 1), "n-1");
+    first.accepted = Some(command("c-1"));
+    assert_eq!(together.ports.store.commit(&first).await.unwrap(), Committed::Done);
+}

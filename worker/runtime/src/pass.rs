@@ -39,6 +39,12 @@ pub(crate) async fn run(shared: &Shared, spec: &TargetSpec, work: &Work) -> Resu
         target_name = %spec.name,
         command = command.map(|command| command.id.to_string()),
         action = command.map(|command| command.action.as_str()),
+        asked_by = match work {
+            Work::Command(_) => "command",
+            Work::Nudge { wake_rev: Some(_) } => "wake-up",
+            // A signal of AWS's, or a sweep.
+            Work::Nudge { wake_rev: None } => "nudge",
+        },
         rev = tracing::field::Empty,
         step = tracing::field::Empty,
     );

@@ -44,6 +44,12 @@ pub fn traceparent() -> Option<String> {
     })
 }
 
+/// Whether [`join`] would take this up.
+#[must_use]
+pub fn is_traceparent(text: &str) -> bool {
+    parse(text).is_some()
+}
+
 /// `00-<32 hex>-<16 hex>-<2 hex>`, all in lower case; a later version may have more after it.
 fn parse(text: &str) -> Option<SpanContext> {
     let hex = |part: &str, digits: usize| {

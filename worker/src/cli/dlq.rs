@@ -70,8 +70,15 @@ pub(super) async fn run(context: &Context, verb: DlqVerb) -> Result<ExitCode, Cl
     let aws = wiring::connect(None).await?;
     match verb {
         DlqVerb::List { limit } => {
-            let letters = list(&aws, &names, limit.min(LISTED_MAX)).await?;
+            let limit = limit.min(LISTED_MAX);
+            // One more than is shown tells whether there are more.
+            let mut letters = list(&aws, &names, limit.saturating_add(1)).await?;
+            let more = letters.len() > limit || letters.len() == LISTED_MAX;
+            letters.truncate(limit);
             told_list(context, &letters);
+            if more && !context.json {
+                output::line(&shown_only(letters.len()));
+            }
             Ok(ExitCode::SUCCESS)
         }
         DlqVerb::Show { id } => match show(&aws, &names, &id).await? {
@@ -103,6 +110,15 @@ pub(super) async fn run(context: &Context, verb: DlqVerb) -> Result<ExitCode, Cl
     }
 }
 
+/// A list that ends at its limit must not look complete.
+fn shown_only(shown: usize) -> String {
+    if shown >= LISTED_MAX {
+        format!("{shown} are shown, which is the most; there may be more")
+    } else {
+        format!("{shown} are shown, and there are more: see --limit")
+    }
+}
+
 fn told_list(context: &Context, letters: &[DeadLetter]) {
     if context.json {
         let each: Vec<Value> = letters.iter().map(summary).collect();
@@ -117,7 +133,10 @@ fn told_list(context: &Context, letters: &[DeadLetter]) {
             let why = match (&letter.reason, letter.attributes.get(REASON_MESSAGE_ATTRIBUTE)) {
                 (Some(reason), Some(message)) => format!("{reason}: {message}"),
                 (Some(reason), None) => reason.clone(),
-                (None, _) => "moved by SQS: received too often".to_owned(),
+                (None, _) => {
+                    "none given: moved by SQS after too many receives, or too large to carry one"
+                        .to_owned()
+                }
             };
             let id = letter.id.clone().unwrap_or_else(|| "-".to_owned());
             vec![letter.message_id.clone(), id, output::time(letter.sent_at), why]

@@ -1,5 +1,7 @@
 //! What can go wrong at the edge, in one sentence and a hint.
 
+use std::collections::BTreeMap;
+
 use lamplighter_aws::ConnectError;
 use lamplighter_events::Cause;
 use lamplighter_runtime::ports::CallError;
@@ -55,21 +57,50 @@ impl CliError {
     }
 
     /// What to do about it, where that is not in the sentence.
-    pub(crate) fn hint(&self) -> Option<&'static str> {
+    pub(crate) fn hint(&self, env: &BTreeMap<String, String>) -> Option<String> {
         match self {
-            Self::Config(ConfigError::Absent) => {
-                Some("name a file with --fleet FILE, or try the built-in one with --fleet example")
-            }
+            Self::Config(ConfigError::Absent) => Some(
+                "name a file with --fleet FILE, or try the built-in one with --fleet example"
+                    .to_owned(),
+            ),
             Self::Call(error) if error.cause == Cause::Denied => {
-                Some("`lamplighter check --aws` tells which rights are missing")
+                Some("`lamplighter check --aws` tells which rights are missing".to_owned())
             }
             // The adapters know the cases that have a remedy, and name it.
             Self::Call(error) if error.message.contains("lamplighter setup") => None,
             // No answer at all, or none that says no.
-            Self::Call(error) if error.cause == Cause::Deadline => Some(
-                "check the network, AWS_REGION and AWS_ENDPOINT_URL (is `lamplighter local` running?)",
-            ),
+            Self::Call(error) if error.cause == Cause::Deadline => Some(no_answer(env)),
             _ => None,
         }
+    }
+}
+
+/// Whom it asked: an SDK's error names no address.
+fn no_answer(env: &BTreeMap<String, String>) -> String {
+    let named: Vec<String> = env
+        .iter()
+        .filter(|(name, url)| name.starts_with("AWS_ENDPOINT_URL") && !url.is_empty())
+        .map(|(name, url)| format!("{name}={url}"))
+        .collect();
+    if named.is_empty() {
+        return "check the network and AWS_REGION; AWS_ENDPOINT_URL is not set".to_owned();
+    }
+    format!("it was sent to {}: does that run (`lamplighter local`)?", named.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whom_it_asked_is_named() {
+        let env = |pairs: &[(&str, &str)]| {
+            pairs.iter().map(|(name, url)| ((*name).to_owned(), (*url).to_owned())).collect()
+        };
+        let hint = no_answer(&env(&[("AWS_ENDPOINT_URL", "http://127.0.0.1:9"), ("HOME", "/")]));
+        assert!(hint.contains("http://127.0.0.1:9") && !hint.contains("HOME"), "{hint}");
+        let hint = no_answer(&env(&[("AWS_ENDPOINT_URL_SQS", "http://q:1")]));
+        assert!(hint.contains("AWS_ENDPOINT_URL_SQS=http://q:1"), "{hint}");
+        assert!(no_answer(&env(&[("AWS_ENDPOINT_URL", "")])).contains("not set"));
     }
 }

@@ -174,7 +174,7 @@ fn tell(context: &Context, config: &Config, url: &str, queue: &str, region: &str
          AWS_SECRET_ACCESS_KEY={CREDENTIAL}{fleet}\n  \
          lamplighter send start {first} --holder me --wait\n  \
          lamplighter status\n  \
-         aws sqs send-message --queue-url {queue} --message-body \
+         aws --endpoint-url {url} sqs send-message --queue-url {queue} --message-body \
          '{{\"action\":\"stop\",\"target\":\"{first}\",\"holder\":\"me\"}}'\n\n"
     ));
 }

@@ -142,11 +142,13 @@ fn new_id() -> CommandId {
     CommandId::parse(&uuid::Uuid::new_v4().to_string()).expect("a UUID is a valid id")
 }
 
-/// A trace of its own where the process exports none, so that what follows can still be told together.
+/// The caller's trace, or one of its own, also where the process exports none: what follows can then
+/// still be told together.
 fn trace_of_sender(env: &BTreeMap<String, String>) -> String {
     let span = tracing::info_span!(target: "lamplighter::send", "send");
-    telemetry::join(&span, env.get("TRACEPARENT").map(String::as_str));
-    span.in_scope(telemetry::traceparent).unwrap_or_else(|| {
+    let callers = env.get("TRACEPARENT").filter(|trace| telemetry::is_traceparent(trace));
+    telemetry::join(&span, callers.map(String::as_str));
+    span.in_scope(telemetry::traceparent).or_else(|| callers.cloned()).unwrap_or_else(|| {
         let span_id = uuid::Uuid::new_v4().simple().to_string();
         format!("00-{}-{}-01", uuid::Uuid::new_v4().simple(), &span_id[..16])
     })
