@@ -135,14 +135,25 @@ impl Local {
     }
 
     pub(crate) fn with_fleet(fleet: &str, arguments: &[&str]) -> Self {
+        Self::with_env(fleet, &[], arguments)
+    }
+
+    /// With these variables beside what every run gets; a restart is without them.
+    pub(crate) fn with_env(fleet: &str, env: &[(&str, &str)], arguments: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary directory");
         let path = folder.path().join("lamplighter.toml");
         std::fs::write(&path, fleet).expect("the fleet file");
-        Self::on(folder, path, arguments)
+        Self::on(folder, path, env, arguments)
     }
 
-    fn on(folder: tempfile::TempDir, fleet: PathBuf, arguments: &[&str]) -> Self {
+    fn on(
+        folder: tempfile::TempDir,
+        fleet: PathBuf,
+        env: &[(&str, &str)],
+        arguments: &[&str],
+    ) -> Self {
         let mut command = lamplighter();
+        command.envs(env.iter().copied());
         command.args(["local", "--aws-port", "0", "--fleet"]).arg(&fleet).args(arguments);
         command.stdout(Stdio::piped());
         let mut process = Process::spawn(command, &folder.path().join("local.log"));
@@ -179,7 +190,7 @@ impl Local {
     pub(crate) fn restart(mut self, arguments: &[&str]) -> Self {
         self.process.signal("-INT");
         assert_eq!(self.process.wait(), 0, "{}", self.process.log());
-        Self::on(self.folder, self.fleet, arguments)
+        Self::on(self.folder, self.fleet, &[], arguments)
     }
 
     pub(crate) fn command(&self) -> Command {
@@ -348,10 +359,15 @@ pub(crate) fn send_raw(local: &Local, bodies: &[&str]) {
 }
 
 async fn sdk(local: &Local) -> aws_config::SdkConfig {
+    sdk_of(&local.endpoint).await
+}
+
+/// An SDK's configuration for any plain endpoint.
+pub(crate) async fn sdk_of(endpoint: &str) -> aws_config::SdkConfig {
     let http = aws_smithy_http_client::Builder::new().build_http();
     aws_config::defaults(aws_config::BehaviorVersion::v2026_01_12())
         .http_client(http)
-        .endpoint_url(&local.endpoint)
+        .endpoint_url(endpoint)
         .region("us-east-1")
         .credentials_provider(aws_credential_types::Credentials::new(
             "test", "test", None, None, "test",

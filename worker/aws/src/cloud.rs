@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use lamplighter_events::InstanceId;
 use lamplighter_lifecycle::{
-    Ec2State, Effect, HealthReading, HealthUrl, InstanceRef, InstanceSeen, ObservePlan,
+    Agent, Ec2State, Effect, HealthReading, HealthUrl, InstanceRef, InstanceSeen, ObservePlan,
     ObserveTrouble, Observed, Sighting,
 };
 use lamplighter_runtime::ports::{CallError, Clock, Cloud, Disposition};
@@ -80,6 +80,9 @@ impl AwsCloud {
             }
         };
         let (agent, check, health) = tokio::join!(agent, check, health);
+        // SSM's silence is not EC2's: a stop does not wait for it, and a start ends at its deadline.
+        let agent = agent.or_else(|error| unheard(error, Some(Agent::Offline)));
+        let check = check.or_else(|error| unheard(error, None));
         let both = agent.and_then(|agent| check.map(|check| (agent, check)));
         let (agent, check) = match both {
             Ok(both) => both,
@@ -96,6 +99,17 @@ impl AwsCloud {
                 detail: format!("the machine has no address for {}", url.as_str()),
             },
         }
+    }
+}
+
+/// What a passing failure of SSM's comes to; any other stays one.
+fn unheard<T>(error: CallError, otherwise: T) -> Result<T, CallError> {
+    match error.disposition {
+        Disposition::Retry | Disposition::RetryAfter(_) => {
+            tracing::warn!(%error, "SSM is not heard; the machine is observed without it");
+            Ok(otherwise)
+        }
+        Disposition::Fail | Disposition::Park => Err(error),
     }
 }
 

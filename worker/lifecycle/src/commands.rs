@@ -1,7 +1,8 @@
 //! What commands do to the holds (DESIGN.md §4), and what can be answered.
 //!
 //! *Order.* A command counts from its `Sent`. A stop or kill ends only what is older; a start that is
-//! older than its holder's last release, or than the last kill, is `superseded`.
+//! older than its holder's last release, or than the last kill, is `superseded`; so is a pause that is
+//! older than the last resume, and a resume that is older than the pause.
 
 use jiff::Timestamp;
 use lamplighter_events::{Action, Cause, HumanDuration, Verdict};
@@ -256,18 +257,31 @@ fn check_idle(pass: &mut Pass<'_>, open: &OpenCommand) {
 }
 
 fn pause(pass: &mut Pass<'_>, command: &AcceptedCommand, open: &OpenCommand) {
-    if pass.record.paused.is_none() {
-        pass.record.paused = Some(Paused {
-            by: command.holder.clone(),
-            at: pass.now,
-            reason: command.reason.clone(),
-        });
+    if pass.record.last_resume.as_ref().is_some_and(|resume| *resume >= open.sent) {
+        return reject(pass, open, Cause::Superseded, "a resume that was sent later came first");
+    }
+    match &mut pass.record.paused {
+        Some(paused) => paused.sent = paused.sent.clone().max(open.sent.clone()),
+        None => {
+            pass.record.paused = Some(Paused {
+                by: command.holder.clone(),
+                at: pass.now,
+                sent: open.sent.clone(),
+                reason: command.reason.clone(),
+            });
+        }
     }
     let answer = answer::paused(pass, true);
     pass.close(open, Verdict::Done, None, "paused: it is only observed from now on", answer);
 }
 
 fn resume(pass: &mut Pass<'_>, open: &OpenCommand) {
+    if pass.record.last_resume.as_ref().is_none_or(|last| *last < open.sent) {
+        pass.record.last_resume = Some(open.sent.clone());
+    }
+    if pass.record.paused.as_ref().is_some_and(|paused| paused.sent > open.sent) {
+        return reject(pass, open, Cause::Superseded, "a pause that was sent later came first");
+    }
     let was = pass.record.paused.take().is_some();
     let message = if was { "resumed" } else { "it was not paused" };
     let answer = answer::paused(pass, false);

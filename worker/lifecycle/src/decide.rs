@@ -149,7 +149,8 @@ pub fn decide(
             rounds += 1;
         }
     } else if !fresh {
-        pass.look(now);
+        // Another worker's clock may be ahead: looking again at once would only find the same.
+        pass.look(last_act_by.map_or(now, |act_by| act_by.max(now)));
         pass.why("the observation is older than the last effect's permission; looking again");
     } else if let Some(doing) = &pass.record.doing {
         let (operation, act_by) = (doing.effect.operation(), doing.act_by);
@@ -279,7 +280,8 @@ fn drop_what_is_over(pass: &mut Pass<'_>) {
         pass.record.quiet = Some(quiet);
     }
     pass.record.unanswered.retain(|lost| lost.until > now);
-    if pass.record.quiet.is_some_and(|quiet| quiet.until <= now) {
+    let seen_at = pass.seen_at();
+    if pass.record.quiet.is_some_and(|quiet| quiet.until <= seen_at) {
         pass.record.quiet = None;
     }
 }

@@ -115,6 +115,12 @@ impl<'a> Pass<'a> {
         self.sighting.and_then(|sighting| sighting.as_ref().ok())
     }
 
+    /// When it was looked: only what was seen after a margin's end is beyond the margin, however late
+    /// it is decided.
+    pub(crate) fn seen_at(&self) -> Timestamp {
+        self.seen().map_or(self.now, |seen| seen.at.min(self.now))
+    }
+
     pub(crate) fn wanted(&self) -> bool {
         self.record.wanted(self.now)
     }
@@ -247,7 +253,7 @@ impl<'a> Pass<'a> {
     pub(crate) fn quiet_after(&self, kind: EffectKind) -> Option<Timestamp> {
         self.record
             .quiet
-            .filter(|quiet| quiet.after == kind && self.now < quiet.until)
+            .filter(|quiet| quiet.after == kind && self.seen_at() < quiet.until)
             .map(|q| q.until)
     }
 
@@ -258,7 +264,7 @@ impl<'a> Pass<'a> {
     /// Whether an observation that contradicts the record has stood for the consistency margin, and
     /// the margin of the last effect is over. If not, somebody looks again.
     pub(crate) fn confirmed(&mut self, state: Ec2State) -> bool {
-        if let Some(quiet) = self.record.quiet.filter(|quiet| self.now < quiet.until) {
+        if let Some(quiet) = self.record.quiet.filter(|quiet| self.seen_at() < quiet.until) {
             self.look(quiet.until);
             self.why(format!(
                 "EC2 says {}, within its consistency margin; looking again",
@@ -269,12 +275,13 @@ impl<'a> Pass<'a> {
         let since = match self.record.contradiction {
             Some(seen) => seen.at,
             None => {
-                self.record.contradiction = Some(Contradiction { at: self.now, state });
-                self.now
+                let at = self.seen_at();
+                self.record.contradiction = Some(Contradiction { at, state });
+                at
             }
         };
         let at = later(since, CONSISTENCY_MARGIN_SECONDS);
-        if self.now >= at {
+        if self.seen_at() >= at {
             return true;
         }
         self.look(at);

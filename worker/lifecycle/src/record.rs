@@ -195,6 +195,8 @@ pub struct Paused {
     pub by: Holder,
     /// Since when.
     pub at: Timestamp,
+    /// The latest pause that it stands for.
+    pub sent: Sent,
     /// Why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -264,6 +266,9 @@ pub struct TargetRecord {
     /// The last kill.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_kill: Option<Sent>,
+    /// The last resume: an older pause does not undo it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_resume: Option<Sent>,
     /// The effect that may be under way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub doing: Option<Doing>,
@@ -364,6 +369,7 @@ impl TargetRecord {
             holds: Vec::new(),
             releases: BTreeMap::new(),
             last_kill: None,
+            last_resume: None,
             doing: None,
             unanswered: Vec::new(),
             quiet: None,

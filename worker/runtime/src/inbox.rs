@@ -32,8 +32,9 @@ pub const REASON_MESSAGE_ATTRIBUTE: &str = "reason-message";
 pub(crate) enum Work {
     /// A new input.
     Command(Box<AcceptedCommand>),
-    /// A look; a wake-up's carries the version that set it.
-    Nudge { wake_rev: Option<u64> },
+    /// A look; a wake-up's carries the version that set it. `look`: somebody else asked for it too (a
+    /// signal, a sweep), so that it is made even if the wake-up turns out to be void.
+    Nudge { wake_rev: Option<u64>, look: bool },
 }
 
 /// Where a message goes.
@@ -63,7 +64,7 @@ pub(crate) async fn route(shared: &Shared, message: &Received) -> Result<Routed,
         }
         Ok(Inbound::Signal(signal)) => Ok(route_signal(shared, signal).await?),
         Ok(Inbound::WakeUp(wake_up)) if shared.fleet.targets.contains_key(&wake_up.target) => {
-            Ok(Routed::To(wake_up.target, Work::Nudge { wake_rev: Some(wake_up.rev) }))
+            Ok(Routed::To(wake_up.target, Work::Nudge { wake_rev: Some(wake_up.rev), look: false }))
         }
         Ok(Inbound::WakeUp(wake_up)) => {
             tracing::info!(target = %wake_up.target, "a wake-up for a target that left the fleet");
@@ -103,7 +104,7 @@ async fn route_signal(shared: &Shared, signal: Signal) -> Result<Routed, CallErr
         None => shared.ports.store.owner(&instance).await?,
     };
     Ok(match owner.filter(|owner| shared.fleet.targets.contains_key(owner)) {
-        Some(owner) => Routed::To(owner, Work::Nudge { wake_rev: None }),
+        Some(owner) => Routed::To(owner, Work::Nudge { wake_rev: None, look: true }),
         None => {
             tracing::debug!(%instance, "a signal of a machine that is nobody's");
             Routed::Done

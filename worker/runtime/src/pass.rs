@@ -41,17 +41,17 @@ pub(crate) async fn run(shared: &Shared, spec: &TargetSpec, work: &Work) -> Resu
         action = command.map(|command| command.action.as_str()),
         asked_by = match work {
             Work::Command(_) => "command",
-            Work::Nudge { wake_rev: Some(_) } => "wake-up",
+            Work::Nudge { wake_rev: Some(_), .. } => "wake-up",
             // A signal of AWS's, or a sweep.
-            Work::Nudge { wake_rev: None } => "nudge",
+            Work::Nudge { wake_rev: None, .. } => "nudge",
         },
         rev = tracing::field::Empty,
         step = tracing::field::Empty,
     );
     let mut command = command.cloned();
-    let wake_rev = match work {
-        Work::Nudge { wake_rev } => *wake_rev,
-        Work::Command(_) => None,
+    let (mut wake_rev, must_look) = match work {
+        Work::Nudge { wake_rev, look } => (*wake_rev, *look),
+        Work::Command(_) => (None, true),
     };
     let mut joined = false;
     if let Some(trace) = command.as_ref().and_then(|command| command.trace.as_deref()) {
@@ -69,7 +69,10 @@ pub(crate) async fn run(shared: &Shared, spec: &TargetSpec, work: &Work) -> Resu
             && loaded.as_ref().is_none_or(|record| record.rev != rev)
         {
             tracing::debug!(target_name = %spec.name, rev, "a wake-up of an older version: void");
-            return Ok(());
+            if !must_look {
+                return Ok(());
+            }
+            wake_rev = None;
         }
         let once = Once { shared, spec, wake_rev };
         match once.pass(loaded, command.as_ref()).instrument(span.clone()).await? {
@@ -215,11 +218,12 @@ impl Once<'_> {
     /// What follows a commit: its events, its effect, and the next look. None of it can fail the
     /// message any more: what is left undone here stands in the record, and is found there.
     async fn after_commit(&self, decision: Decision) {
-        let sent = self.emit(&decision.next).await;
         let (rev, look_at) = match decision.effect.clone() {
-            Some(effect) => self.act(&decision, &effect, sent).await,
-            None if sent.is_empty() => (decision.next.rev, decision.look_at),
-            None => self.clear(&decision, &sent).await,
+            Some(effect) => self.act(&decision, &effect).await,
+            None => match self.emit(&decision.next).await {
+                sent if sent.is_empty() => (decision.next.rev, decision.look_at),
+                sent => self.clear(&decision, &sent).await,
+            },
         };
         if let Some(at) = look_at {
             self.wake_later(rev, at).await;
@@ -255,16 +259,15 @@ impl Once<'_> {
     }
 
     /// Makes the permitted call and commits its answer by its nonce.
-    async fn act(
-        &self,
-        decision: &Decision,
-        effect: &Effect,
-        sent: Vec<String>,
-    ) -> (u64, Option<Timestamp>) {
+    async fn act(&self, decision: &Decision, effect: &Effect) -> (u64, Option<Timestamp>) {
         let ports = &self.shared.ports;
         let unanswered = (decision.next.rev, decision.look_at);
         let Some(doing) = &decision.next.doing else { return unanswered };
-        let answer = match ports.cloud.execute(effect, doing.act_by).await {
+        // Side by side: a bus that is slow or away must not use up the permission, or nothing would
+        // ever start while it is.
+        let (executed, sent) =
+            tokio::join!(ports.cloud.execute(effect, doing.act_by), self.emit(&decision.next));
+        let answer = match executed {
             Ok(command_id) => EffectAnswer::Accepted { command_id },
             Err(error) if error.applied == Applied::Perhaps => {
                 tracing::warn!(%error, "the answer is unknown; it is found out by looking");

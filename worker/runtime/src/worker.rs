@@ -283,7 +283,8 @@ impl Shared {
                 self.deliver(&target, Item { work, held: Some(held) }).await;
             }
             Ok(Ok(Routed::Done)) => {
-                let item = Item { work: Work::Nudge { wake_rev: None }, held: Some(held) };
+                let work = Work::Nudge { wake_rev: None, look: true };
+                let item = Item { work, held: Some(held) };
                 self.settle(item, Ok(())).await;
             }
             Ok(Err(error)) => self.again_later(held, &error).await,
@@ -293,7 +294,8 @@ impl Shared {
 
     /// A nudge of our own.
     pub(crate) async fn nudge(self: &Arc<Self>, target: &TargetName) {
-        self.deliver(target, Item { work: Work::Nudge { wake_rev: None }, held: None }).await;
+        let work = Work::Nudge { wake_rev: None, look: true };
+        self.deliver(target, Item { work, held: None }).await;
     }
 
     async fn deliver(self: &Arc<Self>, target: &TargetName, item: Item) {
@@ -346,8 +348,7 @@ impl Shared {
         }
     }
 
-    /// The next thing to do: a command with every nudge that lies there, or the nudges alone. A nudge
-    /// that is not a wake-up of the present version makes a full look, and so stands for those that are.
+    /// The next thing to do: a command with every nudge that lies there, or the nudges alone.
     fn next_work(&self, target: &TargetName) -> Option<(Work, Vec<Item>)> {
         let mut mailboxes = self.lock_mailboxes();
         let mailbox = mailboxes.get_mut(target)?;
@@ -365,20 +366,16 @@ impl Shared {
                     work = item.work.clone();
                     items.push(item);
                 }
-                (Work::Command(_), Work::Nudge { wake_rev: None }) => items.push(item),
+                (Work::Command(_), Work::Nudge { wake_rev: None, .. }) => items.push(item),
                 // A wake-up hands its chain on, which a command's pass need not: it keeps its turn.
-                (Work::Command(_), Work::Nudge { wake_rev: Some(_) }) => rest.push_back(item),
-                (Work::Nudge { wake_rev: Some(_) }, Work::Nudge { wake_rev: None }) => {
-                    items.push(item);
-                }
-                (Work::Nudge { wake_rev: None }, Work::Nudge { wake_rev: None }) => {
-                    items.push(item)
-                }
-                (Work::Nudge { wake_rev: old }, Work::Nudge { wake_rev: Some(rev) }) => {
-                    // Only the newest version's wake-up can be valid.
-                    if old.is_none_or(|old| old < *rev) {
-                        work = item.work.clone();
-                    }
+                (Work::Command(_), Work::Nudge { wake_rev: Some(_), .. }) => rest.push_back(item),
+                (
+                    Work::Nudge { wake_rev: one, look },
+                    Work::Nudge { wake_rev: other, look: too },
+                ) => {
+                    // Only the newest version's wake-up can be valid. One that is void must not swallow
+                    // the look that a signal or a sweep asked for.
+                    work = Work::Nudge { wake_rev: (*one).max(*other), look: *look || *too };
                     items.push(item);
                 }
             }

@@ -42,6 +42,8 @@ impl Local {
             };
             seed.id = instance_of(spec).to_string();
             seed.name = spec.name.to_string();
+            // As the worker's policy asks of every machine that it may touch.
+            seed.tags.entry("lamplighter:managed".to_owned()).or_insert_with(|| "true".to_owned());
             if let Some(unit) = &spec.ec2.systemd_unit {
                 let unit = unit.as_str();
                 let unit = unit.strip_suffix(".service").unwrap_or(unit);

@@ -130,7 +130,6 @@ fn fail_start(pass: &mut Pass<'_>, cause: Cause, message: String) {
                     .any(|start| start.holder == hold.holder && start.sent >= hold.sent))
         });
     }
-    pass.record.failure = Some(Failure { cause, message: message.clone(), at: pass.now });
     let off = pass.record.accepted_at.is_none() && pass.record.unanswered.is_empty()
         || pass.record.observed.as_ref().is_some_and(|seen| {
             seen.state().is_off() && pass.record.quiet.is_none_or(|quiet| quiet.until <= pass.now)
@@ -140,7 +139,7 @@ fn fail_start(pass: &mut Pass<'_>, cause: Cause, message: String) {
     if off || pass.wanted() {
         clear_way(pass);
         pass.record.kept = !off;
-        pass.enter(Phase::Failed, None, Some(cause), why.clone());
+        pass.enter(Phase::Failed, None, Some(cause), why);
     } else {
         begin_stop(pass, &format!("{why}; nobody else wants it, so it is stopped"));
     }
@@ -148,6 +147,7 @@ fn fail_start(pass: &mut Pass<'_>, cause: Cause, message: String) {
         let answer = answer::start(pass, &start, false, &message);
         pass.close(&start, Verdict::Failed, Some(cause), message.clone(), answer);
     }
+    pass.record.failure = Some(Failure { cause, message, at: pass.now });
 }
 
 /// An effect was refused and will not be accepted later either.

@@ -4,6 +4,7 @@
 //! machine, and neither does anything later but a stop, a kill or (later) idleness. The exceptions are
 //! ours: a start of ours that came late, and a failed start's machine that was kept and is no longer.
 
+use jiff::Timestamp;
 use lamplighter_events::{AttentionKind, Holder};
 
 use super::{asked_to_stop, begin_start, begin_stop};
@@ -20,6 +21,12 @@ pub(super) fn first_contact(pass: &mut Pass<'_>) {
 }
 
 fn adopt(pass: &mut Pass<'_>, why: &str) {
+    // Whoever started it did so since it was last off: a stop that was sent after that is newer, though
+    // it is we who come late. At first contact every command is.
+    let at = match pass.record.rev {
+        0 => Timestamp::UNIX_EPOCH,
+        _ => pass.record.since,
+    };
     pass.record.generation += 1;
     pass.record.started_by_us = false;
     pass.record.contradiction = None;
@@ -31,7 +38,7 @@ fn adopt(pass: &mut Pass<'_>, why: &str) {
     // "outside" is a word, not a name: it cannot be wrong.
     let holder = Holder::parse("outside").unwrap_or_else(|_| Holder::shared());
     pass.record.holds.push(Hold {
-        sent: Sent::new(pass.now, id.clone()),
+        sent: Sent::new(at, id.clone()),
         id,
         holder,
         kind: HoldKind::Adopted,

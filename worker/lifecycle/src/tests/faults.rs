@@ -82,6 +82,35 @@ fn an_observation_from_before_the_permissions_end_counts_for_nothing() {
 }
 
 #[test]
+fn an_observation_from_within_the_margin_is_within_it_however_late_it_is_decided() {
+    let mut story = Story::on("ann");
+    story.after(60).sees(Ec2State::Stopped).look().is(Phase::On, None);
+    let early = story.now + jiff::SignedDuration::from_secs(1);
+    story.after(30);
+    let seen = Observed::bare(early, Ec2State::Stopped);
+    let decision = decide(&story.record, &story.spec, &[], &Ok(seen), story.now, "late");
+    assert_eq!(decision.next.phase, Phase::On);
+    assert!(decision.look_at.is_some_and(|at| at <= story.now));
+}
+
+#[test]
+fn a_worker_whose_clock_is_behind_looks_again_when_its_own_clock_says_so() {
+    let mut story = Story::new();
+    story.start("ann");
+    let ahead = story.now + jiff::SignedDuration::from_secs(25);
+    let nonce = story.record.doing.as_ref().unwrap().nonce.clone();
+    let answer = EffectAnswer::Accepted { command_id: None };
+    let ApplyAnswer::Commit(answered) =
+        apply_answer(&story.record, &story.spec, &nonce, &answer, &[], ahead)
+    else {
+        panic!("the answer was stale")
+    };
+    story.record = answered.next;
+    story.after(1).sees(Ec2State::Pending).look();
+    assert_eq!(story.last.as_ref().unwrap().look_at, Some(ahead));
+}
+
+#[test]
 fn an_answer_that_comes_after_a_new_decision_only_says_that_nothing_is_outstanding() {
     let mut story = Story::new();
     story.start("ann").did(EffectKind::Start);

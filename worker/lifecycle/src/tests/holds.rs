@@ -114,6 +114,26 @@ fn an_older_command_never_undoes_a_newer_one() {
     story.outcome(Verdict::Rejected, Some(Cause::Superseded));
 }
 
+#[test]
+fn an_older_pause_does_not_undo_a_newer_resume_nor_the_other_way_round() {
+    let mut story = Story::new();
+    let pause = story.command(Action::Pause, "admin");
+    story.after(10);
+    let resume = story.command(Action::Resume, "admin");
+    story.asks(resume.clone());
+    story.outcome(Verdict::Done, None);
+    story.asks(pause.clone());
+    story.outcome(Verdict::Rejected, Some(Cause::Superseded));
+    assert!(story.record.paused.is_none());
+    let mut newest = pause;
+    newest.sent_at = story.now + SignedDuration::from_secs(5);
+    story.after(10).asks(newest);
+    story.outcome(Verdict::Done, None);
+    story.asks(resume);
+    story.outcome(Verdict::Rejected, Some(Cause::Superseded));
+    assert!(story.record.paused.is_some());
+}
+
 #[track_caller]
 fn check_kind(idle: bool, firm: bool, kind: HoldKind) {
     let mut story = Story::new();
@@ -174,6 +194,20 @@ fn the_first_command_may_be_the_stop_of_a_running_machine() {
     let mut story = Story::new();
     story.sees(Ec2State::Running).after(1).stop("ann");
     story.is(Phase::Stopping, Some(Step::StopInstance)).did(EffectKind::Stop);
+}
+
+#[test]
+fn a_stop_that_lay_in_the_queue_before_the_adoption_ends_it_all_the_same() {
+    let mut story = Story::new();
+    let stop = story.command(Action::Stop, "ann");
+    story.after(3).sees(Ec2State::Running).asks(stop).did(EffectKind::Stop);
+    // Nor does it matter that somebody else's start was noticed only after the stop was sent.
+    let mut story = Story::new();
+    story.look();
+    story.after(900).sees(Ec2State::Running).look();
+    let stop = story.command(Action::Stop, "ann");
+    story.after(5).look().is(Phase::On, None);
+    story.after(1).asks(stop).did(EffectKind::Stop);
 }
 
 #[test]
