@@ -103,11 +103,18 @@ pub fn plan_observation(
             matches!(input, Input::Command(command) if command.action == lamplighter_events::Action::Start)
         });
     let watches = record.phase == Phase::On && phases::watch_is_due(record, spec, now);
-    let unit = spec.ec2.systemd_unit.is_some();
+    // Whoever is to be stopped is not asked how it is: trouble with SSM must not keep it on.
+    let ends = inputs.iter().any(|input| {
+        matches!(input, Input::Command(command)
+            if matches!(command.action, lamplighter_events::Action::Stop | lamplighter_events::Action::Kill))
+    });
+    let asks = !ends && (starts || record.wanted(now));
+    let unit = asks && spec.ec2.systemd_unit.is_some();
+    let check = record.check.as_ref().filter(|_| asks);
     ObservePlan {
         instance: record.instance.clone(),
         agent: unit && (waits || starts || watches || asks_status) && record.check.is_none(),
-        check: record.check.as_ref().map(|check| (check.command_id.clone(), check.token.clone())),
+        check: check.map(|check| (check.command_id.clone(), check.token.clone())),
         health: spec.ec2.health.clone().filter(|_| record.step == Some(Step::VerifyHealth)),
     }
 }

@@ -67,7 +67,7 @@ pub(crate) async fn route(shared: &Shared, message: &Received) -> Result<Routed,
             Ok(Routed::To(wake_up.target, Work::Nudge { wake_rev: Some(wake_up.rev), look: false }))
         }
         Ok(Inbound::WakeUp(wake_up)) => {
-            tracing::info!(target = %wake_up.target, "a wake-up for a target that left the fleet");
+            tracing::info!(target_name = %wake_up.target, "a wake-up for a target that left the fleet");
             Ok(Routed::Done)
         }
         Err(malformed) => refuse_malformed(shared, message, malformed).await,

@@ -40,7 +40,7 @@ pub(crate) async fn keep_sweeping(shared: Arc<Shared>) {
                     }
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "a look at the fleet failed; again in a minute")
+                    tracing::warn!(%error, "a look at the fleet failed; again in a minute");
                 }
             }
         }

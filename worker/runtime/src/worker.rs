@@ -334,7 +334,8 @@ impl Shared {
             };
             let shared = Arc::clone(&self);
             // A task of its own: its panic ends here, and the messages are still in hand.
-            let pass = tokio::spawn(async move { pass::run(&shared, &spec, &work).await }).await;
+            let pass =
+                tokio::spawn(async move { Box::pin(pass::run(&shared, &spec, &work)).await }).await;
             for item in items {
                 match &pass {
                     Ok(result) => self.settle(item, result.clone()).await,

@@ -198,12 +198,13 @@ fn stopped_outside(pass: &mut Pass<'_>) {
         .filter(|at| pass.record.accepted_at.or(pass.record.began_at).is_none_or(|up| *at >= up))
         .unwrap_or(first_seen);
     let state = seen.map_or(Ec2State::Stopped, |seen| seen.state());
-    let reason = seen.and_then(|seen| seen.instance.reason.clone()).unwrap_or_default();
+    let reason = seen.and_then(|seen| seen.instance.reason.as_ref());
+    let reason = reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
     // Ids sort after every printable command id, so that equal times count as older.
     let ended = end_holds(pass, &Sent::new(at, "\u{10FFFF}"), |_| true);
     pass.attention(
         AttentionKind::StoppedOutside,
-        format!("it was {} outside at {at} ({reason}); {ended} hold(s) ended", state.as_str()),
+        format!("it was {} outside at {at:.0}{reason}; {ended} hold(s) ended", state.as_str()),
     );
     pass.record.failure = None;
     if pass.wanted() {

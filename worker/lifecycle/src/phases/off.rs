@@ -24,7 +24,7 @@ fn adopt(pass: &mut Pass<'_>, why: &str) {
     // Whoever started it did so since it was last off: a stop that was sent after that is newer, though
     // it is we who come late. At first contact every command is.
     let at = match pass.record.rev {
-        0 => Timestamp::UNIX_EPOCH,
+        0 => Timestamp::MIN,
         _ => pass.record.since,
     };
     pass.record.generation += 1;

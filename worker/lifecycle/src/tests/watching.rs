@@ -91,3 +91,15 @@ fn a_stop_during_a_question_stops_the_machine() {
     story.after(1).sees(Ec2State::Running).look().did(EffectKind::Stop);
     assert!(story.record.check.is_none());
 }
+
+#[test]
+fn what_is_to_be_stopped_is_not_asked_how_it_is() {
+    let mut story = on_with_unit();
+    story.after(300);
+    assert!(plan_observation(&story.record, &story.spec, &[], story.now).agent);
+    let stop = Input::Command(Box::new(story.command(Action::Stop, "ann")));
+    assert!(!plan_observation(&story.record, &story.spec, &[stop], story.now).agent);
+    // Nor later, while its hold is gone and the stop is yet to be made.
+    story.record.holds.clear();
+    assert!(!plan_observation(&story.record, &story.spec, &[], story.now).agent);
+}
