@@ -374,7 +374,7 @@ impl Sim {
             65..80 => Fault::Slow(1 + size % 20),
             80..90 => Fault::Stale(1 + size % 15),
             // Mostly soon; sometimes nearly as late as its signature allows.
-            _ if size % 4 == 0 => Fault::Late(60 + size % 780),
+            _ if size.is_multiple_of(4) => Fault::Late(60 + size % 780),
             _ => Fault::Late(1 + size % 40),
         })
     }

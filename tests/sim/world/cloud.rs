@@ -77,12 +77,16 @@ impl Cloud for Sim {
 fn make(state: &mut State, effect: &Effect, now: Timestamp) -> Result<Option<String>, CallError> {
     let ids = [effect.instance().to_string()];
     match effect {
-        Effect::StartInstance { .. } => {
-            state.world.start_machines(now, &ids, false).map(|_| None).map_err(machine)
-        }
-        Effect::StopInstance { .. } => {
-            state.world.stop_machines(now, &ids, false).map(|_| None).map_err(machine)
-        }
+        Effect::StartInstance { .. } => state
+            .world
+            .start_machines(now, &ids, false)
+            .map(|_| None)
+            .map_err(|error| machine(&error)),
+        Effect::StopInstance { .. } => state
+            .world
+            .stop_machines(now, &ids, false)
+            .map(|_| None)
+            .map_err(|error| machine(&error)),
         Effect::SendCommand { token, probe, .. } => {
             let script = format!(
                 "token='{token}'\nunit='{}'\nsettle_seconds={}\nactivating_seconds={}\n",
@@ -109,7 +113,7 @@ fn make(state: &mut State, effect: &Effect, now: Timestamp) -> Result<Option<Str
     }
 }
 
-fn machine(error: lamplighter_cloud::machines::MachineError) -> CallError {
+fn machine(error: &lamplighter_cloud::machines::MachineError) -> CallError {
     use lamplighter_cloud::ServiceFault;
     let (cause, disposition) = match error.code() {
         "InsufficientInstanceCapacity" => (Cause::Capacity, Disposition::Retry),

@@ -310,6 +310,8 @@ pub(crate) fn answer_what_can_be(pass: &mut Pass<'_>) {
     let on = pass.record.phase == Phase::On
         && pass.record.contradiction.is_none()
         && !pass.in_flight()
+        // A start while the unit is down waits for the verdict on it.
+        && !pass.record.unit_down
         && pass.wanted();
     if on {
         for open in pass.take_open(|open| open.action == Action::Start) {

@@ -48,7 +48,7 @@ pub(crate) fn advance(pass: &mut Pass<'_>) -> Flow {
 fn cannot_see(pass: &mut Pass<'_>, cause: Cause, message: &str) -> Flow {
     let at = pass.in_seconds(OVERDUE_LOOK_SECONDS);
     match pass.record.phase {
-        Phase::Off | Phase::Failed if pass.record.phase == Phase::Off && pass.wanted() => {
+        Phase::Off | Phase::Stopping if pass.wanted() => {
             begin_start(pass);
             fail_start(pass, cause, message.to_owned());
         }

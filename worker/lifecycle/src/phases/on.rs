@@ -20,6 +20,11 @@ pub(super) fn advance(pass: &mut Pass<'_>) -> Flow {
                 begin_stop(pass, "nobody wants it any more");
                 return Flow::Again;
             }
+            let asked = pass.record.open.iter().any(|open| open.action == Action::Start);
+            if asked && pass.record.unit_down && pass.record.check.is_none() {
+                begin_start(pass);
+                return Flow::Again;
+            }
             let why = format!("held by {}", answer::holders(pass).join(", "));
             pass.why(why);
             watch(pass)

@@ -207,3 +207,19 @@ fn events_stay_until_they_are_acknowledged_one_by_one() {
     assert_eq!(cleared.rev, decision.next.rev + 1);
     assert_eq!(cleared.wake_at, None, "nothing else to wake for");
 }
+
+#[test]
+fn a_start_on_the_way_down_is_answered_even_if_nothing_can_be_seen() {
+    let mut story = Story::on("ann");
+    story.stop("ann").accepted().after(2).sees(Ec2State::Stopping).look();
+    let start = story.command(Action::Start, "bob");
+    story
+        .after(1)
+        .cannot_look(lamplighter_events::Cause::Denied, &[Input::Command(Box::new(start))]);
+    let verdicts: Vec<Verdict> = story.outcomes.drain(..).map(|outcome| outcome.outcome).collect();
+    assert!(verdicts.contains(&Verdict::Failed), "{verdicts:?}");
+    assert!(story.record.open.is_empty());
+    // Once it can be seen again, it is wound down to its end.
+    story.after(60).sees(Ec2State::Stopped).look();
+    assert!(matches!(story.record.phase, Phase::Failed | Phase::Off), "{:?}", story.record.phase);
+}

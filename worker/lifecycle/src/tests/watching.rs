@@ -103,3 +103,17 @@ fn what_is_to_be_stopped_is_not_asked_how_it_is() {
     story.record.holds.clear();
     assert!(!plan_observation(&story.record, &story.spec, &[], story.now).agent);
 }
+
+#[test]
+fn a_start_while_the_unit_is_down_and_being_asked_for_waits_for_the_verdict() {
+    let mut story = on_with_unit();
+    story.after(300).sees_agent(Agent::Online).look().did(EffectKind::Send).sent("c-2");
+    story.after(1).said("failed").look();
+    story.after(300).sees_agent(Agent::Online).look().did(EffectKind::Send).sent("c-3");
+    story.after(1).hears(CheckReading::Pending { command_id: Some("c-3".into()) }).start("bob");
+    story.no_outcome();
+    story.after(1).said("failed").look();
+    story.after(1).sees_agent(Agent::Online).look().did(EffectKind::Send).sent("c-4");
+    story.is(Phase::Starting, Some(Step::VerifyUnit)).after(1).said("failed").look();
+    story.outcome(Verdict::Failed, Some(lamplighter_events::Cause::UnitFailed));
+}
