@@ -203,9 +203,9 @@ impl Story {
 
     /// AWS answers the effect under way.
     #[track_caller]
-    pub(super) fn answered(&mut self, answer: EffectAnswer) -> &mut Self {
+    pub(super) fn answered(&mut self, answer: &EffectAnswer) -> &mut Self {
         let nonce = self.record.doing.as_ref().expect("an effect is under way").nonce.clone();
-        match apply_answer(&self.record, &self.spec, &nonce, &answer, &[], self.now) {
+        match apply_answer(&self.record, &self.spec, &nonce, answer, &[], self.now) {
             ApplyAnswer::Commit(decision) => self.take(*decision),
             ApplyAnswer::Stale => panic!("the answer was stale"),
         }
@@ -214,18 +214,18 @@ impl Story {
 
     #[track_caller]
     pub(super) fn accepted(&mut self) -> &mut Self {
-        self.answered(EffectAnswer::Accepted { command_id: None })
+        self.answered(&EffectAnswer::Accepted { command_id: None })
     }
 
     #[track_caller]
     pub(super) fn sent(&mut self, command_id: &str) -> &mut Self {
-        self.answered(EffectAnswer::Accepted { command_id: Some(command_id.to_owned()) })
+        self.answered(&EffectAnswer::Accepted { command_id: Some(command_id.to_owned()) })
     }
 
     #[track_caller]
     pub(super) fn refused(&mut self, cause: Cause, refusal: Refusal) -> &mut Self {
         let message = "AWS says no".to_owned();
-        self.answered(EffectAnswer::Refused { cause, message, refusal })
+        self.answered(&EffectAnswer::Refused { cause, message, refusal })
     }
 
     /// A started target without a unit, on, held by `holder`.
