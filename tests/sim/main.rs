@@ -4,6 +4,7 @@
 
 mod checker;
 mod crowd;
+mod directed;
 mod pool;
 mod single_faults;
 mod world;

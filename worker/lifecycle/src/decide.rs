@@ -196,6 +196,7 @@ pub fn apply_answer(
     };
     match answer {
         EffectAnswer::Accepted { command_id } => accepted(&mut pass, kind, command_id.clone()),
+        EffectAnswer::NotMade => not_made(&mut pass, kind),
         EffectAnswer::Refused { cause, message, refusal } => {
             refused(&mut pass, kind, *cause, message, *refusal);
         }
@@ -239,17 +240,32 @@ fn accepted(pass: &mut Pass<'_>, kind: EffectKind, command_id: Option<String>) {
     pass.look_after_poll();
 }
 
+/// Decided anew at the next look, with all its time before it.
+fn not_made(pass: &mut Pass<'_>, kind: EffectKind) {
+    match kind {
+        EffectKind::Start | EffectKind::Stop => pass.record.began_at = Some(pass.now),
+        EffectKind::Send => drop_question(pass),
+    }
+    pass.look(pass.now);
+    pass.why("the time to act was over before the call could be made; deciding anew");
+}
+
+/// A question that was not asked: a start goes back to where it asks, a watch waits for its next time.
+fn drop_question(pass: &mut Pass<'_>) {
+    let purpose = pass.record.check.take().map(|check| check.purpose);
+    if purpose == Some(CheckPurpose::Watch) {
+        pass.record.unit = Some(UnitHealth { state: "unknown".to_owned(), at: pass.now });
+    } else {
+        pass.record.step = Some(Step::WaitRunning);
+    }
+}
+
 fn refused(pass: &mut Pass<'_>, kind: EffectKind, cause: Cause, message: &str, refusal: Refusal) {
     let failure = Failure { cause, message: message.to_owned(), at: pass.now };
     pass.record.refusals = pass.record.refusals.saturating_add(1);
     pass.note(format!("refused ({cause}): {message}"));
     if kind == EffectKind::Send {
-        let purpose = pass.record.check.take().map(|check| check.purpose);
-        if purpose == Some(CheckPurpose::Watch) {
-            pass.record.unit = Some(UnitHealth { state: "unknown".to_owned(), at: pass.now });
-        } else {
-            pass.record.step = Some(Step::WaitRunning);
-        }
+        drop_question(pass);
     }
     match refusal {
         Refusal::RetryAfter(millis) => {

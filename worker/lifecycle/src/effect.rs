@@ -89,6 +89,9 @@ pub enum EffectAnswer {
         /// SSM's id of the command, for `SendCommand`.
         command_id: Option<String>,
     },
+    /// Its time was over before the call could be made (a slow commit, a paused worker): nobody asked
+    /// AWS anything, and so nobody refused.
+    NotMade,
     /// It was certainly not carried out.
     Refused {
         /// The typed cause.

@@ -25,6 +25,9 @@ use crate::worker::Shared;
 
 /// How often a pass that lost its write reads again before it gives its messages back.
 const FENCED_MAX: u32 = 16;
+/// How long the answer to an effect waits for its events to be acknowledged, so that both are written
+/// at once. What is not acknowledged by then stays in the record and is sent again.
+const EVENTS_GRACE: Duration = Duration::from_secs(2);
 /// SQS delays a message by 15 minutes at most; longer waits are the sweep's.
 const DELAY_MAX_SECONDS: i64 = 900;
 
@@ -263,17 +266,36 @@ impl Once<'_> {
         let ports = &self.shared.ports;
         let unanswered = (decision.next.rev, decision.look_at);
         let Some(doing) = &decision.next.doing else { return unanswered };
-        // Side by side: a bus that is slow or away must not use up the permission, or nothing would
-        // ever start while it is.
-        let (executed, sent) =
-            tokio::join!(ports.cloud.execute(effect, doing.act_by), self.emit(&decision.next));
+        // Side by side: a bus that is slow or away must neither use up the permission (or nothing would
+        // ever start while it is), nor hold up the answer beyond a moment.
+        let mut emit = std::pin::pin!(self.emit(&decision.next));
+        let in_time = ports.clock.now() <= doing.act_by;
+        let mut execute = std::pin::pin!(async {
+            match in_time {
+                true => Some(ports.cloud.execute(effect, doing.act_by).await),
+                false => None,
+            }
+        });
+        let mut sent = None;
+        let executed = loop {
+            tokio::select! {
+                biased;
+                executed = &mut execute => break executed,
+                done = &mut emit, if sent.is_none() => sent = Some(done),
+            }
+        };
+        let sent = match sent {
+            Some(sent) => sent,
+            None => tokio::time::timeout(EVENTS_GRACE, emit).await.unwrap_or_default(),
+        };
         let answer = match executed {
-            Ok(command_id) => EffectAnswer::Accepted { command_id },
-            Err(error) if error.applied == Applied::Perhaps => {
+            None => EffectAnswer::NotMade,
+            Some(Ok(command_id)) => EffectAnswer::Accepted { command_id },
+            Some(Err(error)) if error.applied == Applied::Perhaps => {
                 tracing::warn!(%error, "the answer is unknown; it is found out by looking");
                 return unanswered;
             }
-            Err(error) => self.refusal(&error, decision.next.refusals),
+            Some(Err(error)) => self.refusal(&error, decision.next.refusals),
         };
         let mut record = decision.next.clone();
         for _ in 0..FENCED_MAX {

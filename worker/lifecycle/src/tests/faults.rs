@@ -223,3 +223,20 @@ fn a_start_on_the_way_down_is_answered_even_if_nothing_can_be_seen() {
     story.after(60).sees(Ec2State::Stopped).look();
     assert!(matches!(story.record.phase, Phase::Failed | Phase::Off), "{:?}", story.record.phase);
 }
+
+#[test]
+fn a_permission_that_ran_out_unused_is_no_refusal_and_costs_no_time() {
+    let mut story = Story::new();
+    story.start("ann").did(EffectKind::Start);
+    // The commit itself took three minutes, more than the start may take in all.
+    story.after(180).answered(&EffectAnswer::NotMade).no_outcome();
+    assert_eq!(story.record.refusals, 0);
+    assert_eq!(story.last.as_ref().unwrap().look_at, Some(story.now));
+    story.look().did(EffectKind::Start).accepted();
+    story.after(6).sees(Ec2State::Running).look().after(10).look().is(Phase::On, None);
+    let mut asked = Story::with_unit();
+    asked.start("ann").accepted().after(9).sees_agent(Agent::Online).look();
+    asked.after(20).answered(&EffectAnswer::NotMade).is(Phase::Starting, Some(Step::WaitRunning));
+    asked.effects.clear();
+    asked.sees_agent(Agent::Online).look().did(EffectKind::Send);
+}
