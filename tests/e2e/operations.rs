@@ -164,8 +164,9 @@ fn check_finds_what_is_missing_and_changes_nothing() {
     assert_eq!(local.machine(MACHINE)["state"], before["state"]);
 }
 
-/// The budget is 40 MB for the binary that is deployed; this one is a debug build, whose code alone is
-/// larger, so what is held here is a looser bound. The README has the release build's figure.
+/// The budget is 40 MB resident for the binary that is deployed. This one is a debug build, whose code
+/// alone is larger: what is bounded here is the memory it holds beside its own file. The README has the
+/// release build's figure.
 #[test]
 fn an_idle_worker_is_small() {
     let local = Local::start(&["--no-worker"]);
