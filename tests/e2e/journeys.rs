@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Local, eventually, http, send_raw};
+use crate::harness::{FLEET, Local, eventually, http, send_raw};
 
 const MACHINE: &str = "i-01f5d046c86e4f36e";
 
@@ -59,7 +59,9 @@ fn a_json_message_wakes_a_machine_and_another_stops_it() {
 
 #[test]
 fn a_waiting_send_shows_each_step_and_its_json_has_the_promised_fields() {
-    let local = Local::start(&[]);
+    // It looks some times a second: each step lasts longer than that here.
+    let slow = FLEET.replace("boot = \"500ms\"", "boot = \"2s\"\ncommand = \"2s\"");
+    let local = Local::with_fleet(&slow, &[]);
     let shown = local.run(&["send", "start", "position-keeper", "--wait"]);
     for word in ["wait-running", "verify-unit", "done"] {
         assert!(shown.is(0).stdout.contains(word), "{word} is not in {}", shown.stdout);

@@ -24,6 +24,9 @@ use crate::wiring;
 
 /// Between two looks: short enough to see each step, long enough to cost little.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// At first it looks more often, so that a short step is shown too.
+const FIRST_LOOKS_EVERY: Duration = Duration::from_millis(150);
+const FIRST_LOOKS_FOR: Duration = Duration::from_secs(20);
 
 #[derive(Debug, Args)]
 pub(crate) struct SendArgs {
@@ -288,7 +291,8 @@ async fn await_outcome(
             });
             return Ok((result, ExitCode::from(1)));
         }
-        tokio::time::sleep(LOOK_EVERY).await;
+        let first = started.elapsed() < FIRST_LOOKS_FOR;
+        tokio::time::sleep(if first { FIRST_LOOKS_EVERY } else { LOOK_EVERY }).await;
     }
 }
 
