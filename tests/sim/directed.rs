@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use lamplighter_cloud::Timings;
 use lamplighter_events::{AttentionKind, EventBody, Verdict};
-use lamplighter_lifecycle::{Phase, Step};
+use lamplighter_lifecycle::{OUTBOX_BACKLOG_MAX, Phase, Step};
 use lamplighter_runtime::{Fleet, WorkerOptions};
 use serde_json::json;
 
@@ -125,6 +125,28 @@ fn a_bus_that_is_away_delays_events_and_nothing_else() {
         check_outcome(&sim, "s", Verdict::Done, None);
         assert_eq!(sim.count("ec2:StartInstances"), 1);
         assert!(sim.record().unwrap().outbox.is_empty());
+        worker.drain().await;
+    });
+}
+
+#[test]
+fn a_bus_that_is_away_for_an_hour_fills_no_record_and_loses_no_command() {
+    run(|| async {
+        let sim = Sim::new(SEED, Timings::default());
+        sim.set_bus_away(true);
+        let worker = work(&sim, spec());
+        for number in 0..100 {
+            sim.say(&json!({"action": "status", "id": format!("q{number}")}));
+        }
+        pass(3600).await;
+        let waiting = sim.record().unwrap().outbox.len();
+        assert!(waiting <= OUTBOX_BACKLOG_MAX, "{waiting} events wait");
+        sim.set_bus_away(false);
+        pass(900).await;
+        for number in 0..100 {
+            check_outcome(&sim, &format!("q{number}"), Verdict::Done, None);
+        }
+        assert!(sim.dead_letters().is_empty());
         worker.drain().await;
     });
 }

@@ -91,6 +91,8 @@ struct State {
     chance: u64,
     ids: u64,
     skew_seconds: i64,
+    /// EventBridge refuses everything.
+    bus_away: bool,
     /// Commands whose handling panics (a bug in the worker, for all it knows).
     cursed: BTreeSet<String>,
 }
@@ -165,6 +167,7 @@ impl Sim {
             chance: seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1,
             ids: 0,
             skew_seconds: 0,
+            bus_away: false,
             cursed: BTreeSet::new(),
         };
         Self {
@@ -242,6 +245,10 @@ impl Sim {
 
     pub(crate) fn curse(&self, word: &str) {
         self.lock().cursed.insert(word.to_owned());
+    }
+
+    pub(crate) fn set_bus_away(&self, away: bool) {
+        self.lock().bus_away = away;
     }
 
     pub(crate) fn set_skew(&self, seconds: i64) {
@@ -641,6 +648,9 @@ fn shard_of(target: &TargetName) -> u32 {
 impl Bus for Sim {
     async fn emit(&self, events: &[LifecycleEvent]) -> Result<Vec<String>, CallError> {
         self.call("events:PutEvents", String::new(), |state, now| {
+            if state.bus_away {
+                return Err(fail("events:PutEvents", Applied::No));
+            }
             let entries: Vec<Entry> = events
                 .iter()
                 .map(|event| Entry {

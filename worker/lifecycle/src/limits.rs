@@ -12,6 +12,9 @@ pub const RELEASES_MAX: usize = 128;
 /// Events waiting to be sent. A pass that would exceed this drops the oldest *state change*, never
 /// an outcome; outcomes are bounded by `OPEN_COMMANDS_MAX`.
 pub const OUTBOX_MAX: usize = 128;
+/// While this many events wait to be sent, no new command is taken (it stays in the queue): a bus that
+/// is away for a day must not fill the record up. Commands that are open already still end.
+pub const OUTBOX_BACKLOG_MAX: usize = 32;
 /// How long a commit allows its effect to be issued. The SDK's attempts (5 s each) must fit, and a
 /// crashed worker's target stands still for this long, so it is short.
 pub const ACT_WITHIN_SECONDS: i64 = 15;

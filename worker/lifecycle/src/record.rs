@@ -409,6 +409,11 @@ impl TargetRecord {
         self.holds_in_force(now).next().is_some()
     }
 
+    /// Whether there is room for one more command's events.
+    pub fn takes_commands(&self) -> bool {
+        self.outbox.len() < crate::limits::OUTBOX_BACKLOG_MAX
+    }
+
     /// Whether it belongs into the sparse index of what is on (or on its way there or back).
     pub fn is_up(&self) -> bool {
         match self.phase {

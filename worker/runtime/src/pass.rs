@@ -96,6 +96,17 @@ pub(crate) async fn run(shared: &Shared, spec: &TargetSpec, work: &Work) -> Resu
     })
 }
 
+/// The bus is away, and the record is full of what it has not heard.
+fn backlog(record: &TargetRecord) -> CallError {
+    CallError {
+        operation: "events:PutEvents",
+        cause: Cause::Throttled,
+        message: format!("{} events of {} wait to be sent", record.outbox.len(), record.target),
+        disposition: Disposition::Retry,
+        applied: Applied::No,
+    }
+}
+
 enum Ended {
     Done,
     /// Somebody else committed first.
@@ -134,6 +145,9 @@ impl Once<'_> {
         let mut inputs: Vec<Input> =
             command.into_iter().map(|command| Input::Command(Box::new(command.clone()))).collect();
         let resent = self.emit(&record).await;
+        if command.is_some() && resent.is_empty() && !record.takes_commands() {
+            return Err(backlog(&record));
+        }
         if !resent.is_empty() {
             inputs.push(Input::EventsSent(resent));
         }
