@@ -77,6 +77,17 @@ fn a_waiting_send_shows_each_step_and_its_json_has_the_promised_fields() {
 }
 
 #[test]
+fn an_id_that_was_used_for_something_else_is_refused_and_not_taken_for_done() {
+    let local = Local::start(&[]);
+    local.run(&["send", "kill", "pyelli", "--id", "k1", "--wait"]).is(0);
+    let reused = local.run(&["send", "start", "pyelli", "--id", "k1", "--wait", "--json"]);
+    let reused = reused.is(1).json();
+    assert_eq!((&reused["outcome"], &reused["cause"]), (&json!("rejected"), &json!("conflict")));
+    assert_eq!(local.json(&["outcome", "k1"])["outcome"], "done", "the first outcome stands");
+    assert_eq!(local.count("ec2:StartInstances"), 0);
+}
+
+#[test]
 fn a_unit_that_fails_fails_the_start_with_its_cause_and_nothing_stays_on() {
     let local = Local::start(&[]);
     let answer = local.run(&["send", "start", "render-box", "--wait", "--json"]);

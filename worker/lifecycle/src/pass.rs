@@ -201,7 +201,7 @@ impl<'a> Pass<'a> {
     pub(crate) fn act(&mut self, effect: Effect, step: Option<Step>, why: &str) -> Flow {
         if let Some(paused) = &self.record.paused {
             let by = paused.by.clone();
-            self.why(format!("paused by {by}: {} is not made ({why})", effect.operation()));
+            self.why(format!("paused by holder {by}: {} is not made ({why})", effect.operation()));
             return Flow::Rest;
         }
         let act_by = self.in_seconds(ACT_WITHIN_SECONDS);

@@ -230,6 +230,7 @@ pub(crate) async fn park(
         tracing::info!(message_id = %message.message_id, reason, why = %text, "would be parked");
         return Ok(Routed::Done);
     }
+    let id = refused.as_ref().and_then(|refused| refused.id.as_ref()).map(ToString::to_string);
     if let Some(refused) = refused.filter(|refused| refused.id.is_some()) {
         reject(shared, message.sent_at, refused, Verdict::Rejected).await?;
     }
@@ -237,7 +238,9 @@ pub(crate) async fn park(
     attributes.insert(REASON_ATTRIBUTE.to_owned(), reason.to_owned());
     attributes.insert(REASON_MESSAGE_ATTRIBUTE.to_owned(), shorten(text));
     attributes.insert(SENT_AT_ATTRIBUTE.to_owned(), message.sent_at.to_string());
-    attributes.entry(ID_ATTRIBUTE.to_owned()).or_insert_with(|| message.message_id.clone());
+    attributes
+        .entry(ID_ATTRIBUTE.to_owned())
+        .or_insert_with(|| id.unwrap_or_else(|| message.message_id.clone()));
     let outgoing = Outgoing { body: message.body.clone(), attributes, delay_seconds: 0 };
     shared.ports.queue.park(&outgoing).await?;
     shared.meters.parked(reason);

@@ -158,7 +158,10 @@ impl Once<'_> {
         let now = ports.clock.now();
         let nonce = ports.clock.new_id();
         let decision = decide(&record, self.spec, &inputs, &sighting, now, &nonce);
-        self.log(&decision, began, now);
+        // What is to be written is logged once it is: a decision that lost its write never was.
+        if self.shared.options.dry_run || !decision.changed {
+            self.log(&decision, began, now);
+        }
         if self.shared.options.dry_run {
             return Ok(Ended::Done);
         }
@@ -191,6 +194,7 @@ impl Once<'_> {
                 return self.fail_unresolved(command, trouble).await;
             }
         }
+        self.log(&decision, began, now);
         self.count(&decision, now);
         self.after_commit(decision).await;
         Ok(Ended::Done)

@@ -15,8 +15,7 @@ use crate::wiring;
 
 #[derive(Debug, Args)]
 pub(crate) struct CheckArgs {
-    /// The fleet file, where --fleet names none
-    #[arg(conflicts_with = "fleet")]
+    /// The fleet file; it goes before --fleet and LAMPLIGHTER_FLEET
     file: Option<PathBuf>,
     /// Look at what it names in AWS: queues, table, machines, secrets, agents, units, rights
     #[arg(long)]

@@ -102,7 +102,7 @@ pub(super) async fn run(context: &Context, verb: DlqVerb) -> Result<ExitCode, Cl
             if context.json {
                 output::json(&done);
             } else {
-                output::line(&format!("replayed {}, left {} in place", done.replayed, done.kept));
+                output::line(&format!("replayed {}", done.replayed));
             }
             let code = if one && done.replayed == 0 { 1 } else { 0 };
             Ok(ExitCode::from(code))

@@ -269,6 +269,11 @@ async fn await_outcome(
         {
             show_step(context, ports, target, started, &mut shown, item.is_some()).await?;
         }
+        if let Some(first) = item.as_ref().filter(|item| item.fingerprint != command.fingerprint())
+        {
+            // The worker refuses ours, and the outcome under this id is another command's.
+            return Ok(told_used_id(context, id, first, started));
+        }
         if let Some(CommandRecord { outcome: Some(outcome), .. }) = item {
             if !context.json {
                 told_outcome(context, &outcome);
@@ -294,6 +299,30 @@ async fn await_outcome(
         let first = started.elapsed() < FIRST_LOOKS_FOR;
         tokio::time::sleep(if first { FIRST_LOOKS_EVERY } else { LOOK_EVERY }).await;
     }
+}
+
+/// The id was used before with another payload: that command's outcome is not ours.
+fn told_used_id(
+    context: &Context,
+    id: &CommandId,
+    first: &CommandRecord,
+    started: Instant,
+) -> (serde_json::Value, ExitCode) {
+    let was = first.action.map_or("another command", Action::as_str);
+    let message = format!(
+        "the id {id} was used before with another payload ({was}, sent {}); send this one with an id \
+         of its own",
+        output::time(first.sent_at)
+    );
+    if !context.json {
+        output::line(&context.style.paint("31", &format!("rejected (conflict): {message}")));
+    }
+    let took = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let result = json!({
+        "command": id, "target": first.target, "action": null, "outcome": "rejected",
+        "cause": "conflict", "message": message, "answer": {}, "at": null, "took_ms": took,
+    });
+    (result, ExitCode::from(1))
 }
 
 /// A passing failure of a look is no reason to stop waiting.

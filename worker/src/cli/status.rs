@@ -232,7 +232,9 @@ pub(super) async fn why(context: &Context, target: &str) -> Result<ExitCode, Cli
         let phase = context.style.phase(record.phase, record.phase.as_str());
         let step = record.step.map(|step| format!(" ({})", step.as_str())).unwrap_or_default();
         output::line(&format!("{} is {phase}{step}: {}", record.target, record.why));
-        if let Some(failure) = &record.failure {
+        if let Some(failure) =
+            record.failure.as_ref().filter(|it| !record.why.contains(&it.message))
+        {
             output::line(&format!(
                 "its last start failed ({}): {}",
                 failure.cause, failure.message

@@ -13,6 +13,10 @@ use crate::spec::TargetSpec;
 
 pub(super) fn advance(pass: &mut Pass<'_>) -> Flow {
     let Some(state) = pass.seen().map(|seen| seen.state()) else { return Flow::Rest };
+    if state != Ec2State::Running {
+        // Whatever the unit said last, it said before this.
+        pass.record.unit = None;
+    }
     match state {
         Ec2State::Running => {
             pass.record.contradiction = None;

@@ -154,7 +154,7 @@ fn paused_means_observe_only() {
     story.asks(pause);
     story.outcomes.clear();
     story.after(1).start("ann").did_nothing().no_outcome();
-    assert!(story.record.why.contains("paused by admin"), "{}", story.record.why);
+    assert!(story.record.why.contains("paused by holder admin"), "{}", story.record.why);
     assert!(story.record.wanted(story.now), "its hold is recorded all the same");
     story.after(3600).look().did_nothing();
     let resume = story.command(Action::Resume, "admin");

@@ -117,3 +117,11 @@ fn a_start_while_the_unit_is_down_and_being_asked_for_waits_for_the_verdict() {
     story.is(Phase::Starting, Some(Step::VerifyUnit)).after(1).said("failed").look();
     story.outcome(Verdict::Failed, Some(lamplighter_events::Cause::UnitFailed));
 }
+
+#[test]
+fn a_restart_outside_voids_what_the_unit_said() {
+    let mut story = on_with_unit();
+    story.after(10).sees(Ec2State::Stopping).look().is(Phase::On, None);
+    assert!(story.record.unit.is_none());
+    story.after(4).sees_agent(Agent::Online).look().did(EffectKind::Send);
+}
