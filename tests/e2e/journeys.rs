@@ -213,7 +213,7 @@ fn the_endpoint_has_a_health_of_its_own_and_answers_only_this_machine() {
 }
 
 #[test]
-fn several_starts_share_one_describe_and_a_bad_instance_harms_no_other() {
+fn targets_share_their_describes_and_a_bad_instance_harms_no_other() {
     let mut fleet = String::new();
     for number in 0..8 {
         fleet.push_str(&format!(
@@ -221,18 +221,12 @@ fn several_starts_share_one_describe_and_a_bad_instance_harms_no_other() {
              settle = \"1s\"\npoll = \"1s\"\n"
         ));
     }
-    fleet.push_str("[local]\nboot = \"300ms\"\n");
-    let local = Local::with_fleet(&fleet, &[]);
+    let local = Local::with_fleet(&format!("{fleet}[local]\nboot = \"300ms\"\n"), &["--no-worker"]);
     // One more target, whose machine the endpoint does not have.
-    let wider = format!(
-        "{fleet}\n[targets.ghost]\nkind = \"ec2-instance\"\ninstance_id = \"i-0fffffffffffffff0\"\n"
-    );
-    let local = {
-        std::fs::write(local.fleet(), wider.replace("[local]\nboot = \"300ms\"\n", ""))
-            .expect("a file");
-        local
-    };
-    let _worker = local.worker("second", &[]);
+    let ghost = "[targets.ghost]\nkind = \"ec2-instance\"\ninstance_id = \"i-0fffffffffffffff0\"\n";
+    std::fs::write(local.fleet(), format!("{fleet}{ghost}")).expect("a file");
+    let _worker = local.worker("worker", &[]);
+    send_raw(&local, &[r#"{"action":"start","target":"ghost","id":"ghost"}"#]);
     let bodies: Vec<String> = (0..8)
         .map(|number| json!({"action":"start","target":format!("box-{number}"),"id":format!("b{number}")}))
         .map(|body: Value| body.to_string())
@@ -245,6 +239,19 @@ fn several_starts_share_one_describe_and_a_bad_instance_harms_no_other() {
             (answer.code == 0 && answer.json()["outcome"] == "done").then_some(())
         });
     }
+    let ghost = eventually("the bad one has its own outcome", || {
+        let answer = local.run(&["outcome", "ghost", "--json"]);
+        let outcome: Value = serde_json::from_str(&answer.stdout).ok()?;
+        outcome["outcome"].is_string().then_some(outcome)
+    });
+    assert_eq!((&ghost["outcome"], &ghost["cause"]), (&json!("failed"), &json!("not-found")));
+    let calls = local.control("GET", "calls?since=0", "");
+    let calls = calls.get("calls").unwrap_or(&calls).as_array().cloned().expect("a call log");
+    let shared = calls.iter().filter(|call| call["operation"] == "DescribeInstances").any(|call| {
+        let named = call["target"].as_str().unwrap_or_default();
+        named.contains("i-0abc123def400") && named.contains("i-0abc123def407")
+    });
+    assert!(shared, "no describe named several machines: {calls:?}");
 }
 
 #[test]

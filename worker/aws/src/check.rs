@@ -23,7 +23,7 @@ use crate::client::{Aws, Names};
 use crate::disposition::{ErrorCode, call_error};
 use crate::ec2::{Describe, seen};
 use crate::secrets::Secrets;
-use crate::sqs::{QueueUrl, depth};
+use crate::sqs::{QueueUrl, count_waiting};
 use crate::ssm::{self, Agents, Verb};
 
 /// How long a host may take to say whether its unit starts at boot.
@@ -79,9 +79,9 @@ pub async fn check_common(aws: &Aws, names: &Names) -> Vec<Finding> {
         [("command queue", &names.commands), ("dead-letter queue", &names.dead_letters)]
     {
         let queue = QueueUrl::new(name);
-        findings.push(match depth(&aws.sqs, &queue).await {
-            Ok(depth) if kind == "dead-letter queue" && depth.visible > 0 => warn(
-                format!("{kind} {}: {} messages", queue.short(), depth.visible),
+        findings.push(match count_waiting(&aws.sqs, &queue).await {
+            Ok(waiting) if kind == "dead-letter queue" && waiting > 0 => warn(
+                format!("{kind} {}: {} messages", queue.short(), waiting),
                 "see `lamplighter dlq list`",
             ),
             Ok(_) => ok(format!("{kind} {}", queue.short())),

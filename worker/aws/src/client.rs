@@ -20,7 +20,7 @@ use aws_sdk_sqs::config::retry::RetryPartition;
 use aws_smithy_http_client::tls;
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
-use lamplighter_runtime::ports::{CallError, Clock, Ports};
+use lamplighter_runtime::ports::{Clock, Ports};
 
 use crate::clock::{AwsClock, SkewMeter};
 use crate::cloud::AwsCloud;
@@ -261,25 +261,6 @@ impl Aws {
             clock,
         })
     }
-
-    /// How many messages wait in a queue, and how many are being worked on.
-    ///
-    /// # Errors
-    /// Where SQS refuses, or does not answer.
-    pub async fn queue_depth(&self, name: &str) -> Result<QueueDepth, CallError> {
-        crate::sqs::depth(&self.sqs, &QueueUrl::new(name)).await
-    }
-}
-
-/// How full a queue is (SQS counts approximately).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct QueueDepth {
-    /// To be received now.
-    pub visible: u64,
-    /// Received and not yet deleted.
-    pub in_flight: u64,
-    /// Not yet to be received.
-    pub delayed: u64,
 }
 
 impl Names {

@@ -30,8 +30,6 @@ mod sqs;
 mod ssm;
 mod transaction;
 
-pub use client::{
-    Aws, ConnectError, ConnectOptions, Names, QueueDepth, StaticCredentials, connect,
-};
+pub use client::{Aws, ConnectError, ConnectOptions, Names, StaticCredentials, connect};
 pub use health::HealthError;
 pub use secrets::SecretError;

@@ -26,7 +26,7 @@ use lamplighter_runtime::ports::{
 use tokio::sync::OnceCell;
 
 use crate::batch::{Batcher, Shared};
-use crate::client::{Aws, QueueDepth, RECEIVE_GRACE, timeouts};
+use crate::client::{Aws, RECEIVE_GRACE, timeouts};
 use crate::disposition::{ErrorCode, call_error, entry_error, own_error};
 
 const RECEIVE: &str = "sqs:ReceiveMessage";
@@ -311,27 +311,19 @@ impl Shared for Deletes {
     }
 }
 
-/// How full a queue is.
-pub(crate) async fn depth(client: &Client, queue: &QueueUrl) -> Result<QueueDepth, CallError> {
+/// How many messages can be received now (SQS counts approximately).
+pub(crate) async fn count_waiting(client: &Client, queue: &QueueUrl) -> Result<u64, CallError> {
     let url = queue.get(client).await?;
     let answer = client
         .get_queue_attributes()
         .queue_url(url)
         .attribute_names(QueueAttributeName::ApproximateNumberOfMessages)
-        .attribute_names(QueueAttributeName::ApproximateNumberOfMessagesNotVisible)
-        .attribute_names(QueueAttributeName::ApproximateNumberOfMessagesDelayed)
         .send()
         .await
         .map_err(|error| call_error("sqs:GetQueueAttributes", &error))?;
-    let number = |name: QueueAttributeName| {
-        let text = answer.attributes().and_then(|all| all.get(&name));
-        text.and_then(|text| text.parse().ok()).unwrap_or(0)
-    };
-    Ok(QueueDepth {
-        visible: number(QueueAttributeName::ApproximateNumberOfMessages),
-        in_flight: number(QueueAttributeName::ApproximateNumberOfMessagesNotVisible),
-        delayed: number(QueueAttributeName::ApproximateNumberOfMessagesDelayed),
-    })
+    let all = answer.attributes();
+    let text = all.and_then(|all| all.get(&QueueAttributeName::ApproximateNumberOfMessages));
+    Ok(text.and_then(|text| text.parse().ok()).unwrap_or(0))
 }
 
 #[cfg(test)]
