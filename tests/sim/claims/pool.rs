@@ -1,74 +1,21 @@
 //! The worker as its users meet it: one message in, what it causes, and what it costs.
 
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use lamplighter_cloud::Timings;
-use lamplighter_events::{Cause, EventBody, HumanDuration, InstanceId, TargetName, Verdict};
-use lamplighter_lifecycle::{Ec2Spec, InstanceRef, Phase, Step, TargetSpec, UnitName};
-use lamplighter_runtime::{Fleet, Worker, WorkerOptions};
+use lamplighter_events::{Cause, EventBody, Verdict};
+use lamplighter_lifecycle::{Phase, Step, TargetSpec};
+use lamplighter_runtime::{Fleet, WorkerOptions};
+use lamplighter_sim::crowd::spec;
+use lamplighter_sim::staff::{Running, employ, run};
+use lamplighter_sim::world::{COMMANDS, INSTANCE, Sim};
 use serde_json::json;
-
-use crate::world::{COMMANDS, INSTANCE, Sim};
-
-pub(crate) fn spec() -> TargetSpec {
-    let long = |text| HumanDuration::parse(text).unwrap();
-    TargetSpec {
-        name: TargetName::parse("position-keeper").unwrap(),
-        ec2: Ec2Spec {
-            instance: InstanceRef::Id(InstanceId::parse(INSTANCE).unwrap()),
-            systemd_unit: Some(UnitName::parse("positionkeeper").unwrap()),
-            health: None,
-            start_timeout: long("2m"),
-            settle: long("10s"),
-            ready_timeout: long("2m"),
-            health_timeout: long("3m"),
-            stop_timeout: long("5m"),
-            poll: long("5s"),
-            unit_check_every: None,
-            log_group: None,
-        },
-        exclusive: true,
-        max_hold: None,
-        keep_failed: false,
-        idle: None,
-    }
-}
 
 pub(crate) fn fleet(spec: TargetSpec) -> Arc<Fleet> {
     let targets = BTreeMap::from([(spec.name.clone(), spec)]);
     Arc::new(Fleet { targets, default_target: None, rules: BTreeMap::new() })
-}
-
-/// Runs a story on a paused clock.
-pub(crate) fn run<F: Future<Output = ()>>(story: impl FnOnce() -> F) {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .unwrap()
-        .block_on(story());
-}
-
-pub(crate) struct Running {
-    stop: tokio::sync::oneshot::Sender<()>,
-    task: tokio::task::JoinHandle<()>,
-    ports: Sim,
-}
-
-impl Running {
-    pub(crate) async fn drain(self) {
-        let _ = self.stop.send(());
-        self.task.await.expect("the worker ends without a panic");
-    }
-
-    /// As by `kill -9`.
-    pub(crate) fn kill(self) {
-        self.ports.kill();
-        self.task.abort();
-    }
 }
 
 pub(crate) fn work(sim: &Sim, spec: TargetSpec) -> Running {
@@ -77,20 +24,6 @@ pub(crate) fn work(sim: &Sim, spec: TargetSpec) -> Running {
 
 pub(crate) fn work_with(sim: &Sim, spec: TargetSpec, options: WorkerOptions) -> Running {
     employ(sim.for_worker(), fleet(spec), options)
-}
-
-/// A worker on these ports.
-pub(crate) fn employ(ports: Sim, fleet: Arc<Fleet>, options: WorkerOptions) -> Running {
-    let worker = Worker::new(ports.ports(), fleet, options);
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let task = tokio::spawn(async move {
-        worker
-            .run(async {
-                let _ = stopped.await;
-            })
-            .await;
-    });
-    Running { stop, task, ports }
 }
 
 pub(crate) async fn pass(seconds: u64) {
@@ -434,12 +367,16 @@ fn a_wait_holds_no_slot() {
 fn a_worker_whose_clock_is_wrong_takes_no_work_until_it_is_right() {
     run(|| async {
         let sim = Sim::new(14, Timings::default());
-        sim.set_skew(31);
+        sim.set_ahead(jiff::SignedDuration::from_secs(-32));
         let worker = work(&sim, spec());
+        pass(30).await;
+        // The first answers tell it.
+        let asked = sim.count("sqs:ReceiveMessage");
         sim.say(&json!({"action": "status", "id": "q"}));
         pass(120).await;
-        assert_eq!(sim.count("sqs:ReceiveMessage"), 0);
-        sim.set_skew(-30);
+        assert_eq!(sim.count("sqs:ReceiveMessage"), asked);
+        assert!(sim.command("q").is_none());
+        sim.jump_clocks(jiff::SignedDuration::from_secs(29));
         pass(30).await;
         check_outcome(&sim, "q", Verdict::Done, None);
         worker.drain().await;

@@ -9,10 +9,12 @@ use lamplighter_cloud::Timings;
 use lamplighter_events::{AttentionKind, EventBody, Verdict};
 use lamplighter_lifecycle::{OUTBOX_BACKLOG_MAX, Phase, Step};
 use lamplighter_runtime::{Fleet, WorkerOptions};
+use lamplighter_sim::crowd::spec;
+use lamplighter_sim::staff::{employ, run};
+use lamplighter_sim::world::{COMMANDS, Fault, Sim};
 use serde_json::json;
 
-use crate::pool::{check_outcome, employ, pass, run, spec, work};
-use crate::world::{COMMANDS, Fault, Sim};
+use crate::pool::{check_outcome, pass, work};
 
 const SEED: u64 = 21;
 

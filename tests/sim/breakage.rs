@@ -1,0 +1,135 @@
+//! Breaking the worker on purpose: a checker that never fails proves nothing.
+//!
+//! *Theory.* Each breakage is one of the mistakes that systems of this sort make. It is made where the
+//! runtime meets its ports (a read that shows less than is there, a write without its condition, a
+//! message deleted too soon), so that the runtime itself stays the one that ships. `claims/broken.rs`
+//! shows that the checker names each by its rule, within a bounded number of seeds.
+//!
+//! Not here: a launch without its token; there are no launches yet. Of D4, what an `ec2-instance` can
+//! break is breakable: a machine that loses its record.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use lamplighter_events::InstanceId;
+use lamplighter_lifecycle::{Contradiction, Ec2State, Phase, TargetRecord};
+use lamplighter_runtime::ports::Commit;
+
+use crate::checker::Rule;
+
+/// A mistake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Breakage {
+    /// An effect whose answer was lost is not remembered.
+    ForgetsUnanswered,
+    /// The decision to stop looks at holds that were read elsewhere, not in the record it writes.
+    StopsWithoutLooking,
+    /// An accepted start counts as a machine that runs.
+    TakesAcceptedForDone,
+    /// An observation counts at once, however soon after an effect it was made.
+    KeepsNoMargin,
+    /// Delayed messages get lost, and no sweep finds what they were for.
+    NeverLooksAgain,
+    /// When the fleet names another machine, the one that is up is forgotten.
+    DropsItsMachine,
+    /// A question to a host is sent again without the guard that makes it once.
+    SendsBlindly,
+    /// A record is written whatever version is there.
+    WritesWithoutCondition,
+    /// An effect is made though its permission is over.
+    ActsTooLate,
+    /// A message is deleted when it is received.
+    DeletesFirst,
+    /// An event counts as sent that was not.
+    DropsEvents,
+    /// Last releases and kills are not remembered.
+    ForgetsReleases,
+    /// A command counts from when it was received: a stop that comes late ends newer holds.
+    CountsFromItsReceive,
+    /// A wait is slept through, with the message in hand.
+    WaitsOnItsSlot,
+    /// A slot is not given back on some path.
+    LosesPermits,
+    /// Whatever does not succeed at once is given up for dead.
+    ParksTrouble,
+    /// A command's id is not looked up.
+    ForgetsCommands,
+}
+
+impl Breakage {
+    /// All of them, each with the rules by which the checker may name it: the first is the one that it
+    /// breaks; the others are what the same mistake may come to first.
+    pub const EACH: [(Self, &'static [Rule]); 17] = [
+        (Self::ForgetsUnanswered, &[Rule::D1, Rule::D3]),
+        (Self::StopsWithoutLooking, &[Rule::D2]),
+        (Self::TakesAcceptedForDone, &[Rule::D3]),
+        (Self::KeepsNoMargin, &[Rule::D3]),
+        (Self::NeverLooksAgain, &[Rule::D1, Rule::D3, Rule::D8]),
+        (Self::DropsItsMachine, &[Rule::D4]),
+        (Self::SendsBlindly, &[Rule::D5]),
+        (Self::WritesWithoutCondition, &[Rule::D6]),
+        (Self::ActsTooLate, &[Rule::D6]),
+        (Self::DeletesFirst, &[Rule::D7]),
+        (Self::DropsEvents, &[Rule::D7]),
+        (Self::ForgetsReleases, &[Rule::D8]),
+        (Self::CountsFromItsReceive, &[Rule::D8]),
+        (Self::WaitsOnItsSlot, &[Rule::D9]),
+        (Self::LosesPermits, &[Rule::D9]),
+        (Self::ParksTrouble, &[Rule::D10]),
+        (Self::ForgetsCommands, &[Rule::D10, Rule::D8]),
+    ];
+}
+
+/// What a broken worker reads.
+pub(crate) fn read_wrongly(
+    breakage: Breakage,
+    record: &mut TargetRecord,
+    secrets: &BTreeMap<String, InstanceId>,
+    now: Timestamp,
+) {
+    match breakage {
+        Breakage::KeepsNoMargin => {
+            record.quiet = None;
+            let at = now - SignedDuration::from_hours(1);
+            let state = Ec2State::Stopped;
+            record.contradiction = record.contradiction.or(Some(Contradiction { at, state }));
+        }
+        // Now and then, or nothing would ever stay on.
+        Breakage::StopsWithoutLooking if record.phase == Phase::On && record.rev % 8 == 0 => {
+            record.holds.clear();
+        }
+        Breakage::DropsItsMachine => {
+            // Targets of this sort have a secret of their own name.
+            if let Some(instance) = secrets.get(record.target.as_str())
+                && *instance != record.instance
+            {
+                record.instance = instance.clone();
+                record.phase = Phase::Off;
+                record.observed = None;
+            }
+        }
+        _ => {}
+    }
+}
+
+/// What a broken worker writes.
+pub(crate) fn write_wrongly(
+    breakage: Breakage,
+    commit: &mut Commit,
+    before: Option<&TargetRecord>,
+) {
+    match breakage {
+        Breakage::ForgetsUnanswered => commit.record.unanswered.clear(),
+        Breakage::ForgetsReleases => {
+            commit.record.releases.clear();
+            commit.record.last_kill = None;
+        }
+        Breakage::StopsWithoutLooking => {
+            // The holds that it did not look at are there all the same.
+            if let Some(before) = before.filter(|it| it.phase == Phase::On && it.rev % 8 == 0) {
+                commit.record.holds.clone_from(&before.holds);
+            }
+        }
+        _ => {}
+    }
+}

@@ -1,0 +1,264 @@
+//! What should have come about when faults have ceased and the repair bound has passed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::{SignedDuration, Timestamp};
+use lamplighter_cloud::MachineState;
+use lamplighter_events::{
+    Action, Cause, CommandId, InstanceId, LifecycleEvent, Outcome, TargetName, Verdict,
+};
+use lamplighter_lifecycle::{CommandRecord, Phase, TargetRecord};
+
+use super::{Finding, Rule, Said, Watch, is_wanted, outcome_of};
+use crate::world::{DEAD, Sim, State, Table};
+
+/// A due record is found by a sweep within a minute and worked on at once.
+const DUE_WITHIN: SignedDuration = SignedDuration::from_mins(3);
+
+/// What the story knows and the world does not.
+#[derive(Debug, Default)]
+pub struct Ending {
+    /// Everything that users sent.
+    pub said: Vec<Said>,
+    /// Targets whose failed starts keep their machines.
+    pub keep_failed: BTreeSet<TargetName>,
+    /// Bodies that belong among the dead letters.
+    pub poison: Vec<String>,
+    /// The workers that are at work.
+    pub working: Vec<u64>,
+    /// The machines that the fleet names, or once named.
+    pub machines: BTreeSet<InstanceId>,
+}
+
+/// The world after faults have ceased and the repair bound has passed.
+pub fn check_the_end(sim: &Sim, ending: &Ending) -> Vec<Finding> {
+    let now = sim.true_now();
+    sim.inspect(|state| {
+        state.world.advance(now);
+        let State { watch, table, emitted, world, .. } = state;
+        for one in &ending.said {
+            watch.check_outcome(table.commands.get(&one.id), emitted, one, now);
+        }
+        let states: BTreeMap<&str, MachineState> =
+            world.machines.iter().map(|it| (it.id.as_str(), it.state())).collect();
+        for record in table.records() {
+            let state = states.get(record.instance.as_str()).copied();
+            watch.check_target(record, state.unwrap_or(MachineState::Terminated), now);
+            watch.check_holds(record, table, ending, now);
+        }
+        watch.check_tracking(table, &states, ending, now);
+        watch.check_events(emitted, now);
+        watch.check_executions(world.commands.all_executions(), now);
+        watch.check_dead(world.queues.get(DEAD).unwrap().messages(), ending, now);
+        watch.check_slots(&ending.working, now);
+        std::mem::take(&mut watch.findings)
+    })
+}
+
+/// After a replay of finished commands: `before` is what they had come to.
+pub fn check_the_replay(sim: &Sim, before: &BTreeMap<CommandId, Outcome>) -> Vec<Finding> {
+    let now = sim.true_now();
+    sim.inspect(|state| {
+        let State { watch, table, .. } = state;
+        for (id, outcome) in before {
+            let command = table.commands.get(id).and_then(|command| command.outcome.as_ref());
+            if command != Some(outcome) {
+                watch.wrong(Rule::D10, now, format!("a replay changed the outcome of {id}"));
+            }
+        }
+        std::mem::take(&mut watch.findings)
+    })
+}
+
+fn is(command: &CommandRecord, verdict: Verdict) -> bool {
+    command.outcome.as_ref().is_some_and(|it| it.outcome == verdict)
+}
+
+/// Whether `ender` ends the hold that `start` asked for, by §4 and the order of sending.
+fn ends(ender: &Said, command: Option<&CommandRecord>, start: &Said) -> bool {
+    let ends = match ender.action {
+        Action::Kill => true,
+        Action::Stop => ender.holder == start.holder,
+        _ => false,
+    };
+    let taken = command.is_some_and(|command| !is(command, Verdict::Rejected));
+    ends && taken && ender.target == start.target
+}
+
+impl Watch {
+    fn check_outcome(
+        &mut self,
+        command: Option<&CommandRecord>,
+        emitted: &[LifecycleEvent],
+        said: &Said,
+        now: Timestamp,
+    ) {
+        let Some(command) = command else {
+            return self.wrong(Rule::D8, now, format!("{} was lost", said.id));
+        };
+        let Some(outcome) = &command.outcome else {
+            return self.wrong(Rule::D8, now, format!("{} has no outcome", said.id));
+        };
+        let mut told = emitted.iter().filter_map(outcome_of).filter(|it| it.command == said.id);
+        if told.any(|it| it != outcome) {
+            self.wrong(Rule::D8, now, format!("two outcomes of {}", said.id));
+        }
+    }
+
+    fn check_target(&mut self, record: &TargetRecord, state: MachineState, now: Timestamp) {
+        let name = &record.target;
+        let wanted = is_wanted(record, now);
+        let (phase, why) = (record.phase, &record.why);
+        let off = matches!(state, MachineState::Stopped | MachineState::Terminated)
+            // A machine that never boots cannot be stopped either: EC2 refuses while it is pending.
+            || (self.may_fail && state == MachineState::Pending);
+        let state_name = state.name();
+        if !wanted && !off {
+            let what = format!("{name}: {state_name} ({phase:?}) and nobody wants it: {why}");
+            self.wrong(Rule::D1, now, what);
+        }
+        let on = phase == Phase::On && state == MachineState::Running;
+        let failed = phase == Phase::Failed && record.failure.is_some();
+        let may_fail = self.may_fail || state == MachineState::Terminated;
+        if wanted && !on && !(failed && may_fail) {
+            let what = format!("{name}: {state_name} ({phase:?}) and wanted: {why}");
+            self.wrong(Rule::D3, now, what);
+        }
+        if !record.open.is_empty() {
+            let open = &record.open;
+            self.wrong(Rule::D8, now, format!("{name}: open commands: {open:?}"));
+        }
+        if record.doing.is_some() || !record.unanswered.is_empty() {
+            let open = &record.unanswered;
+            self.wrong(Rule::Section3, now, format!("{name}: an effect is still open: {open:?}"));
+        }
+        if record.wake_at.is_some_and(|at| at < now - DUE_WITHIN) {
+            let at = record.wake_at;
+            self.wrong(Rule::Section3, now, format!("{name}: due since {at:?}"));
+        }
+    }
+
+    /// Works out anew who must hold the target, and who must not.
+    fn check_holds(
+        &mut self,
+        record: &TargetRecord,
+        table: &Table,
+        ending: &Ending,
+        now: Timestamp,
+    ) {
+        let name = &record.target;
+        let stopped_outside = self.stopped_outside.contains_key(&record.instance);
+        let keeps = ending.keep_failed.contains(name);
+        let mine: Vec<(&Said, Option<&CommandRecord>)> = ending
+            .said
+            .iter()
+            .filter(|one| one.target == *name)
+            .map(|one| (one, table.commands.get(&one.id)))
+            .collect();
+        let ended_by_newer = |start: &Said| {
+            mine.iter().any(|(it, command)| ends(it, *command, start) && it.order() > start.order())
+        };
+        for hold in record.holds.iter().filter(|hold| hold.requested()) {
+            let start = mine.iter().find(|(one, _)| one.id.as_str() == hold.id);
+            let Some((one, Some(command))) = start else {
+                self.wrong(Rule::D8, now, format!("{name}: a hold of nobody's: {}", hold.id));
+                continue;
+            };
+            if is(command, Verdict::Rejected) || (is(command, Verdict::Failed) && !keeps) {
+                self.wrong(Rule::D8, now, format!("{name}: {} did not succeed and holds", one.id));
+            }
+            if ended_by_newer(one) {
+                self.wrong(Rule::D8, now, format!("{name}: {} was ended and holds", one.id));
+            }
+        }
+        for (one, command) in mine.iter().filter(|(one, _)| one.action == Action::Start) {
+            let Some(command) = command else { continue };
+            let cause = command.outcome.as_ref().and_then(|outcome| outcome.cause);
+            let superseded = cause == Some(Cause::Superseded);
+            if superseded && !stopped_outside && !ended_by_newer(one) {
+                self.wrong(Rule::D8, now, format!("{name}: {} superseded by nothing", one.id));
+            }
+            let newer = mine.iter().any(|(other, command)| {
+                other.action == Action::Start
+                    && other.holder == one.holder
+                    && other.order() > one.order()
+                    && command.is_some_and(|command| !is(command, Verdict::Rejected))
+            });
+            let over = one.hold_for.is_some_and(|long| one.sent + long <= now);
+            let holds =
+                record.holds.iter().any(|hold| hold.requested() && hold.id == one.id.as_str());
+            let should = is(command, Verdict::Done)
+                && !newer
+                && !over
+                && !stopped_outside
+                && !ended_by_newer(one);
+            if should && !holds {
+                let by_older = mine.iter().any(|(it, command)| ends(it, *command, one));
+                let (rule, how) = match by_older {
+                    true => (Rule::D8, "by an older command"),
+                    false => (Rule::D3, "and nobody ended it"),
+                };
+                self.wrong(rule, now, format!("{name}: the hold of {} is gone, {how}", one.id));
+            }
+        }
+    }
+
+    /// Every machine of ours that is up is minded by one record.
+    fn check_tracking(
+        &mut self,
+        table: &Table,
+        states: &BTreeMap<&str, MachineState>,
+        ending: &Ending,
+        now: Timestamp,
+    ) {
+        for machine in &ending.machines {
+            let minding = table.records().filter(|record| record.instance == *machine).count();
+            let up = states.get(machine.as_str()).is_some_and(|state| {
+                matches!(state, MachineState::Running | MachineState::Pending)
+            });
+            if minding > 1 {
+                self.wrong(Rule::D4, now, format!("{machine} is minded by {minding} targets"));
+            }
+            if up && minding == 0 && self.sent_up.contains_key(machine) {
+                self.wrong(Rule::D4, now, format!("{machine} is up, and nobody tracks it"));
+            }
+        }
+    }
+
+    /// What was committed to be told was told.
+    fn check_events(&mut self, emitted: &[LifecycleEvent], now: Timestamp) {
+        let told: BTreeSet<&str> = emitted.iter().map(|event| event.id.as_str()).collect();
+        let untold: Vec<String> =
+            self.events.keys().filter(|id| !told.contains(id.as_str())).cloned().collect();
+        for id in untold {
+            self.wrong(Rule::D7, now, format!("the event {id} was committed and never sent"));
+        }
+    }
+
+    fn check_executions(&mut self, executions: &BTreeMap<String, u64>, now: Timestamp) {
+        let mut by_token: BTreeMap<&str, u64> = BTreeMap::new();
+        for (guard, times) in executions {
+            let token = guard.split('#').next().unwrap_or(guard);
+            *by_token.entry(token).or_default() += times;
+        }
+        for (token, times) in by_token.into_iter().filter(|(_, times)| *times > 1) {
+            self.wrong(Rule::D5, now, format!("{token} took effect {times} times"));
+        }
+    }
+
+    /// Poison is among the dead letters, and nothing else is.
+    fn check_dead<'a>(
+        &mut self,
+        letters: impl Iterator<Item = &'a lamplighter_cloud::queue::Message>,
+        ending: &Ending,
+        now: Timestamp,
+    ) {
+        let dead: Vec<&str> = letters.map(|letter| letter.body.as_str()).collect();
+        for body in dead.iter().filter(|body| !ending.poison.iter().any(|it| it == *body)) {
+            self.wrong(Rule::D10, now, format!("a healthy message among the dead: {body}"));
+        }
+        for body in ending.poison.iter().filter(|body| !dead.contains(&body.as_str())) {
+            self.wrong(Rule::D7, now, format!("dropped, and not parked: {body}"));
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! Crowds, by seed: those of every run, those that once found something, and that a seed is a run.
+//!
+//! `LAMPLIGHTER_SIM_START` and `LAMPLIGHTER_SIM_SEEDS` choose other seeds; `scripts/soak` plays many.
+
+use lamplighter_sim::crowd::{Play, play};
+
+/// Few enough for every run of the tests.
+const SEEDS: u64 = 60;
+
+/// Seeds that once failed, or that once found a bug together with a fault that has gone since. They are
+/// kept: what they met is met again.
+const FOUND: [u64; 1] = [1382];
+
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+#[track_caller]
+fn check(seeds: impl IntoIterator<Item = u64>) {
+    let mut failed = Vec::new();
+    for seed in seeds {
+        let report = play(seed, Play::default());
+        if report.findings.is_empty() {
+            continue;
+        }
+        if failed.is_empty() {
+            println!("{}", report.tale);
+        }
+        println!("seed {seed}:");
+        report.findings.iter().take(6).for_each(|finding| println!("    {finding}"));
+        failed.push(seed);
+    }
+    assert!(failed.is_empty(), "{} seeds failed: {failed:?}", failed.len());
+}
+
+#[test]
+fn a_crowd_leaves_nothing_behind() {
+    let start = number("LAMPLIGHTER_SIM_START", 0);
+    let seeds = number("LAMPLIGHTER_SIM_SEEDS", SEEDS);
+    check(start..start + seeds);
+}
+
+#[test]
+fn what_was_found_once_is_not_found_again() {
+    check(FOUND);
+}
+
+#[test]
+fn the_same_seed_is_the_same_run_byte_for_byte() {
+    for seed in [3, 14, 159] {
+        let (one, other) = (play(seed, Play::default()), play(seed, Play::default()));
+        assert!(one.steps > 100, "seed {seed} did something");
+        assert!(one == other, "seed {seed} differs:\n{}\n---\n{}", one.tale, other.tale);
+    }
+}

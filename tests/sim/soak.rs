@@ -1,0 +1,226 @@
+//! `scripts/soak`: crowds and drills for as long as you like, on all cores.
+//!
+//! Exits 0 when nothing was found, 1 on a finding (with the command that replays it step by step), 2 on
+//! wrong usage.
+
+#![allow(clippy::unwrap_used, reason = "a tool of the tests: a panic is a finding too")]
+
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use clap::Parser;
+use indicatif::{ProgressBar, ProgressStyle};
+use lamplighter_events::Action;
+use lamplighter_sim::crowd::{Play, play};
+use lamplighter_sim::drill::{ACTIONS, drill, length};
+use lamplighter_sim::world::Fault;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::FormatTime;
+
+/// So many findings are printed; the rest are counted.
+const SHOWN_MAX: usize = 5;
+/// Calls after a command's end that are struck too: what it leaves behind.
+const BEYOND: usize = 4;
+
+/// Plays simulated worlds and asks the checker for D1 to D10 of DESIGN.md §7.
+#[derive(Debug, Parser)]
+#[command(name = "scripts/soak")]
+struct Arguments {
+    /// How many crowds to play.
+    #[arg(long, default_value_t = 1000)]
+    seeds: u64,
+    /// The first seed.
+    #[arg(long, default_value_t = 0)]
+    start: u64,
+    /// Threads; all cores if left out.
+    #[arg(long)]
+    jobs: Option<usize>,
+    /// Instead of crowds: every single fault at every call of each action.
+    #[arg(long, conflicts_with_all = ["pairs", "replay"])]
+    singles: bool,
+    /// Instead of crowds: every pair of faults at every two calls of a start, a stop and a kill.
+    #[arg(long, conflicts_with = "replay")]
+    pairs: bool,
+    /// Plays one crowd aloud: each call, each decision and why.
+    #[arg(long, value_name = "SEED")]
+    replay: Option<u64>,
+}
+
+/// Something to play.
+enum Job {
+    Crowd(u64),
+    Drill(Action, Vec<(usize, Fault)>),
+}
+
+/// What it came to.
+struct Result {
+    name: String,
+    findings: Vec<String>,
+    again: String,
+    steps: usize,
+    faults: usize,
+    commands: usize,
+}
+
+impl Job {
+    fn play(&self) -> Result {
+        match self {
+            Self::Crowd(seed) => {
+                let report = play(*seed, Play::default());
+                Result {
+                    name: format!("seed {seed}"),
+                    findings: report.findings.iter().map(ToString::to_string).collect(),
+                    again: format!("scripts/soak --replay {seed}"),
+                    steps: report.steps,
+                    faults: report.faults,
+                    commands: report.commands,
+                }
+            }
+            Self::Drill(action, faults) => {
+                let report = drill(*action, faults);
+                let findings: Vec<String> =
+                    report.findings.iter().map(ToString::to_string).collect();
+                let again = if findings.is_empty() { String::new() } else { report.tale };
+                Result {
+                    name: format!("{} with {faults:?}", action.as_str()),
+                    findings,
+                    again,
+                    steps: report.steps,
+                    faults: report.faults,
+                    commands: 1,
+                }
+            }
+        }
+    }
+}
+
+fn singles() -> Vec<Job> {
+    let each = |action: Action| {
+        (0..length(action) + BEYOND).flat_map(move |number| {
+            Fault::EACH.map(|fault| Job::Drill(action, vec![(number, fault)]))
+        })
+    };
+    ACTIONS.into_iter().flat_map(each).collect()
+}
+
+fn pairs() -> Vec<Job> {
+    let mut jobs = Vec::new();
+    for action in [Action::Start, Action::Stop, Action::Kill] {
+        let calls = length(action) + BEYOND;
+        for first in 0..calls {
+            for second in first + 1..calls + BEYOND {
+                for one in Fault::EACH {
+                    for other in Fault::EACH {
+                        jobs.push(Job::Drill(action, vec![(first, one), (second, other)]));
+                    }
+                }
+            }
+        }
+    }
+    jobs
+}
+
+/// The simulated time of a log line is in the calls around it.
+struct NoTime;
+
+impl FormatTime for NoTime {
+    fn format_time(&self, _: &mut Writer<'_>) -> std::fmt::Result {
+        Ok(())
+    }
+}
+
+fn replay(seed: u64) -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_timer(NoTime)
+        .with_ansi(false)
+        .with_env_filter("lamplighter_runtime=debug")
+        .with_writer(std::io::stdout)
+        .init();
+    let report = play(seed, Play { breakage: None, loud: true });
+    println!();
+    for finding in &report.findings {
+        println!("{finding}");
+    }
+    println!("seed {seed}: {} findings, {} steps", report.findings.len(), report.steps);
+    if report.findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    if let Some(seed) = arguments.replay {
+        return replay(seed);
+    }
+    let jobs = match (arguments.singles, arguments.pairs) {
+        (true, _) => singles(),
+        (_, true) => pairs(),
+        _ => (arguments.start..arguments.start + arguments.seeds).map(Job::Crowd).collect(),
+    };
+    let threads = arguments.jobs.unwrap_or_else(|| {
+        std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
+    });
+    soak(&jobs, threads.max(1))
+}
+
+fn soak(jobs: &[Job], threads: usize) -> ExitCode {
+    let bar = ProgressBar::new(jobs.len() as u64);
+    let style = "{wide_bar} {pos}/{len} {per_sec} {eta} left {msg}";
+    bar.set_style(ProgressStyle::with_template(style).unwrap());
+    let began = Instant::now();
+    let next = AtomicUsize::new(0);
+    let [steps, faults, commands] = [0; 3].map(AtomicUsize::new);
+    let failed: Mutex<Vec<Result>> = Mutex::default();
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let result = job.play();
+                    steps.fetch_add(result.steps, Ordering::Relaxed);
+                    faults.fetch_add(result.faults, Ordering::Relaxed);
+                    commands.fetch_add(result.commands, Ordering::Relaxed);
+                    if !result.findings.is_empty() {
+                        let mut failed = failed.lock().unwrap();
+                        if failed.len() < SHOWN_MAX {
+                            bar.suspend(|| show(&result));
+                        }
+                        failed.push(result);
+                        bar.set_message(format!("{} failed", failed.len()));
+                    }
+                    bar.inc(1);
+                }
+            });
+        }
+    });
+    bar.finish_and_clear();
+    let seconds = began.elapsed().as_secs_f64();
+    let count = |of: &AtomicUsize| of.load(Ordering::Relaxed);
+    let rate = |of: usize| of as f64 / seconds;
+    println!(
+        "{} worlds in {seconds:.1} s on {threads} threads: {:.1}/s",
+        jobs.len(),
+        rate(jobs.len())
+    );
+    for (name, of) in [("steps", count(&steps)), ("faults", count(&faults))] {
+        println!("{of} {name}: {:.0}/s", rate(of));
+    }
+    println!("{} commands", count(&commands));
+    let failed = failed.into_inner().unwrap();
+    if failed.is_empty() {
+        println!("nothing was found");
+        return ExitCode::SUCCESS;
+    }
+    println!("{} worlds failed:", failed.len());
+    for one in &failed {
+        println!("  {}: {}", one.name, one.findings[0]);
+    }
+    ExitCode::FAILURE
+}
+
+fn show(result: &Result) {
+    println!("{}:", result.name);
+    for finding in result.findings.iter().take(SHOWN_MAX) {
+        println!("    {finding}");
+    }
+    println!("    {}", result.again);
+}
