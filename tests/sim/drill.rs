@@ -96,7 +96,7 @@ async fn play(action: Action, faults: &[(usize, Fault)]) -> Report {
             action,
             holder: "ann".to_owned(),
             hold_for: None,
-            sent: sim.true_now(),
+            sent: vec![sim.true_now()],
         });
     };
     let (on_before, on_after) = before_and_after(action);

@@ -96,6 +96,10 @@ impl Watch {
         let Some(command) = command else {
             return self.wrong(Rule::D8, now, format!("{} was lost", said.id));
         };
+        if !said.sent.contains(&command.sent_at) {
+            let (id, at) = (&said.id, command.sent_at);
+            self.wrong(Rule::D8, now, format!("{id} counts from {at}, when nobody sent it"));
+        }
         let Some(outcome) = &command.outcome else {
             return self.wrong(Rule::D8, now, format!("{} has no outcome", said.id));
         };
@@ -128,9 +132,12 @@ impl Watch {
             let open = &record.open;
             self.wrong(Rule::D8, now, format!("{name}: open commands: {open:?}"));
         }
-        if record.doing.is_some() || !record.unanswered.is_empty() {
+        // A unit may be asked for just now.
+        let expired = record.doing.as_ref().filter(|doing| doing.act_by + DUE_WITHIN < now);
+        if expired.is_some() || !record.unanswered.is_empty() {
             let open = &record.unanswered;
-            self.wrong(Rule::Section3, now, format!("{name}: an effect is still open: {open:?}"));
+            let what = format!("{name}: an effect is still open: {expired:?} {open:?}");
+            self.wrong(Rule::Section3, now, what);
         }
         if record.wake_at.is_some_and(|at| at < now - DUE_WITHIN) {
             let at = record.wake_at;
@@ -147,7 +154,7 @@ impl Watch {
         now: Timestamp,
     ) {
         let name = &record.target;
-        let stopped_outside = self.stopped_outside.contains_key(&record.instance);
+        let stopped_outside = self.was_stopped_outside(name);
         let keeps = ending.keep_failed.contains(name);
         let mine: Vec<(&Said, Option<&CommandRecord>)> = ending
             .said
@@ -155,8 +162,10 @@ impl Watch {
             .filter(|one| one.target == *name)
             .map(|one| (one, table.commands.get(&one.id)))
             .collect();
-        let ended_by_newer = |start: &Said| {
-            mine.iter().any(|(it, command)| ends(it, *command, start) && it.order() > start.order())
+        let ended_by_newer = |start: &Said, taken: &CommandRecord| {
+            mine.iter().any(|(it, command)| {
+                ends(it, *command, start) && it.order(*command) > start.order(Some(taken))
+            })
         };
         for hold in record.holds.iter().filter(|hold| hold.requested()) {
             let start = mine.iter().find(|(one, _)| one.id.as_str() == hold.id);
@@ -167,7 +176,7 @@ impl Watch {
             if is(command, Verdict::Rejected) || (is(command, Verdict::Failed) && !keeps) {
                 self.wrong(Rule::D8, now, format!("{name}: {} did not succeed and holds", one.id));
             }
-            if ended_by_newer(one) {
+            if ended_by_newer(one, command) {
                 self.wrong(Rule::D8, now, format!("{name}: {} was ended and holds", one.id));
             }
         }
@@ -175,23 +184,23 @@ impl Watch {
             let Some(command) = command else { continue };
             let cause = command.outcome.as_ref().and_then(|outcome| outcome.cause);
             let superseded = cause == Some(Cause::Superseded);
-            if superseded && !stopped_outside && !ended_by_newer(one) {
+            if superseded && !stopped_outside && !ended_by_newer(one, command) {
                 self.wrong(Rule::D8, now, format!("{name}: {} superseded by nothing", one.id));
             }
-            let newer = mine.iter().any(|(other, command)| {
+            let newer = mine.iter().any(|(other, newer)| {
                 other.action == Action::Start
                     && other.holder == one.holder
-                    && other.order() > one.order()
-                    && command.is_some_and(|command| !is(command, Verdict::Rejected))
+                    && other.order(*newer) > one.order(Some(command))
+                    && newer.is_some_and(|command| !is(command, Verdict::Rejected))
             });
-            let over = one.hold_for.is_some_and(|long| one.sent + long <= now);
+            let over = one.hold_for.is_some_and(|long| command.sent_at + long <= now);
             let holds =
                 record.holds.iter().any(|hold| hold.requested() && hold.id == one.id.as_str());
             let should = is(command, Verdict::Done)
                 && !newer
                 && !over
                 && !stopped_outside
-                && !ended_by_newer(one);
+                && !ended_by_newer(one, command);
             if should && !holds {
                 let by_older = mine.iter().any(|(it, command)| ends(it, *command, one));
                 let (rule, how) = match by_older {

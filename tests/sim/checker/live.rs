@@ -11,8 +11,6 @@ use crate::world::Table;
 
 /// A look takes so long at most, faults included: what was seen was so within this.
 const LOOK_SECONDS: i64 = 60;
-/// What somebody did outside may be found out so long after the record came to its phase.
-const NOTICED_WITHIN: SignedDuration = SignedDuration::from_mins(3);
 /// Workers' clocks are set by whole seconds.
 const CLOCK_SLACK: SignedDuration = SignedDuration::from_secs(2);
 
@@ -29,6 +27,7 @@ impl Watch {
     ) {
         let after = &commit.record;
         let name = format!("{} rev {}", after.target, after.rev);
+        self.minded.entry(after.target.clone()).or_default().insert(after.instance.clone());
         let rev = before.map_or(0, |before| before.rev);
         if after.rev != rev + 1 {
             self.wrong(Rule::D6, now, format!("{name} follows rev {rev}"));
@@ -124,8 +123,8 @@ impl Watch {
         }
         let taken = commit.accepted.as_ref().and_then(|it| it.outcome.as_ref());
         let bounced = |outcome: &&Outcome| outcome.cause == Some(Cause::Bounced);
-        let honest = machine.behaviour.bounce.is_some()
-            || self.stopped_outside.contains_key(&after.instance);
+        let honest =
+            machine.behaviour.bounce.is_some() || self.was_stopped_outside(&after.target);
         if let Some(outcome) = commit.outcomes.iter().chain(taken).find(bounced)
             && !honest
         {
@@ -174,9 +173,9 @@ impl Watch {
             if known || !in_force(hold, now + CLOCK_SLACK) {
                 continue;
             }
-            let off_since = before.map_or(Timestamp::MIN, |before| before.since);
-            let started = self.started_outside.get(&after.instance);
-            if !started.is_some_and(|at| *at + NOTICED_WITHIN >= off_since) {
+            let ours = self.sent_up.get(&after.instance);
+            let theirs = self.started_outside.get(&after.instance);
+            if ours.is_some_and(|ours| theirs.is_none_or(|theirs| theirs < ours)) {
                 let what = format!("{name}: adopted, and nobody outside started it");
                 self.wrong(Rule::D1, now, what);
             }
@@ -196,7 +195,7 @@ impl Watch {
             self.wrong(Rule::Section3, now, what);
         }
         if let EventBody::Attention { attention: AttentionKind::StoppedOutside, .. } = event.body
-            && !self.stopped_outside.contains_key(&after.instance)
+            && !self.was_stopped_outside(&after.target)
         {
             let what = format!("{name}: counted as stopped outside, and nobody stopped it");
             self.wrong(Rule::D3, now, what);

@@ -11,14 +11,14 @@ mod end;
 mod live;
 mod slots;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
 use lamplighter_events::{
     Action, CommandId, EventBody, InstanceId, LifecycleEvent, Outcome, TargetName,
 };
-use lamplighter_lifecycle::{Effect, Hold, TargetRecord};
+use lamplighter_lifecycle::{CommandRecord, Effect, Hold, TargetRecord};
 
 pub use end::{Ending, check_the_end, check_the_replay};
 
@@ -77,14 +77,15 @@ pub struct Said {
     pub holder: String,
     /// `for`
     pub hold_for: Option<SignedDuration>,
-    /// When the queue took it.
-    pub sent: Timestamp,
+    /// When the queue took it: several times, if it was sent again under its id.
+    pub sent: Vec<Timestamp>,
 }
 
 impl Said {
-    /// Its place in the order: by time, ties by id.
-    fn order(&self) -> (Timestamp, &str) {
-        (self.sent, self.id.as_str())
+    /// Its place in the order: by the time of the message that was taken, ties by id.
+    fn order(&self, command: Option<&CommandRecord>) -> (Option<Timestamp>, &str) {
+        let taken = command.map(|command| command.sent_at).filter(|at| self.sent.contains(at));
+        (taken.or(self.sent.first().copied()), self.id.as_str())
     }
 }
 
@@ -100,6 +101,8 @@ pub struct Watch {
     stopped_outside: BTreeMap<InstanceId, Timestamp>,
     /// Machines that a start of ours sent up, and that no stop of ours sent down since.
     sent_up: BTreeMap<InstanceId, Timestamp>,
+    /// Every machine that a target ever minded.
+    minded: BTreeMap<TargetName, BTreeSet<InstanceId>>,
     /// Every event as it was first committed: an id names one event.
     events: BTreeMap<String, LifecycleEvent>,
     slots: slots::Slots,
@@ -120,6 +123,12 @@ impl Watch {
     /// Somebody at the console stopped or terminated this machine.
     pub(crate) fn stopped_by_somebody(&mut self, instance: &InstanceId, at: Timestamp) {
         self.stopped_outside.insert(instance.clone(), at);
+    }
+
+    /// Whether somebody stopped a machine that this target minds, or minded.
+    fn was_stopped_outside(&self, target: &TargetName) -> bool {
+        let minded = self.minded.get(target).into_iter().flatten();
+        minded.into_iter().any(|machine| self.stopped_outside.contains_key(machine))
     }
 
     /// A start of ours was accepted.

@@ -1,8 +1,8 @@
 //! D9: messages in hand, and the slots that they take.
 //!
 //! What is in hand is known by receipt, from its receive until the worker begins to delete it or to give
-//! it back. (A message that is given back for exactly as long as a heartbeat extends it looks like one in
-//! hand until it is received again.)
+//! it back. A message that is given back for exactly as long as a heartbeat extends it looks like one that
+//! is extended: from then on it is not counted against the limit, and it ends when it is received again.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -21,6 +21,8 @@ struct Hand {
     worker: u64,
     message: String,
     since: Timestamp,
+    /// It was extended, or given back for as long.
+    perhaps_given_back: bool,
 }
 
 #[derive(Default)]
@@ -51,7 +53,8 @@ impl Watch {
         while asks.front().is_some_and(|(at, _)| *at + ASKS_REMEMBERED < now) {
             asks.pop_front();
         }
-        let in_hand = self.slots.hands.values().filter(|hand| hand.worker == worker).count();
+        let surely = |hand: &&Hand| hand.worker == worker && !hand.perhaps_given_back;
+        let in_hand = self.slots.hands.values().filter(surely).count();
         let limit = self.slots.limit;
         if limit > 0 && in_hand + max > limit {
             let what = format!("worker {worker} has {in_hand} in hand, asks for {max} of {limit}");
@@ -63,8 +66,16 @@ impl Watch {
     pub(crate) fn takes(&mut self, worker: u64, message: &str, receipt: &Receipt, now: Timestamp) {
         // Visible again: whoever had it before has lost it, or gave it back.
         self.slots.hands.retain(|_, hand| hand.message != message);
-        let hand = Hand { worker, message: message.to_owned(), since: now };
+        let message = message.to_owned();
+        let hand = Hand { worker, message, since: now, perhaps_given_back: false };
         self.slots.hands.insert(receipt.clone(), hand);
+    }
+
+    /// A worker extends a message's visibility, or gives it back for as long.
+    pub(crate) fn extends(&mut self, receipt: &Receipt) {
+        if let Some(hand) = self.slots.hands.get_mut(receipt) {
+            hand.perhaps_given_back = true;
+        }
     }
 
     /// A worker begins to delete a message, or to give it back.

@@ -147,11 +147,6 @@ impl Cast {
         }))
         .unwrap();
         sim.with_world(|world, now| world.seed_machine(now, &seeded));
-        let now = sim.true_now();
-        if runs {
-            // Found running: somebody started it before we came.
-            sim.inspect(|state| state.watch.started_by_somebody(id, now));
-        }
         let never = self.may_fail && dice.one_in(4);
         sim.set_health(id, Health { after: dice.seconds(0, 30), never });
         self.machines.insert(id.clone());

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use lamplighter_events::{Action, CommandId, HumanDuration, InstanceId, Tick};
+use lamplighter_events::{Action, CommandId, HumanDuration, InstanceId, TargetName, Tick};
 use lamplighter_runtime::{Fleet, SENT_AT_ATTRIBUTE, WorkerOptions};
 use serde_json::{Value, json};
 
@@ -21,9 +21,11 @@ use crate::world::{Chaos, Sim};
 pub use cast::spec;
 use cast::{Cast, MORNING, Member, NIGHTLY};
 
-/// 15 minutes and the skew bound for a lost answer, the look at what is off, and some sweeps.
-const REPAIR_BOUND: Duration = Duration::from_secs(23 * 60);
-/// What is quiet stays quiet: the calls of one worker in the last minutes beyond its polls, a minute.
+/// 15 minutes and the skew bound for a lost answer (until then a target keeps its old machine), 15 more
+/// for the look at what is off, and some sweeps.
+const REPAIR_BOUND: Duration = Duration::from_secs(34 * 60);
+/// What is quiet stays quiet: calls a minute beyond the polls, for each worker (its sweeps) and each
+/// target (one that is asked for its unit every half minute).
 const QUIET_CALLS: usize = 60;
 /// The last minutes that are looked at for that.
 const QUIET_MINUTES: i64 = 3;
@@ -179,14 +181,24 @@ impl Crowd {
         self.tell(format!("{body}{}", delay.map(|it| format!(" ({it} s)")).unwrap_or_default()));
         self.sim.say_with(&body.to_string(), BTreeMap::new(), delay);
         self.sent.push(body);
+        let hold_for = hold_for.map(|long| HumanDuration::parse(long).unwrap().as_signed());
         self.ending.said.push(Said {
             id: CommandId::parse(&id).unwrap(),
+            hold_for: self.bounded(&target, hold_for),
             target,
             action,
             holder: holder.to_owned(),
-            hold_for: hold_for.map(|long| HumanDuration::parse(long).unwrap().as_signed()),
-            sent: self.sim.true_now(),
+            sent: vec![self.sim.true_now()],
         });
+    }
+
+    /// No hold of a target lasts longer than its `max_hold`.
+    fn bounded(&self, target: &TargetName, asked: Option<SignedDuration>) -> Option<SignedDuration> {
+        let bound = self.fleet.targets[target].max_hold.map(|long| long.as_signed());
+        match (asked, bound) {
+            (Some(asked), Some(bound)) => Some(asked.min(bound)),
+            (asked, bound) => asked.or(bound),
+        }
     }
 
     fn somebody_acts(&mut self) {
@@ -212,6 +224,9 @@ impl Crowd {
                 let body = self.sent[again].clone();
                 self.tell(format!("again: {body}"));
                 self.sim.say(&body);
+                let now = self.sim.true_now();
+                let said = self.ending.said.iter_mut().find(|it| body["id"] == it.id.as_str());
+                said.expect("it was sent before").sent.push(now);
             }
             88..94 => self.lose_a_worker(),
             94..100 if self.console => self.somebody_at_the_console(target),
@@ -277,14 +292,15 @@ impl Crowd {
         if times == 0 || self.ending.said.iter().any(|one| one.id == id) {
             return;
         }
+        let target = self.members[0].name.clone();
         let hold_for = (action == Action::Start).then(|| SignedDuration::from_secs(90));
         self.ending.said.push(Said {
             id,
-            target: self.members[0].name.clone(),
+            hold_for: self.bounded(&target, hold_for),
+            target,
             action,
             holder: holder.to_owned(),
-            hold_for,
-            sent: now,
+            sent: vec![now],
         });
     }
 
@@ -404,7 +420,8 @@ impl Crowd {
         let calls = self.sim.calls();
         let recent = calls.iter().rev().take_while(|call| call.at > quiet_from);
         let busy = recent.filter(|call| call.operation != "sqs:ReceiveMessage").count();
-        let bound = QUIET_MINUTES as usize * QUIET_CALLS * self.places.len();
+        let who = self.places.len() + self.members.len();
+        let bound = QUIET_MINUTES as usize * QUIET_CALLS * who;
         let what = format!("{busy} calls in {QUIET_MINUTES} quiet minutes, {bound} allowed");
         (busy > bound).then_some(Finding { rule: Rule::Budget, at, what })
     }
@@ -416,10 +433,10 @@ impl Crowd {
             let again = self.dice.roll(self.ending.said.len() as u64) as usize;
             let one = self.ending.said[again].clone();
             let body = self.sent.iter().find(|body| body["id"] == one.id.as_str()).cloned();
-            let command = self.sim.command(one.id.as_str()).and_then(|it| it.outcome);
-            let (Some(body), Some(outcome)) = (body, command) else { continue };
+            let Some(command) = self.sim.command(one.id.as_str()) else { continue };
+            let (Some(body), Some(outcome)) = (body, command.outcome) else { continue };
             self.tell(format!("replayed: {body}"));
-            let sent = BTreeMap::from([(SENT_AT_ATTRIBUTE.to_owned(), one.sent.to_string())]);
+            let sent = BTreeMap::from([(SENT_AT_ATTRIBUTE.to_owned(), command.sent_at.to_string())]);
             self.sim.say_with(&body.to_string(), sent, None);
             before.insert(one.id, outcome);
         }

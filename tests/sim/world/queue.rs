@@ -79,9 +79,10 @@ impl Queue for Sim {
         // What has this length is (but for chance) a heartbeat: the message stays in hand.
         let gives_back = seconds != VISIBILITY_SECONDS;
         let now = self.true_now();
-        if gives_back {
-            self.inspect(|state| state.watch.lets_go(self.worker(), receipt, now));
-        }
+        self.inspect(|state| match gives_back {
+            true => state.watch.lets_go(self.worker(), receipt, now),
+            false => state.watch.extends(receipt),
+        });
         let what = || format!("{} for {seconds} s", receipt.0);
         self.call("sqs:ChangeMessageVisibility", what, |state, now| {
             if gives_back && seconds > 0 && state.breakage == Some(Breakage::ParksTrouble) {

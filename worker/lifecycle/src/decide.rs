@@ -25,8 +25,9 @@ use crate::{commands, phases};
 
 /// A phase can hand over to another in the same pass; more than this would be a circle.
 const TRANSITIONS_MAX: usize = 8;
-/// Polls inside a wait come at least this often and leave a due `wake_at` as it is; a longer wait is
-/// written down, or the sweep would find the target due every minute for nothing.
+/// Polls inside a wait leave a due `wake_at` as it is for this long, and then write it anew: or every
+/// worker's sweep would find the target due each minute for nothing. The new version also makes void what
+/// wake-ups the queue has doubled since; each would go on as a chain of its own.
 const DUE_SLACK_SECONDS: i64 = 60;
 
 /// What a pass came to.
@@ -352,7 +353,11 @@ fn finish(mut pass: Pass<'_>, before: &TargetRecord) -> Decision {
         || match (before.wake_at, look_at) {
             (None, Some(_)) => true,
             (Some(recorded), Some(needed)) => {
-                needed < recorded || (recorded <= pass.now && needed > later(pass.now, DUE_SLACK_SECONDS))
+                let due = recorded <= pass.now;
+                let long_due = later(recorded, DUE_SLACK_SECONDS) <= pass.now;
+                needed < recorded
+                    || (due && needed > later(pass.now, DUE_SLACK_SECONDS))
+                    || long_due
             }
             (Some(recorded), None) => recorded <= pass.now,
             (None, None) => false,

@@ -130,13 +130,11 @@ async fn address(
     let fingerprint = command.fingerprint();
     match shared.fleet.address(command, claimed.as_ref()) {
         Err(unaddressed) => {
-            let refusal = Refused {
-                id: had_id.then_some(id),
-                fingerprint,
+            let id = had_id.then_some(id);
+            let text = unaddressed.to_string();
+            let refusal = Concluded {
                 action: Some(command.action),
-                target: None,
-                cause: Cause::NotFound,
-                message: unaddressed.to_string(),
+                ..Concluded::rejected(id, fingerprint, Cause::NotFound, text)
             };
             park(shared, message, "unknown-target", &unaddressed.to_string(), Some(refusal)).await
         }
@@ -172,9 +170,6 @@ async fn fan_out(
     id: &CommandId,
     targets: &[TargetName],
 ) -> Result<Routed, CallError> {
-    if targets.is_empty() {
-        tracing::info!(command = %id, "no target has an idle policy: nothing to check");
-    }
     for target in targets.iter().filter(|_| !shared.options.dry_run) {
         let mut one = command.clone();
         one.target = Some(lamplighter_events::TargetRef::Name(target.clone()));
@@ -187,17 +182,56 @@ async fn fan_out(
         let outgoing = Outgoing { body: one.to_json().to_string(), attributes, delay_seconds: 0 };
         shared.ports.queue.send(&outgoing).await?;
     }
+    if shared.options.dry_run {
+        return Ok(Routed::Done);
+    }
+    // Last, so that whoever dies before sends them all again; repeats are told by their ids.
+    let names: Vec<&str> = targets.iter().map(TargetName::as_str).collect();
+    let message_text = match names.as_slice() {
+        [] => "no target has an idle policy: there is nothing to check".to_owned(),
+        names => format!("asked of {}, each under an id of its own", names.join(", ")),
+    };
+    let answer = serde_json::Map::from_iter([("targets".to_owned(), names.into())]);
+    let concluded = Concluded {
+        id: Some(id.clone()),
+        fingerprint: command.fingerprint(),
+        action: Some(command.action),
+        target: None,
+        verdict: Verdict::Done,
+        cause: None,
+        message: message_text,
+        answer,
+    };
+    conclude(shared, message.sent_at, concluded).await?;
     Ok(Routed::Done)
 }
 
-/// What a refused message's outcome says, if it had an id.
-pub(crate) struct Refused {
+/// What the outcome says of a command that reaches no record, if it has an id.
+pub(crate) struct Concluded {
     pub(crate) id: Option<CommandId>,
     pub(crate) fingerprint: String,
     pub(crate) action: Option<lamplighter_events::Action>,
     pub(crate) target: Option<TargetName>,
-    pub(crate) cause: Cause,
+    pub(crate) verdict: Verdict,
+    pub(crate) cause: Option<Cause>,
     pub(crate) message: String,
+    pub(crate) answer: serde_json::Map<String, serde_json::Value>,
+}
+
+impl Concluded {
+    /// Refused: nothing was begun.
+    fn rejected(id: Option<CommandId>, fingerprint: String, cause: Cause, message: String) -> Self {
+        Self {
+            id,
+            fingerprint,
+            action: None,
+            target: None,
+            verdict: Verdict::Rejected,
+            cause: Some(cause),
+            message,
+            answer: serde_json::Map::new(),
+        }
+    }
 }
 
 async fn refuse_malformed(
@@ -206,14 +240,12 @@ async fn refuse_malformed(
     malformed: Malformed,
 ) -> Result<Routed, CallError> {
     let text = malformed.to_string();
-    let refusal = Refused {
-        id: malformed.command,
-        // What cannot be read has no canonical form: its own text is its identity.
-        fingerprint: String::new(),
+    // What cannot be read has no canonical form, and so no fingerprint.
+    let none = String::new();
+    let refusal = Concluded {
         action: malformed.action,
         target: malformed.target,
-        cause: Cause::Invalid,
-        message: text.clone(),
+        ..Concluded::rejected(malformed.command, none, Cause::Invalid, text.clone())
     };
     park(shared, message, malformed.kind.as_str(), &text, Some(refusal)).await
 }
@@ -224,7 +256,7 @@ pub(crate) async fn park(
     message: &Received,
     reason: &'static str,
     text: &str,
-    refused: Option<Refused>,
+    refused: Option<Concluded>,
 ) -> Result<Routed, CallError> {
     if shared.options.dry_run {
         tracing::info!(message_id = %message.message_id, reason, why = %text, "would be parked");
@@ -232,7 +264,7 @@ pub(crate) async fn park(
     }
     let id = refused.as_ref().and_then(|refused| refused.id.as_ref()).map(ToString::to_string);
     if let Some(refused) = refused.filter(|refused| refused.id.is_some()) {
-        reject(shared, message.sent_at, refused, Verdict::Rejected).await?;
+        conclude(shared, message.sent_at, refused).await?;
     }
     let mut attributes = message.attributes.clone();
     attributes.insert(REASON_ATTRIBUTE.to_owned(), reason.to_owned());
@@ -255,40 +287,51 @@ fn shorten(text: &str) -> String {
 }
 
 /// The outcome of a command that never reached a record, and its event.
-pub(crate) async fn reject(
+pub(crate) async fn conclude(
     shared: &Shared,
     sent_at: Timestamp,
-    refused: Refused,
-    verdict: Verdict,
+    concluded: Concluded,
 ) -> Result<(), CallError> {
-    let Some(id) = refused.id else { return Ok(()) };
+    let Some(id) = concluded.id else { return Ok(()) };
     let now = shared.ports.clock.now();
     let took = now.duration_since(sent_at).as_millis().max(0);
     let outcome = Outcome {
         command: id.clone(),
-        target: refused.target.clone(),
-        action: refused.action,
-        outcome: verdict,
-        cause: Some(refused.cause),
-        message: refused.message,
-        answer: serde_json::Map::new(),
+        target: concluded.target.clone(),
+        action: concluded.action,
+        outcome: concluded.verdict,
+        cause: concluded.cause,
+        message: concluded.message,
+        answer: concluded.answer,
         at: now,
         took_ms: u64::try_from(took).unwrap_or(u64::MAX),
     };
     let record = CommandRecord {
         id: id.clone(),
-        fingerprint: refused.fingerprint,
-        target: refused.target.clone(),
-        action: refused.action,
+        fingerprint: concluded.fingerprint,
+        target: concluded.target.clone(),
+        action: concluded.action,
         sent_at,
         accepted_at: now,
         outcome: Some(outcome.clone()),
     };
-    if let PutCommand::Exists(_) = shared.ports.store.put_command(&record).await? {
-        tracing::info!(command = %id, "it has an outcome already, which stands");
-        return Ok(());
-    }
-    announce(shared, &id, refused.target, outcome).await
+    let outcome = match shared.ports.store.put_command(&record).await? {
+        PutCommand::Done => outcome,
+        PutCommand::Exists(existing) => match existing.outcome {
+            // Ours, from a try that died before its event was acknowledged: told now, under the same id.
+            Some(told) if is_the_same(&told, &outcome) => told,
+            _ => {
+                tracing::info!(command = %id, "it was taken before: its first outcome stands");
+                return Ok(());
+            }
+        },
+    };
+    announce(shared, &id, concluded.target, outcome).await
+}
+
+/// Whether two outcomes say the same, apart from when.
+fn is_the_same(one: &Outcome, other: &Outcome) -> bool {
+    (one.outcome, one.cause, &one.message) == (other.outcome, other.cause, &other.message)
 }
 
 /// Sends an outcome's event straight away (there is no record whose outbox could hold it). The

@@ -18,7 +18,7 @@ use lamplighter_lifecycle::{
 use tracing::Instrument;
 
 use crate::backoff;
-use crate::inbox::{self, Refused, TRACE_ATTRIBUTE, Work};
+use crate::inbox::{self, Concluded, TRACE_ATTRIBUTE, Work};
 use crate::ports::{Applied, CallError, Commit, Committed, Disposition, Outgoing};
 use crate::telemetry;
 use crate::worker::Shared;
@@ -439,15 +439,17 @@ impl Once<'_> {
             "the target has no machine"
         );
         let Some(command) = command else { return Ok(Ended::Done) };
-        let refused = Refused {
+        let failed = Concluded {
             id: Some(command.id.clone()),
             fingerprint: command.fingerprint.clone(),
             action: Some(command.action),
             target: Some(self.spec.name.clone()),
-            cause: trouble.cause,
+            verdict: Verdict::Failed,
+            cause: Some(trouble.cause),
             message: trouble.message,
+            answer: serde_json::Map::new(),
         };
-        inbox::reject(self.shared, command.sent_at, refused, Verdict::Failed).await?;
+        inbox::conclude(self.shared, command.sent_at, failed).await?;
         Ok(Ended::Done)
     }
 
