@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use lamplighter_events::InstanceId;
-use lamplighter_lifecycle::{Contradiction, Ec2State, Phase, TargetRecord};
+use lamplighter_lifecycle::{Contradiction, Ec2State, EffectKind, Phase, TargetRecord};
 use lamplighter_runtime::ports::Commit;
 
 use crate::checker::Rule;
@@ -20,8 +20,10 @@ use crate::checker::Rule;
 /// A mistake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Breakage {
-    /// An effect whose answer was lost is not remembered.
-    ForgetsUnanswered,
+    /// A start whose answer was lost is not remembered: when it shows, it counts as somebody else's.
+    ForgetsUnansweredStarts,
+    /// A stop whose answer was lost is not remembered: when it shows, it ends everybody's holds.
+    ForgetsUnansweredStops,
     /// The decision to stop looks at holds that were read elsewhere, not in the record it writes.
     StopsWithoutLooking,
     /// An accepted start counts as a machine that runs.
@@ -57,26 +59,26 @@ pub enum Breakage {
 }
 
 impl Breakage {
-    /// All of them, each with the rules by which the checker may name it: the first is the one that it
-    /// breaks; the others are what the same mistake may come to first.
-    pub const EACH: [(Self, &'static [Rule]); 17] = [
-        (Self::ForgetsUnanswered, &[Rule::D1, Rule::D3]),
-        (Self::StopsWithoutLooking, &[Rule::D2]),
-        (Self::TakesAcceptedForDone, &[Rule::D3]),
-        (Self::KeepsNoMargin, &[Rule::D3]),
-        (Self::NeverLooksAgain, &[Rule::D1, Rule::D3, Rule::D8]),
-        (Self::DropsItsMachine, &[Rule::D4]),
-        (Self::SendsBlindly, &[Rule::D5]),
-        (Self::WritesWithoutCondition, &[Rule::D6]),
-        (Self::ActsTooLate, &[Rule::D6]),
-        (Self::DeletesFirst, &[Rule::D7]),
-        (Self::DropsEvents, &[Rule::D7]),
-        (Self::ForgetsReleases, &[Rule::D8]),
-        (Self::CountsFromItsReceive, &[Rule::D8]),
-        (Self::WaitsOnItsSlot, &[Rule::D9]),
-        (Self::LosesPermits, &[Rule::D9]),
-        (Self::ParksTrouble, &[Rule::D10]),
-        (Self::ForgetsCommands, &[Rule::D10, Rule::D8]),
+    /// All of them, each with the rule by which the checker must name it.
+    pub const EACH: [(Self, Rule); 18] = [
+        (Self::ForgetsUnansweredStarts, Rule::D1),
+        (Self::StopsWithoutLooking, Rule::D2),
+        (Self::ForgetsUnansweredStops, Rule::D3),
+        (Self::TakesAcceptedForDone, Rule::D3),
+        (Self::KeepsNoMargin, Rule::D3),
+        (Self::DropsItsMachine, Rule::D4),
+        (Self::SendsBlindly, Rule::D5),
+        (Self::WritesWithoutCondition, Rule::D6),
+        (Self::ActsTooLate, Rule::D6),
+        (Self::DeletesFirst, Rule::D7),
+        (Self::DropsEvents, Rule::D7),
+        (Self::ForgetsReleases, Rule::D8),
+        (Self::CountsFromItsReceive, Rule::D8),
+        (Self::NeverLooksAgain, Rule::D8),
+        (Self::WaitsOnItsSlot, Rule::D9),
+        (Self::LosesPermits, Rule::D9),
+        (Self::ParksTrouble, Rule::D10),
+        (Self::ForgetsCommands, Rule::D10),
     ];
 }
 
@@ -102,6 +104,8 @@ pub(crate) fn read_wrongly(
             // Targets of this sort have a secret of their own name.
             if let Some(instance) = secrets.get(record.target.as_str())
                 && *instance != record.instance
+                && record.doing.is_none()
+                && record.unanswered.is_empty()
             {
                 record.instance = instance.clone();
                 record.phase = Phase::Off;
@@ -119,7 +123,8 @@ pub(crate) fn write_wrongly(
     before: Option<&TargetRecord>,
 ) {
     match breakage {
-        Breakage::ForgetsUnanswered => commit.record.unanswered.clear(),
+        Breakage::ForgetsUnansweredStarts => forget(commit, EffectKind::Start),
+        Breakage::ForgetsUnansweredStops => forget(commit, EffectKind::Stop),
         Breakage::ForgetsReleases => {
             commit.record.releases.clear();
             commit.record.last_kill = None;
@@ -132,4 +137,8 @@ pub(crate) fn write_wrongly(
         }
         _ => {}
     }
+}
+
+fn forget(commit: &mut Commit, kind: EffectKind) {
+    commit.record.unanswered.retain(|lost| lost.effect.kind() != kind);
 }

@@ -22,8 +22,6 @@ pub struct Ending {
     pub said: Vec<Said>,
     /// Targets whose failed starts keep their machines.
     pub keep_failed: BTreeSet<TargetName>,
-    /// Bodies that belong among the dead letters.
-    pub poison: Vec<String>,
     /// The workers that are at work.
     pub working: Vec<u64>,
     /// The machines that the fleet names, or once named.
@@ -36,6 +34,8 @@ pub fn check_the_end(sim: &Sim, ending: &Ending) -> Vec<Finding> {
     sim.inspect(|state| {
         state.world.advance(now);
         let State { watch, table, emitted, world, .. } = state;
+        // First: whoever has lost its slots shows everything else, too.
+        watch.check_slots(&ending.working, now);
         for one in &ending.said {
             watch.check_outcome(table.commands.get(&one.id), emitted, one, now);
         }
@@ -49,9 +49,11 @@ pub fn check_the_end(sim: &Sim, ending: &Ending) -> Vec<Finding> {
         watch.check_tracking(table, &states, ending, now);
         watch.check_events(emitted, now);
         watch.check_executions(world.commands.all_executions(), now);
-        watch.check_dead(world.queues.get(DEAD).unwrap().messages(), ending, now);
-        watch.check_slots(&ending.working, now);
-        std::mem::take(&mut watch.findings)
+        watch.check_dead(world.queues.get(DEAD).unwrap().messages(), now);
+        let mut findings = std::mem::take(&mut watch.findings);
+        // What was promised before what it was to be kept by.
+        findings.sort_by_key(|finding| (finding.at, finding.rule == Rule::Section3));
+        findings
     })
 }
 
@@ -255,18 +257,18 @@ impl Watch {
         }
     }
 
-    /// Poison is among the dead letters, and nothing else is.
+    /// Poison is among the dead letters, and nothing else is: what SQS moved there itself included.
     fn check_dead<'a>(
         &mut self,
         letters: impl Iterator<Item = &'a lamplighter_cloud::queue::Message>,
-        ending: &Ending,
         now: Timestamp,
     ) {
-        let dead: Vec<&str> = letters.map(|letter| letter.body.as_str()).collect();
-        for body in dead.iter().filter(|body| !ending.poison.iter().any(|it| it == *body)) {
-            self.wrong(Rule::D10, now, format!("a healthy message among the dead: {body}"));
+        let dead: BTreeSet<&str> = letters.map(|letter| letter.body.as_str()).collect();
+        for body in &dead {
+            self.parked(body, now);
         }
-        for body in ending.poison.iter().filter(|body| !dead.contains(&body.as_str())) {
+        let dropped = self.poison.iter().filter(|body| !dead.contains(body.as_str()));
+        for body in dropped.cloned().collect::<Vec<_>>() {
             self.wrong(Rule::D7, now, format!("dropped, and not parked: {body}"));
         }
     }

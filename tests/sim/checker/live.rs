@@ -123,8 +123,7 @@ impl Watch {
         }
         let taken = commit.accepted.as_ref().and_then(|it| it.outcome.as_ref());
         let bounced = |outcome: &&Outcome| outcome.cause == Some(Cause::Bounced);
-        let honest =
-            machine.behaviour.bounce.is_some() || self.was_stopped_outside(&after.target);
+        let honest = machine.behaviour.bounce.is_some() || self.was_stopped_outside(&after.target);
         if let Some(outcome) = commit.outcomes.iter().chain(taken).find(bounced)
             && !honest
         {
@@ -225,6 +224,13 @@ impl Watch {
                 now,
                 format!("{operation} at {worker_now}, allowed until {act_by}"),
             );
+        }
+    }
+
+    /// A message is put among the dead letters.
+    pub(crate) fn parked(&mut self, body: &str, now: Timestamp) {
+        if !self.poison.contains(body) {
+            self.wrong(Rule::D10, now, format!("a healthy message among the dead: {body}"));
         }
     }
 

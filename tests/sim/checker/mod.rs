@@ -106,6 +106,8 @@ pub struct Watch {
     /// Every event as it was first committed: an id names one event.
     events: BTreeMap<String, LifecycleEvent>,
     slots: slots::Slots,
+    /// Bodies that belong among the dead letters.
+    pub(crate) poison: BTreeSet<String>,
     /// A fleet in which a start may honestly fail (no capacity, a unit that dies).
     pub(crate) may_fail: bool,
 }

@@ -4,37 +4,38 @@ use lamplighter_sim::breakage::Breakage;
 use lamplighter_sim::checker::Rule;
 use lamplighter_sim::crowd::{Play, play};
 
-/// Within so many crowds each mistake must be found.
-const SEEDS: u64 = 60;
+/// Within so many crowds each mistake must be found. Most are in the first few; an effect must be lost,
+/// and come true very late, and be wanted by nobody then, for the rarest.
+const SEEDS: u64 = 600;
 
-#[track_caller]
-fn check(breakage: Breakage, names: &[Rule]) {
+/// The first thing that is found in the first crowd in which anything is.
+fn find(breakage: Breakage, name: Rule) -> Result<(), String> {
     for seed in 0..SEEDS {
         let report = play(seed, Play { breakage: Some(breakage), loud: false });
-        if let Some(first) = report.findings.iter().min_by_key(|finding| finding.at) {
-            assert!(
-                names.contains(&first.rule),
-                "seed {seed}, {breakage:?}: {first}, expected {names:?}"
-            );
-            println!("{breakage:?}: seed {seed}: {first}");
-            return;
-        }
+        let Some(first) = report.findings.iter().find(|it| it.rule <= Rule::D10) else { continue };
+        println!("{breakage:?}: seed {seed}: {first}");
+        return match first.rule == name {
+            true => Ok(()),
+            false => Err(format!("{breakage:?}, seed {seed}: {first}; expected {name:?}")),
+        };
     }
-    panic!("{breakage:?} was not found within {SEEDS} seeds");
+    Err(format!("{breakage:?} was not found within {SEEDS} seeds"))
 }
 
+/// All of them are tried before any is complained of.
 #[test]
 fn each_mistake_is_found_and_named() {
-    for (breakage, names) in Breakage::EACH {
-        check(breakage, names);
-    }
+    let wrong: Vec<String> = Breakage::EACH
+        .into_iter()
+        .filter_map(|(breakage, name)| find(breakage, name).err())
+        .collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]
 fn each_of_d1_to_d10_has_a_mistake_that_it_names() {
     use Rule::{D1, D2, D3, D4, D5, D6, D7, D8, D9, D10};
     for rule in [D1, D2, D3, D4, D5, D6, D7, D8, D9, D10] {
-        let names = |(_, rules): &(Breakage, &[Rule])| rules.first() == Some(&rule);
-        assert!(Breakage::EACH.iter().any(|it| names(it)), "nothing breaks {rule:?}");
+        assert!(Breakage::EACH.iter().any(|(_, name)| *name == rule), "nothing breaks {rule:?}");
     }
 }

@@ -193,7 +193,11 @@ impl Crowd {
     }
 
     /// No hold of a target lasts longer than its `max_hold`.
-    fn bounded(&self, target: &TargetName, asked: Option<SignedDuration>) -> Option<SignedDuration> {
+    fn bounded(
+        &self,
+        target: &TargetName,
+        asked: Option<SignedDuration>,
+    ) -> Option<SignedDuration> {
         let bound = self.fleet.targets[target].max_hold.map(|long| long.as_signed());
         match (asked, bound) {
             (Some(asked), Some(bound)) => Some(asked.min(bound)),
@@ -319,7 +323,7 @@ impl Crowd {
     }
 
     fn poison(&mut self) {
-        let number = self.ending.poison.len();
+        let number = self.dice.roll(u64::MAX);
         let body = match self.dice.roll(4) {
             0 => format!("poison {number}"),
             1 => format!("{{\"action\":\"dance\",\"reason\":\"{number}\"}}"),
@@ -328,7 +332,7 @@ impl Crowd {
         };
         self.tell(format!("poison: {body}"));
         self.sim.say_raw(&body);
-        self.ending.poison.push(body);
+        self.sim.inspect(|state| state.watch.poison.insert(body));
     }
 
     /// The secret names another machine from now on.
@@ -436,7 +440,8 @@ impl Crowd {
             let Some(command) = self.sim.command(one.id.as_str()) else { continue };
             let (Some(body), Some(outcome)) = (body, command.outcome) else { continue };
             self.tell(format!("replayed: {body}"));
-            let sent = BTreeMap::from([(SENT_AT_ATTRIBUTE.to_owned(), command.sent_at.to_string())]);
+            let sent =
+                BTreeMap::from([(SENT_AT_ATTRIBUTE.to_owned(), command.sent_at.to_string())]);
             self.sim.say_with(&body.to_string(), sent, None);
             before.insert(one.id, outcome);
         }

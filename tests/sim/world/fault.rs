@@ -39,6 +39,11 @@ impl Fault {
     ];
 }
 
+/// The calls that change machines: few among many, and the ones that matter most.
+const EFFECTS: [&str; 3] = ["ec2:StartInstances", "ec2:StopInstances", "ssm:SendCommand"];
+/// So many times more often than others they fail.
+const EFFECTS_WORSE: u64 = 3;
+
 /// Random faults, for as long as they last.
 #[derive(Debug, Clone, Copy)]
 pub struct Chaos {
@@ -57,26 +62,28 @@ impl Chaos {
         operation: &str,
         chance: &mut Chance,
     ) -> Option<Fault> {
-        if now >= self.until || chance.next() % 1000 >= self.per_mille {
+        let effect = EFFECTS.contains(&operation);
+        let per_mille = if effect { self.per_mille * EFFECTS_WORSE } else { self.per_mille };
+        if now >= self.until || chance.next() % 1000 >= per_mille {
             return None;
         }
         let size = chance.next();
         if chance.next() % 1000 < self.deaths_per_mille {
             return Some(if size.is_multiple_of(2) { Fault::DiesBefore } else { Fault::DiesAfter });
         }
+        if effect && chance.next().is_multiple_of(3) {
+            // Mostly soon; sometimes nearly as late as its signature allows.
+            return Some(match size.is_multiple_of(3) {
+                true => Fault::Late(60 + size % 780),
+                false => Fault::Late(1 + size % 40),
+            });
+        }
         Some(match chance.next() % 100 {
             0..25 => Fault::Before,
-            25..45 => Fault::Lost,
-            45..65 => Fault::Unclear,
-            65..80 => Fault::Slow(1 + size % 20),
-            80..90 => Fault::Stale(1 + size % 15),
-            // What is no effect is only lost.
-            _ if !operation.ends_with("Instances") && !operation.ends_with("SendCommand") => {
-                Fault::Lost
-            }
-            // Mostly soon; sometimes nearly as late as its signature allows.
-            _ if size.is_multiple_of(4) => Fault::Late(60 + size % 780),
-            _ => Fault::Late(1 + size % 40),
+            25..50 => Fault::Lost,
+            50..70 => Fault::Unclear,
+            70..88 => Fault::Slow(1 + size % 20),
+            _ => Fault::Stale(1 + size % 15),
         })
     }
 }

@@ -87,6 +87,7 @@ impl Queue for Sim {
         self.call("sqs:ChangeMessageVisibility", what, |state, now| {
             if gives_back && seconds > 0 && state.breakage == Some(Breakage::ParksTrouble) {
                 let body = state.bodies.get(&receipt.0).cloned().unwrap_or_default();
+                state.watch.parked(&body, now);
                 let letter =
                     CloudMessage { body, attributes: BTreeMap::new(), delay_seconds: None };
                 state.world.send_message(now, DEAD, letter).unwrap();
@@ -105,6 +106,7 @@ impl Queue for Sim {
             "sqs:SendMessage(dead)",
             || message.body.clone(),
             |state, now| {
+                state.watch.parked(&message.body, now);
                 let message = CloudMessage {
                     body: message.body.clone(),
                     attributes: texts(&message.attributes),
