@@ -20,6 +20,8 @@ const DUE_WITHIN: SignedDuration = SignedDuration::from_mins(3);
 pub struct Ending {
     /// Everything that users sent.
     pub said: Vec<Said>,
+    /// Ids that came with what cannot be understood.
+    pub refused: BTreeSet<CommandId>,
     /// Targets whose failed starts keep their machines.
     pub keep_failed: BTreeSet<TargetName>,
     /// The workers that are at work.
@@ -38,6 +40,9 @@ pub fn check_the_end(sim: &Sim, ending: &Ending) -> Vec<Finding> {
         watch.check_slots(&ending.working, now);
         for one in &ending.said {
             watch.check_outcome(table.commands.get(&one.id), emitted, one, now);
+        }
+        for id in &ending.refused {
+            watch.check_refused(table.commands.get(id), emitted, id, now);
         }
         let states: BTreeMap<&str, MachineState> =
             world.machines.iter().map(|it| (it.id.as_str(), it.state())).collect();
@@ -108,6 +113,23 @@ impl Watch {
         let mut told = emitted.iter().filter_map(outcome_of).filter(|it| it.command == said.id);
         if told.any(|it| it != outcome) {
             self.wrong(Rule::D8, now, format!("two outcomes of {}", said.id));
+        }
+    }
+
+    /// Whoever brought an id hears why it was refused.
+    fn check_refused(
+        &mut self,
+        command: Option<&CommandRecord>,
+        emitted: &[LifecycleEvent],
+        id: &CommandId,
+        now: Timestamp,
+    ) {
+        let outcome = command.and_then(|command| command.outcome.as_ref());
+        if outcome.is_none_or(|outcome| outcome.outcome != Verdict::Rejected) {
+            self.wrong(Rule::D8, now, format!("{id} is poison, and came to {outcome:?}"));
+        }
+        if !emitted.iter().filter_map(outcome_of).any(|told| Some(told) == outcome) {
+            self.wrong(Rule::D7, now, format!("nobody was told that {id} was refused"));
         }
     }
 

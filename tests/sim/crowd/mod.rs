@@ -324,10 +324,16 @@ impl Crowd {
 
     fn poison(&mut self) {
         let number = self.dice.roll(u64::MAX);
-        let body = match self.dice.roll(4) {
+        let body = match self.dice.roll(5) {
             0 => format!("poison {number}"),
-            1 => format!("{{\"action\":\"dance\",\"reason\":\"{number}\"}}"),
-            2 => format!("{{\"action\":\"start\",\"target\":\"nobody-{number}\"}}"),
+            1 => {
+                // Whoever brought an id is told by it.
+                let id = format!("poison-{number}");
+                self.ending.refused.insert(CommandId::parse(&id).unwrap());
+                format!("{{\"action\":\"dance\",\"id\":\"{id}\"}}")
+            }
+            2 => format!("{{\"action\":\"dance\",\"reason\":\"{number}\"}}"),
+            3 => format!("{{\"action\":\"start\",\"target\":\"nobody-{number}\"}}"),
             _ => format!("[{number}]"),
         };
         self.tell(format!("poison: {body}"));

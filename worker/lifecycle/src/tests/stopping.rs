@@ -38,6 +38,22 @@ fn a_describe_that_lags_after_a_stop_does_not_stop_twice() {
     story.after(4).look().did(EffectKind::Stop);
 }
 
+/// A queue may deliver a wake-up twice, and each would go on as a chain of its own for as long as the wait
+/// lasts; and each worker's sweep would find the target due every minute (crowd seed 15).
+#[test]
+fn a_long_wait_is_written_anew_once_a_minute_and_makes_older_wake_ups_void() {
+    let mut story = Story::on("ann");
+    story.stop("ann").accepted().after(25).sees(Ec2State::Stopping).look();
+    let rev = story.record.rev;
+    for _ in 0..12 {
+        story.after(5).look();
+        assert_eq!(story.record.rev, rev, "polls write nothing");
+    }
+    story.after(5).look();
+    assert_eq!(story.record.rev, rev + 1);
+    assert!(story.record.wake_at.is_some_and(|at| at > story.now));
+}
+
 #[test]
 fn a_machine_that_does_not_stop_fails_the_stop_and_raises_attention_once() {
     let mut story = Story::on("ann");
