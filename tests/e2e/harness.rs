@@ -49,10 +49,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) fn binary() -> PathBuf {
     let test = std::env::current_exe().expect("a running test has a path");
-    let folder = test.parent().and_then(Path::parent).expect("target/<profile>/deps/<test>");
-    let binary = folder.join("lamplighter");
-    assert!(binary.is_file(), "{} is not built: cargo build --workspace", binary.display());
-    binary
+    // target/<profile>/deps/<test>, or target/<profile>/bench
+    let binary = test.ancestors().skip(1).take(2).map(|folder| folder.join("lamplighter"));
+    let binary = binary.into_iter().find(|binary| binary.is_file());
+    binary.expect("the binary is built: cargo build --workspace")
 }
 
 /// The binary without anything of the caller's environment that it reads.

@@ -27,8 +27,9 @@ const SEED: u64 = 7;
 const PATIENCE: Duration = Duration::from_secs(400);
 /// How often it is looked whether all is at rest.
 const LOOK: Duration = Duration::from_secs(2);
-/// Until a lost answer can no longer come true: 15 min, the skew bound, and a sweep.
-const AFTERMATH: Duration = Duration::from_secs(17 * 60);
+/// Until a lost answer can no longer come true (15 min and the skew bound), and a look each minute has
+/// found it so.
+const AFTERMATH: Duration = Duration::from_secs(19 * 60);
 /// Slots of the one worker.
 const SLOTS: usize = 4;
 

@@ -99,7 +99,7 @@ pub struct Watch {
     started_outside: BTreeMap<InstanceId, Timestamp>,
     /// When somebody last really stopped (or terminated) one.
     stopped_outside: BTreeMap<InstanceId, Timestamp>,
-    /// Machines that a start of ours sent up, and that no stop of ours sent down since.
+    /// Machines that a start of ours sent up, and that no stop sent down since.
     sent_up: BTreeMap<InstanceId, Timestamp>,
     /// Every machine that a target ever minded.
     minded: BTreeMap<TargetName, BTreeSet<InstanceId>>,
@@ -125,6 +125,7 @@ impl Watch {
     /// Somebody at the console stopped or terminated this machine.
     pub(crate) fn stopped_by_somebody(&mut self, instance: &InstanceId, at: Timestamp) {
         self.stopped_outside.insert(instance.clone(), at);
+        self.sent_up.remove(instance);
     }
 
     /// Whether somebody stopped a machine that this target minds, or minded.
