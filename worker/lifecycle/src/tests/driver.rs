@@ -195,7 +195,7 @@ impl Driver {
         match step {
             Step::Ask(ask, look) => {
                 let command = self.command(ask);
-                self.ask(command, *look);
+                self.ask(&command, *look);
             }
             Step::Look(look) => self.pass(None, *look),
             Step::Wait(seconds) => self.wait_until(plus(self.now, *seconds)),
@@ -212,7 +212,7 @@ impl Driver {
                     let (lasts, expires) = (Lasts::Open, None);
                     let ask = Ask { action: *action, holder, age: 0, tie: 0, lasts, expires };
                     let command = self.command(&ask);
-                    self.ask(command, Look::default());
+                    self.ask(&command, Look::default());
                 }
             }
         }
@@ -257,9 +257,9 @@ impl Driver {
     }
 
     /// A command arrives; it stays in the queue while the bus is away and the outbox full.
-    pub(super) fn ask(&mut self, command: AcceptedCommand, look: Look) {
+    pub(super) fn ask(&mut self, command: &AcceptedCommand, look: Look) {
         if self.bus || self.record.takes_commands() {
-            self.pass(Some(&command), look);
+            self.pass(Some(command), look);
         }
     }
 
@@ -597,7 +597,7 @@ impl Driver {
         self.machine.suffer(Outside::Heals, self.now);
         if self.record.paused.is_some() {
             let command = self.newest(Action::Resume, 0);
-            self.ask(command, Look::default());
+            self.ask(&command, Look::default());
         }
         for passes in 0..passes_max {
             self.meet(Fate::Accepted, true);

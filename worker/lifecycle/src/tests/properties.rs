@@ -234,7 +234,7 @@ fn once_faults_cease_every_target_comes_to_rest() {
         driver.later(LASTS_SECONDS_MAX);
         driver.come_to_rest(PASSES_TO_REST_MAX);
         let kill = driver.newest(Action::Kill, 0);
-        driver.ask(kill, Look::default());
+        driver.ask(&kill, Look::default());
         driver.come_to_rest(PASSES_TO_REST_MAX);
         assert!(driver.machine.state().is_off() && driver.record.holds.is_empty());
     });
@@ -284,7 +284,7 @@ fn the_order_of_arrival_decides_nothing() {
             let sent: Vec<AcceptedCommand> =
                 letters.iter().map(|letter| driver.command(letter)).collect();
             for index in order {
-                driver.ask(sent[*index].clone(), Look::default());
+                driver.ask(&sent[*index], Look::default());
                 driver.meet(Fate::Accepted, true);
                 driver.later(pause);
                 driver.pass(None, Look::default());
