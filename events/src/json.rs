@@ -18,7 +18,7 @@ pub(crate) fn object(text: &str, what: &str) -> Result<Map<String, Value>, Malfo
     if depth_exceeds(text.as_bytes(), DEPTH_MAX) {
         return Err(Malformed::new(
             MalformedKind::TooDeep,
-            format!("{what} nests deeper than {DEPTH_MAX} objects and arrays"),
+            format!("{what} nests deeper than {DEPTH_MAX} objects and arrays; expected no more"),
         ));
     }
     let mut deserializer = serde_json::Deserializer::from_str(text);

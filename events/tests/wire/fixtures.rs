@@ -12,7 +12,7 @@ use lamplighter_events::{
 };
 use serde_json::Value;
 
-fn rules() -> BTreeMap<String, Command> {
+pub(crate) fn rules() -> BTreeMap<String, Command> {
     [
         ("idle-check", serde_json::json!({ "action": "check-idle" })),
         ("nightly", serde_json::json!({ "action": "kill", "target": "fluidity" })),

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "all of this is test code, helpers included")]
 
 mod fixtures;
+mod fuzz;
 mod names;
 mod properties;
 mod schemas;

@@ -5,7 +5,7 @@
 //! older than the last resume, and a resume that is older than the pause.
 
 use jiff::Timestamp;
-use lamplighter_events::{Action, Cause, HumanDuration, Verdict};
+use lamplighter_events::{Action, Cause, Holder, HumanDuration, Verdict};
 
 use crate::answer;
 use crate::effect::EffectKind;
@@ -41,13 +41,6 @@ pub(crate) fn apply(pass: &mut Pass<'_>, command: &AcceptedCommand) {
         let message = format!("it was to be done before {expires}; it is too late now");
         return reject(pass, &open, Cause::Expired, &message);
     }
-    if pass.record.open.len() >= OPEN_COMMANDS_MAX {
-        let message = format!(
-            "{} commands of {} have no outcome yet, which is the limit; send it again later",
-            OPEN_COMMANDS_MAX, pass.record.target
-        );
-        return reject(pass, &open, Cause::Conflict, &message);
-    }
     match command.action {
         Action::Start => start(pass, command, open),
         Action::Stop => stop(pass, open),
@@ -67,14 +60,32 @@ pub(crate) fn apply(pass: &mut Pass<'_>, command: &AcceptedCommand) {
     }
 }
 
+/// Whether one more command can wait for its outcome. Only those that must wait are refused: whoever
+/// resumes or kills a target that is full of others' starts must get through.
+fn has_room(pass: &Pass<'_>) -> bool {
+    pass.record.open.len() < OPEN_COMMANDS_MAX
+}
+
+fn reject_for_room(pass: &mut Pass<'_>, open: &OpenCommand) {
+    let message = format!(
+        "{} commands of {} have no outcome yet, which is the limit; send it again later",
+        OPEN_COMMANDS_MAX, pass.record.target
+    );
+    reject(pass, open, Cause::Conflict, &message);
+}
+
 fn start(pass: &mut Pass<'_>, command: &AcceptedCommand, open: OpenCommand) {
+    if !has_room(pass) {
+        return reject_for_room(pass, &open);
+    }
     let sent = command.sent();
     if pass.record.last_kill.as_ref().is_some_and(|kill| *kill >= sent) {
         return reject(pass, &open, Cause::Superseded, "a kill that was sent later came first");
     }
     let release = pass.record.releases.get(open.holder.as_str());
     if release.is_some_and(|release| *release >= sent) {
-        return reject(pass, &open, Cause::Superseded, "its holder's stop, sent later, came first");
+        let message = "its holder's stop, or a start with an end that has come, was sent later";
+        return reject(pass, &open, Cause::Superseded, message);
     }
     let until = end_of_hold(command, pass.spec.max_hold);
     if let Some(until) = until.filter(|until| *until <= pass.now) {
@@ -143,18 +154,23 @@ fn end_of_hold(command: &AcceptedCommand, max_hold: Option<HumanDuration>) -> Op
 }
 
 fn stop(pass: &mut Pass<'_>, open: OpenCommand) {
+    remember_release(pass, &open.holder, &open.sent);
+    let (holder, sent) = (open.holder.clone(), open.sent.clone());
+    end_holds(pass, &sent, |hold| !hold.requested() || hold.holder == holder);
+    release(pass, open);
+}
+
+/// From now on no start of this holder that is older counts.
+fn remember_release(pass: &mut Pass<'_>, holder: &Holder, sent: &Sent) {
     let releases = &mut pass.record.releases;
-    let last = releases.entry(open.holder.to_string()).or_insert_with(|| open.sent.clone());
-    if *last < open.sent {
-        *last = open.sent.clone();
+    let last = releases.entry(holder.to_string()).or_insert_with(|| sent.clone());
+    if *last < *sent {
+        *last = sent.clone();
     }
     while releases.len() > RELEASES_MAX {
         let oldest = releases.iter().min_by(|a, b| a.1.cmp(b.1)).map(|(holder, _)| holder.clone());
         oldest.map(|holder| releases.remove(&holder));
     }
-    let (holder, sent) = (open.holder.clone(), open.sent.clone());
-    end_holds(pass, &sent, |hold| !hold.requested() || hold.holder == holder);
-    release(pass, open);
 }
 
 fn kill(pass: &mut Pass<'_>, open: OpenCommand) {
@@ -176,6 +192,10 @@ fn release(pass: &mut Pass<'_>, open: OpenCommand) {
     if rests && off && !pass.in_flight() && pass.quiet_after(EffectKind::Start).is_none() {
         let answer = answer::stop(pass, &open, false, "it was not running");
         return pass.close(&open, Verdict::Done, None, "it was not running", answer);
+    }
+    // Nobody wants it, so no start waits: it is full of stops, and one more would change nothing.
+    if !has_room(pass) {
+        return reject_for_room(pass, &open);
     }
     pass.record.open.push(open);
 }
@@ -206,7 +226,8 @@ pub(crate) fn end_holds(pass: &mut Pass<'_>, sent: &Sent, which: impl Fn(&Hold) 
     ended.len()
 }
 
-/// Drops the holds whose end has come, and the starts that did not get there in time.
+/// Drops the holds whose end has come, and the starts that did not get there in time. The newest start
+/// decided that end: an older one that is still on its way must not put it off.
 pub(crate) fn end_expired_holds(pass: &mut Pass<'_>) {
     let now = pass.now;
     let (expired, kept): (Vec<Hold>, Vec<Hold>) =
@@ -214,6 +235,9 @@ pub(crate) fn end_expired_holds(pass: &mut Pass<'_>) {
     pass.record.holds = kept;
     for hold in expired {
         pass.note(format!("the hold of {} ended", hold.holder));
+        if hold.requested() {
+            remember_release(pass, &hold.holder, &hold.sent);
+        }
         let starts = pass.take_open(|open| {
             open.action == Action::Start && open.holder == hold.holder && open.sent <= hold.sent
         });
@@ -233,7 +257,8 @@ fn status(pass: &mut Pass<'_>, open: OpenCommand) {
         && pass.spec.ec2.systemd_unit.is_some()
         && pass.record.paused.is_none()
         && !pass.in_flight()
-        && reachable;
+        && reachable
+        && has_room(pass);
     if can_ask {
         pass.record.open.push(open);
     } else {

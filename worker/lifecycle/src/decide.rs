@@ -13,7 +13,7 @@ use lamplighter_events::{Cause, Outcome};
 use crate::effect::{Effect, EffectAnswer, EffectKind, Refusal};
 use crate::limits::{
     CONSISTENCY_MARGIN_SECONDS, NEWS_AFTER_SECONDS, OUTBOX_LOOK_SECONDS, SIGNATURE_LIFE_SECONDS,
-    SKEW_MAX_SECONDS, UNANSWERED_LOOK_SECONDS,
+    SKEW_MAX_SECONDS, UNANSWERED_LOOK_SECONDS, UNANSWERED_MAX,
 };
 use crate::observed::{ObservePlan, Sighting};
 use crate::pass::{Flow, Input, Pass, later};
@@ -298,14 +298,16 @@ fn drop_what_is_over(pass: &mut Pass<'_>) {
         let until = later(doing.act_by, SIGNATURE_LIFE_SECONDS + SKEW_MAX_SECONDS);
         let quiet = Quiet { until: later(doing.act_by, CONSISTENCY_MARGIN_SECONDS), after: kind };
         pass.note(format!("the answer to {} was lost", doing.effect.operation()));
-        // A repeat of the same call adds nothing to watch for beyond its own, later, end.
-        pass.record.unanswered.retain(|lost| lost.effect != doing.effect);
+        // A repeat of the same call stands beside it: the answer to the one says nothing of the other.
         pass.record.unanswered.push(Unanswered { effect: doing.effect, nonce: doing.nonce, until });
+        let excess = pass.record.unanswered.len().saturating_sub(UNANSWERED_MAX);
+        pass.record.unanswered.drain(..excess);
         pass.record.quiet = Some(quiet);
     }
     pass.record.unanswered.retain(|lost| lost.until > now);
-    let seen_at = pass.seen_at();
-    if pass.record.quiet.is_some_and(|quiet| quiet.until <= seen_at) {
+    // A margin is over once something was seen after it: a look that failed saw nothing.
+    let seen_at = pass.seen().map(|_| pass.seen_at());
+    if pass.record.quiet.is_some_and(|quiet| seen_at.is_some_and(|at| quiet.until <= at)) {
         pass.record.quiet = None;
     }
 }

@@ -9,8 +9,11 @@ pub const OPEN_COMMANDS_MAX: usize = 64;
 pub const HISTORY_MAX: usize = 50;
 /// Remembered last releases, one per holder; beyond it the oldest is forgotten.
 pub const RELEASES_MAX: usize = 128;
-/// Events waiting to be sent. A pass that would exceed this drops the oldest *state change*, never
-/// an outcome; outcomes are bounded by `OPEN_COMMANDS_MAX`.
+/// Effects whose answers were lost and that may yet happen. Each takes its `ACT_WITHIN_SECONDS` before
+/// the next can be decided, and is watched for 930 s: more than 58 there cannot be.
+pub const UNANSWERED_MAX: usize = 64;
+/// Events waiting to be sent. A pass that would exceed this drops the oldest *state change*, then the
+/// oldest *attention*, never an outcome; outcomes are bounded by `OPEN_COMMANDS_MAX`.
 pub const OUTBOX_MAX: usize = 128;
 /// While this many events wait to be sent, no new command is taken (it stays in the queue): a bus that
 /// is away for a day must not fill the record up. Commands that are open already still end.

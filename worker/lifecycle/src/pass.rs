@@ -216,12 +216,16 @@ impl<'a> Pass<'a> {
 
     /// Asks the host for its unit with a new token.
     pub(crate) fn ask(&mut self, purpose: CheckPurpose, why: &str) -> Flow {
-        let token = {
-            self.record.checks += 1;
-            answer::token(&self.record)
-        };
+        let asked = self.record.checks;
+        self.record.checks += 1;
+        let token = answer::token(&self.record);
         let check = Check { token, command_id: None, purpose, asked_at: self.now };
-        self.ask_again(check, why)
+        let flow = self.ask_again(check, why);
+        if self.effect.is_none() {
+            // Not asked, so not counted: a paused target would be written at each look.
+            self.record.checks = asked;
+        }
+        flow
     }
 
     /// Asks with a token that exists already: the guard on the host makes it once.
@@ -358,17 +362,19 @@ impl<'a> Pass<'a> {
             });
         }
         while self.record.outbox.len() > OUTBOX_MAX {
-            let state_change = self
-                .record
-                .outbox
-                .iter()
-                .position(|event| matches!(event.body, EventBody::TargetStateChanged { .. }));
-            match state_change {
+            match least_missed(&self.record.outbox) {
                 Some(index) => drop(self.record.outbox.remove(index)),
                 None => break,
             }
         }
     }
+}
+
+/// Which event is given up first: the oldest state change, then the oldest attention, never an outcome.
+fn least_missed(outbox: &[LifecycleEvent]) -> Option<usize> {
+    let position = |which: fn(&EventBody) -> bool| outbox.iter().position(|e| which(&e.body));
+    position(|body| matches!(body, EventBody::TargetStateChanged { .. }))
+        .or_else(|| position(|body| matches!(body, EventBody::Attention { .. })))
 }
 
 pub(crate) fn later(at: Timestamp, seconds: i64) -> Timestamp {

@@ -260,7 +260,7 @@ pub struct TargetRecord {
     pub started_by_us: bool,
     /// The reasons to be on.
     pub holds: Vec<Hold>,
-    /// Each holder's last release.
+    /// Each holder's last release: its stop, or the latest start of a hold that came to its end.
     #[serde(default)]
     pub releases: BTreeMap<String, Sent>,
     /// The last kill.

@@ -12,7 +12,7 @@ use lamplighter_runtime::Fleet;
 use serde_json::{Map, Value, json};
 
 use super::ConfigError;
-use super::reader::{Item, nearest};
+use super::reader::{Item, SHOWN_CHARS_MAX, nearest, one_of, shown};
 
 const TIMINGS: [&str; 7] =
     ["boot", "stop", "terminate", "agent", "command", "invocation", "describe_lag"];
@@ -127,7 +127,7 @@ fn machine(item: &Item<'_>, fleet: &Fleet) -> Result<(TargetName, MachineSeed), 
         let known: Vec<&str> = fleet.targets.keys().map(|name| name.as_str()).collect();
         let hint = match nearest(item.key, &known) {
             Some(near) => format!("did you mean \"{near}\"?"),
-            None => format!("expected one of {}, or one's instance id", known.join(", ")),
+            None => format!("expected {}, or one's instance id", one_of(&known)),
         };
         return Err(item.refuse_key(&format!("no target has this machine; {hint}")));
     };
@@ -170,6 +170,13 @@ fn checked<T: serde::de::DeserializeOwned>(
     key: &str,
     value: &Value,
 ) -> Result<(), ConfigError> {
+    // The types of another crate tell the value whole, as it came.
+    if let Value::String(text) = value
+        && (text.chars().count() > SHOWN_CHARS_MAX || text.chars().any(char::is_control))
+    {
+        let problem = format!("\"{}\" is not valid", shown(text));
+        return Err(item.refuse(&problem, "a short text without control characters"));
+    }
     let mut one = Map::new();
     one.insert(key.to_owned(), value.clone());
     match serde_json::from_value::<T>(Value::Object(one)) {

@@ -11,6 +11,8 @@
 //! *Not here.* Whether the machines and secrets exist: `lamplighter check --aws`.
 
 mod environment;
+#[cfg(test)]
+mod fuzz;
 #[cfg(feature = "local")]
 mod local;
 mod reader;
@@ -29,7 +31,7 @@ use toml::de::DeTable;
 #[cfg(feature = "local")]
 pub(crate) use local::Local;
 pub(crate) use reader::nearest;
-use reader::{Reader, Source};
+use reader::{Reader, Source, one_of};
 #[cfg(test)]
 pub(crate) use targets::defaults as default_ec2;
 
@@ -221,11 +223,7 @@ pub(crate) fn parse(file: &str, text: &str) -> Result<Config, ConfigError> {
         let name = item.parse(TargetName::EXPECTED, TargetName::parse)?;
         if !config.fleet.targets.contains_key(&name) {
             let known: Vec<&str> = config.fleet.targets.keys().map(|name| name.as_str()).collect();
-            let expected = match known.as_slice() {
-                [] => "a target of this file, which has none".to_owned(),
-                known => format!("one of {}", known.join(", ")),
-            };
-            return Err(item.refuse(&format!("no target is named \"{name}\""), &expected));
+            return Err(item.refuse(&format!("no target is named \"{name}\""), &one_of(&known)));
         }
         config.fleet.default_target = Some(name);
     }

@@ -15,7 +15,7 @@ use toml::de::{DeTable, DeValue};
 use super::ConfigError;
 
 /// Enough of a found value to recognise it.
-const SHOWN_CHARS_MAX: usize = 60;
+pub(crate) const SHOWN_CHARS_MAX: usize = 60;
 
 /// A text that is being read, and what to call it.
 pub(crate) struct Source<'a> {
@@ -203,9 +203,9 @@ impl<'a> Item<'a> {
         self.refuse(&format!("found {}", described(self.value)), expected)
     }
 
-    /// Its line, for telling of it elsewhere.
-    pub(crate) fn line(&self) -> usize {
-        self.source.place(self.key_at.start).0
+    /// The line of a byte of the file that it stands in.
+    pub(crate) fn line_of(&self, offset: usize) -> usize {
+        self.source.place(offset).0
     }
 
     /// A string.
@@ -302,6 +302,16 @@ pub(crate) fn shown(text: &str) -> String {
         shown.push('…');
     }
     shown
+}
+
+/// The names of which one was expected; a fleet may have thousands, and a few show where to look.
+pub(crate) fn one_of(names: &[&str]) -> String {
+    const NAMED_MAX: usize = 8;
+    match names.split_at_checked(NAMED_MAX) {
+        Some((first, [_, ..])) => format!("one of {}, …", first.join(", ")),
+        _ if names.is_empty() => "a target of this file, which has none".to_owned(),
+        _ => format!("one of {}", names.join(", ")),
+    }
 }
 
 /// The known word that is nearest, if it is near enough to be meant.

@@ -7,7 +7,7 @@ use lamplighter_events::{Command, TargetRef};
 use lamplighter_runtime::Fleet;
 
 use super::ConfigError;
-use super::reader::{Item, shown};
+use super::reader::{Item, one_of, shown};
 
 const EXPRESSION: &str = "\"rate(5 minutes)\" or \"cron(0 23 * * ? *)\"";
 
@@ -35,10 +35,7 @@ pub(crate) fn schedule(item: &Item<'_>, fleet: &Fleet) -> Result<(String, Comman
         && !fleet.targets.contains_key(target)
     {
         let known: Vec<&str> = fleet.targets.keys().map(|name| name.as_str()).collect();
-        return Err(item.refuse(
-            &format!("no target is named \"{target}\""),
-            &format!("one of {}", known.join(", ")),
-        ));
+        return Err(item.refuse(&format!("no target is named \"{target}\""), &one_of(&known)));
     }
     Ok((name.to_owned(), command))
 }

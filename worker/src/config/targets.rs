@@ -71,7 +71,8 @@ pub(crate) fn seconds(seconds: u64) -> HumanDuration {
     HumanDuration::from_seconds(seconds).expect("a constant between a second and a year")
 }
 
-/// Who has a resource already: the target, and the line where it says so.
+/// Who has a resource already: the target, and the byte where it says so. The line is counted only for
+/// whoever is told of it: counting it for each target would take long for a file of thousands.
 pub(crate) type Taken = BTreeMap<String, (TargetName, usize)>;
 
 /// Reads one target.
@@ -95,13 +96,14 @@ pub(crate) fn target(
         InstanceRef::Id(id) => id.to_string(),
         InstanceRef::Secret { secret, key } => format!("key {key} of secret {secret}"),
     };
-    if let Some((other, line)) = taken.get(&resource) {
+    if let Some((other, at)) = taken.get(&resource) {
+        let line = id_item.line_of(*at);
         return Err(id_item.refuse_with(&format!(
             "{resource} belongs to target {other} already (line {line}); expected a machine that no \
              other target has"
         )));
     }
-    taken.insert(resource, (name.clone(), id_item.line()));
+    taken.insert(resource, (name.clone(), id_item.key_at.start));
 
     let base = defaults(instance);
     let ec2 = Ec2Spec {

@@ -406,10 +406,39 @@ fn the_local_table_is_checked() {
             "lamplighter.toml:5:14: local.machines.a.units.u.after_boot: unknown variant `bored`, expected one of `active`, `activating`, `inactive`, `failed`"
         ],
     );
+    check(
+        "[local]\nboot = \"a\\u0007\"",
+        expect![[
+            r#"lamplighter.toml:2:8: local.boot: "a\u{7}" is not valid; expected a short text without control characters"#
+        ]],
+    );
     check_line(
         "[local.machines.a]\nstate = \"asleep\"",
         expect![[
             r#"lamplighter.toml:5:9: local.machines.a.state: found the string "asleep"; expected "stopped" or "running""#
+        ]],
+    );
+}
+
+#[test]
+fn a_refusal_names_a_few_targets_of_many() {
+    let targets = |many: u32| {
+        let each = (0..many).map(|index| {
+            format!("[targets.t{index}]\nkind = \"ec2-instance\"\ninstance_id = \"i-{index:08}\"\n")
+        });
+        each.collect::<String>()
+    };
+    let nobody = "[defaults]\ntarget = \"nobody\"\n";
+    check(
+        &format!("{nobody}{}", targets(9)),
+        expect![[
+            r#"lamplighter.toml:2:10: defaults.target: no target is named "nobody"; expected one of t0, t1, t2, t3, t4, t5, t6, t7, …"#
+        ]],
+    );
+    check(
+        "[schedules.s]\nexpression = \"rate(1 day)\"\ncommand = { action = \"stop\", target = \"nobody\" }",
+        expect![[
+            r#"lamplighter.toml:3:11: schedules.s.command: no target is named "nobody"; expected a target of this file, which has none"#
         ]],
     );
 }

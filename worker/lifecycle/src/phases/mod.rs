@@ -130,11 +130,12 @@ fn fail_start(pass: &mut Pass<'_>, cause: Cause, message: String) {
                     .any(|start| start.holder == hold.holder && start.sent >= hold.sent))
         });
     }
-    let off = pass.record.accepted_at.is_none() && pass.record.unanswered.is_empty()
-        || pass.record.observed.as_ref().is_some_and(|seen| {
-            seen.state().is_off() && pass.record.quiet.is_none_or(|quiet| quiet.until <= pass.now)
-        });
-    let off = off && pass.record.observed.as_ref().is_none_or(|seen| seen.state().is_off());
+    // What was seen before the end of the last effect's margin says nothing of what it made.
+    let quiet_until = pass.record.quiet.map(|quiet| quiet.until);
+    let off = match &pass.record.observed {
+        Some(seen) => seen.state().is_off() && quiet_until.is_none_or(|until| until <= seen.at),
+        None => pass.record.accepted_at.is_none() && pass.record.unanswered.is_empty(),
+    };
     let why = format!("the start failed ({cause}): {message}");
     if off || pass.wanted() {
         clear_way(pass);

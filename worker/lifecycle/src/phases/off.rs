@@ -58,6 +58,12 @@ pub(super) fn advance(pass: &mut Pass<'_>) -> Flow {
     match state {
         Ec2State::Stopped | Ec2State::Terminated | Ec2State::Missing => {
             pass.record.contradiction = None;
+            // A machine that is kept may not show yet: it is given up only when surely off.
+            if let Some(until) = pass.quiet_after(EffectKind::Start) {
+                pass.why("a start made just before may still show; looking again");
+                pass.look(until);
+                return Flow::Rest;
+            }
             pass.record.kept = false;
             if asked_to_stop(pass) {
                 begin_stop(pass, "somebody asked for it to be off");

@@ -126,6 +126,9 @@ fn stopping(pass: &mut Pass<'_>) -> Flow {
 }
 
 fn pending(pass: &mut Pass<'_>) -> Flow {
+    if stop_may_still_show(pass) {
+        return Flow::Rest;
+    }
     enter_way(pass);
     if pass.now >= running_by(pass) {
         let limit = pass.spec.ec2.start_timeout;
@@ -135,6 +138,17 @@ fn pending(pass: &mut Pass<'_>) -> Flow {
     pass.why("EC2 is starting the machine");
     pass.look_after_poll();
     Flow::Rest
+}
+
+/// Turned back after a stop that was accepted: within its margin a machine that looks up is going down.
+fn stop_may_still_show(pass: &mut Pass<'_>) -> bool {
+    let until = pass.quiet_after(EffectKind::Stop);
+    let Some(until) = until.filter(|_| pass.record.step == Some(Step::WaitStoppedFirst)) else {
+        return false;
+    };
+    pass.why("a stop was accepted and does not show yet; looking again");
+    pass.look(until);
+    true
 }
 
 /// It is up: whatever was awaited before that is past.
@@ -151,11 +165,7 @@ fn enter_way(pass: &mut Pass<'_>) {
 }
 
 fn running(pass: &mut Pass<'_>) -> Flow {
-    if pass.record.step == Some(Step::WaitStoppedFirst)
-        && let Some(until) = pass.quiet_after(EffectKind::Stop)
-    {
-        pass.why("a stop was accepted and does not show yet; looking again");
-        pass.look(until);
+    if stop_may_still_show(pass) {
         return Flow::Rest;
     }
     enter_way(pass);

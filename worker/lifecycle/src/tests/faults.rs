@@ -1,6 +1,6 @@
 //! Lost answers, late effects, and hands off.
 
-use lamplighter_events::{Action, AttentionKind, Verdict};
+use lamplighter_events::{Action, AttentionKind, Cause, Verdict};
 
 use super::Story;
 use crate::*;
@@ -162,6 +162,40 @@ fn paused_means_observe_only() {
 }
 
 #[test]
+fn a_paused_target_that_is_full_of_starts_can_still_be_resumed_or_killed() {
+    for way_out in [Action::Resume, Action::Kill] {
+        let mut story = Story::new();
+        let pause = story.command(Action::Pause, "admin");
+        story.asks(pause);
+        for number in 0..OPEN_COMMANDS_MAX {
+            story.after(1).start(&format!("holder-{number}"));
+        }
+        assert_eq!(story.record.open.len(), OPEN_COMMANDS_MAX);
+        story.outcomes.clear();
+        story.after(1).start("one-too-many");
+        story.outcome(Verdict::Rejected, Some(Cause::Conflict));
+        let command = story.after(1).command(way_out, "admin");
+        let id = command.id.clone();
+        story.asks(command);
+        let told = story.outcomes.iter().find(|outcome| outcome.command == id).unwrap();
+        assert_eq!(told.outcome, Verdict::Done, "{}", told.message);
+    }
+}
+
+#[test]
+fn a_paused_target_that_would_ask_for_its_unit_writes_nothing_at_each_look() {
+    let mut story = Story::with_unit();
+    story.start("ann").accepted();
+    let pause = story.command(Action::Pause, "admin");
+    story.asks(pause).after(300).sees_agent(Agent::Online).look();
+    let writes = story.writes;
+    for _ in 0..3 {
+        story.after(300).sees_agent(Agent::Online).look();
+    }
+    assert_eq!((story.writes, story.record.checks), (writes, 0));
+}
+
+#[test]
 fn a_poll_that_finds_nothing_new_writes_nothing() {
     let mut story = Story::new();
     story.start("ann").accepted();
@@ -187,7 +221,7 @@ fn a_stop_by_somebody_while_it_starts_counts_as_stopped_outside() {
     story.seen.instance.user_stopped_at = Some(story.now);
     story.look().after(5).look().is(Phase::Off, None).did_nothing();
     assert_eq!(story.attentions(), vec![AttentionKind::StoppedOutside]);
-    story.outcome(Verdict::Rejected, Some(lamplighter_events::Cause::Superseded));
+    story.outcome(Verdict::Rejected, Some(Cause::Superseded));
 }
 
 #[test]
@@ -213,15 +247,64 @@ fn a_start_on_the_way_down_is_answered_even_if_nothing_can_be_seen() {
     let mut story = Story::on("ann");
     story.stop("ann").accepted().after(2).sees(Ec2State::Stopping).look();
     let start = story.command(Action::Start, "bob");
-    story
-        .after(1)
-        .cannot_look(lamplighter_events::Cause::Denied, &[Input::Command(Box::new(start))]);
+    story.after(1).cannot_look(Cause::Denied, &[Input::Command(Box::new(start))]);
     let verdicts: Vec<Verdict> = story.outcomes.drain(..).map(|outcome| outcome.outcome).collect();
     assert!(verdicts.contains(&Verdict::Failed), "{verdicts:?}");
     assert!(story.record.open.is_empty());
     // Once it can be seen again, it is wound down to its end.
     story.after(60).sees(Ec2State::Stopped).look();
     assert!(matches!(story.record.phase, Phase::Failed | Phase::Off), "{:?}", story.record.phase);
+}
+
+#[test]
+fn an_answer_to_the_repeat_of_a_lost_request_does_not_forget_the_first() {
+    let mut story = Story::new();
+    story.start("ann").did(EffectKind::Start);
+    story.after(20).look().did(EffectKind::Start);
+    let nonce = story.record.doing.as_ref().unwrap().nonce.clone();
+    // The repeat's time is over as well, and then its worker says that it was never made.
+    story.after(16).stop("ann");
+    let answer = EffectAnswer::NotMade;
+    let applied = apply_answer(&story.record, &story.spec, &nonce, &answer, &[], story.now);
+    let ApplyAnswer::Commit(decision) = applied else { panic!("the answer was stale") };
+    story.record = decision.next;
+    assert_eq!(story.record.unanswered.len(), 1, "the first request may still be accepted");
+    story.after(10).look().is(Phase::Off, None);
+    story.after(60).sees(Ec2State::Running).look().did(EffectKind::Stop);
+    assert!(story.attentions().is_empty(), "nobody outside started it");
+}
+
+#[test]
+fn a_start_that_cannot_be_seen_any_more_is_wound_down_and_not_taken_for_off() {
+    let mut story = Story::new();
+    story.start("ann").accepted();
+    story.effects.clear();
+    // What was seen last, `stopped`, is from before the start.
+    story.after(CONSISTENCY_MARGIN_SECONDS).cannot_look(Cause::Denied, &[]);
+    story.outcome(Verdict::Failed, Some(Cause::Denied));
+    assert_eq!(story.record.phase, Phase::Stopping);
+    // Nor after another start that nobody can see.
+    let again = story.command(Action::Start, "bob");
+    let again = Input::Command(Box::new(again));
+    story.cannot_look(Cause::Denied, &[again]);
+    story.outcome(Verdict::Failed, Some(Cause::Denied));
+    assert_eq!(story.record.phase, Phase::Stopping);
+    story.after(60).sees(Ec2State::Running).look().did(EffectKind::Stop);
+    assert!(story.attentions().is_empty(), "nobody outside started it");
+}
+
+#[test]
+fn a_kept_machine_that_does_not_show_yet_is_still_kept_and_not_adopted() {
+    let mut story = Story::new();
+    story.spec.keep_failed = true;
+    story.start("ann").accepted();
+    story.cannot_look(Cause::Denied, &[]).is(Phase::Failed, None);
+    // A describe that lags, within the margin of the start.
+    story.after(1).sees(Ec2State::Stopped).look();
+    story.after(9).sees(Ec2State::Running).look().after(5).look().is(Phase::Failed, None);
+    assert!(story.record.kept && story.attentions().is_empty(), "{}", story.record.why);
+    story.effects.clear();
+    story.stop("ann").did(EffectKind::Stop);
 }
 
 #[test]

@@ -31,6 +31,22 @@ fn the_newest_start_decides_the_end_whatever_the_order_of_arrival() {
 }
 
 #[test]
+fn the_newest_start_decided_the_end_even_once_that_end_has_come() {
+    let mut story = Story::on("ann");
+    story.after(60);
+    let mut older = story.command(Action::Start, "ann");
+    older.hold_for = Some(seconds("5h"));
+    let mut newer = story.after(1).command(Action::Start, "ann");
+    newer.hold_for = Some(seconds("1m"));
+    newer.id = lamplighter_events::CommandId::parse("newer").unwrap();
+    story.asks(newer).after(60).look().did(EffectKind::Stop);
+    story.outcomes.clear();
+    story.asks(older).did_nothing();
+    story.outcome(Verdict::Rejected, Some(Cause::Superseded));
+    assert!(story.record.holds.is_empty());
+}
+
+#[test]
 fn an_exclusive_target_refuses_a_second_holder_and_names_the_first() {
     let mut story = Story::on("ann");
     story.spec.exclusive = true;

@@ -3,8 +3,12 @@
 //! Each test is a claim. `Story` carries the record through decisions exactly as the runtime does:
 //! observe, decide, commit, act, answer.
 
+mod driver;
 mod faults;
 mod holds;
+mod machine;
+mod model;
+mod properties;
 mod starting;
 mod stopping;
 mod watching;

@@ -137,6 +137,20 @@ fn a_start_while_stopping_starts_again_afterwards() {
 }
 
 #[test]
+fn a_describe_that_lags_behind_our_stop_is_no_way_up() {
+    for lagging in [Ec2State::Pending, Ec2State::Running] {
+        let mut story = Story::on("ann");
+        story.stop("ann").did(EffectKind::Stop).accepted();
+        story.after(1).sees(lagging).start("bob");
+        story.is(Phase::Starting, Some(Step::WaitStoppedFirst)).did_nothing();
+        story.after(8).sees(Ec2State::Stopped);
+        story.seen.instance.user_stopped_at = Some(story.now - jiff::SignedDuration::from_secs(9));
+        story.look().did(EffectKind::Start);
+        assert_eq!(story.record.holds.len(), 1, "bob's start is not lost");
+    }
+}
+
+#[test]
 fn a_start_of_a_machine_that_somebody_is_stopping_is_not_lost() {
     let mut story = Story::new();
     story.sees(Ec2State::Stopping).start("ann");

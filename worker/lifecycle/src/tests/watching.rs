@@ -36,6 +36,22 @@ fn a_unit_that_dies_while_on_raises_attention_and_shows_as_error() {
 }
 
 #[test]
+fn a_unit_that_flaps_while_the_bus_is_away_does_not_fill_the_record() {
+    let mut story = on_with_unit();
+    for _ in 0..OUTBOX_MAX {
+        for word in ["failed", "active"] {
+            story.after(300).sees_agent(Agent::Online).look().sent("c");
+            story.after(1).said(word).look();
+        }
+    }
+    assert_eq!(story.record.outbox.len(), OUTBOX_MAX);
+    // What happened last is still told, and so is every outcome.
+    assert_eq!(story.attentions().len(), OUTBOX_MAX - 1);
+    let first = &story.record.outbox[0].body;
+    assert!(matches!(first, lamplighter_events::EventBody::CommandCompleted { .. }), "{first:?}");
+}
+
+#[test]
 fn a_status_of_what_is_on_asks_the_host_and_answers_in_the_seeds_words() {
     let mut story = on_with_unit();
     story.after(60).sees_agent(Agent::Online);

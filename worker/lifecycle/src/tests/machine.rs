@@ -1,0 +1,233 @@
+//! A machine with a truth of its own: it knows who started and stopped it, which the core has to infer.
+//!
+//! It boots and stops in its own time, tells its state late by a few seconds (`lag`, below the consistency
+//! margin, which is all that DESIGN.md promises to endure), refuses what EC2 would refuse, and can be
+//! handled by somebody outside.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use lamplighter_events::Cause;
+
+use crate::*;
+
+/// Who moved the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum By {
+    Us,
+    Outside,
+    /// It broke: nobody asked.
+    Itself,
+}
+
+/// What somebody outside, or fate, does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outside {
+    Starts,
+    Stops,
+    Terminates,
+    FallsBack,
+    Hangs,
+    UnitDies,
+    AgentDies,
+    Sickens,
+    Heals,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Moment {
+    at: Timestamp,
+    state: Ec2State,
+    user_at: Option<Timestamp>,
+}
+
+pub(super) struct Machine {
+    moments: Vec<Moment>,
+    /// Who last sent it up, and who down.
+    pub(super) up_by: By,
+    pub(super) down_by: By,
+    /// When that was.
+    pub(super) down_at: Timestamp,
+    hangs: bool,
+    unit_dead: bool,
+    agent_dead: bool,
+    sick: bool,
+    questions: BTreeMap<String, Timestamp>,
+    late: Vec<(Timestamp, Effect)>,
+}
+
+const BOOTS_SECONDS: i64 = 9;
+const STOPS_SECONDS: i64 = 8;
+const AGENT_SECONDS: i64 = 4;
+const ANSWERS_SECONDS: i64 = 2;
+
+pub(super) fn plus(at: Timestamp, seconds: i64) -> Timestamp {
+    at + SignedDuration::from_secs(seconds)
+}
+
+impl Machine {
+    pub(super) fn new(now: Timestamp, state: Ec2State) -> Self {
+        let first = Moment { at: plus(now, -3600), state, user_at: None };
+        Self {
+            moments: vec![first],
+            up_by: By::Outside,
+            down_by: By::Outside,
+            down_at: first.at,
+            hangs: false,
+            unit_dead: false,
+            agent_dead: false,
+            sick: false,
+            questions: BTreeMap::new(),
+            late: Vec::new(),
+        }
+    }
+
+    fn last(&self) -> Moment {
+        *self.moments.last().unwrap()
+    }
+
+    pub(super) fn state(&self) -> Ec2State {
+        self.last().state
+    }
+
+    fn enter(&mut self, at: Timestamp, state: Ec2State, user_at: Option<Timestamp>) {
+        self.moments.push(Moment { at, state, user_at });
+    }
+
+    /// Whatever is due by `now` happens, in order.
+    pub(super) fn advance(&mut self, now: Timestamp) {
+        loop {
+            let last = self.last();
+            let own = match last.state {
+                Ec2State::Pending if !self.hangs => {
+                    Some((plus(last.at, BOOTS_SECONDS), Ec2State::Running))
+                }
+                Ec2State::Stopping => Some((plus(last.at, STOPS_SECONDS), Ec2State::Stopped)),
+                Ec2State::ShuttingDown => {
+                    Some((plus(last.at, STOPS_SECONDS), Ec2State::Terminated))
+                }
+                _ => None,
+            };
+            let own = own.filter(|(at, _)| *at <= now);
+            let late = self.late.iter().map(|(at, _)| *at).min().filter(|at| *at <= now);
+            match (own, late) {
+                (Some((at, state)), late) if late.is_none_or(|late| at <= late) => {
+                    self.enter(at, state, last.user_at);
+                }
+                (_, Some(at)) => {
+                    let index = self.late.iter().position(|(due, _)| *due == at).unwrap();
+                    let (_, effect) = self.late.remove(index);
+                    self.execute(&effect, at.max(last.at));
+                }
+                _ => return,
+            }
+        }
+    }
+
+    /// A request on its way, which nobody hears of any more.
+    pub(super) fn execute_late(&mut self, effect: Effect, at: Timestamp) {
+        self.late.push((at, effect));
+    }
+
+    /// What AWS says to a call, and what comes of it.
+    pub(super) fn execute(&mut self, effect: &Effect, now: Timestamp) -> EffectAnswer {
+        let refused = |cause, refusal| {
+            let message = "EC2 says no".to_owned();
+            EffectAnswer::Refused { cause, message, refusal }
+        };
+        let soon = Refusal::RetryAfter(2000);
+        let state = self.state();
+        let mut command_id = None;
+        match (effect, state) {
+            (_, Ec2State::ShuttingDown | Ec2State::Terminated | Ec2State::Missing) => {
+                return refused(Cause::NotFound, Refusal::Final);
+            }
+            (Effect::StartInstance { .. }, Ec2State::Stopped) => {
+                self.up_by = By::Us;
+                self.enter(now, Ec2State::Pending, None);
+            }
+            (Effect::StartInstance { .. }, Ec2State::Stopping)
+            | (Effect::StopInstance { .. }, Ec2State::Pending) => {
+                return refused(Cause::Conflict, soon);
+            }
+            (Effect::StopInstance { .. }, Ec2State::Running) => {
+                self.down_by = By::Us;
+                self.down_at = now;
+                self.enter(now, Ec2State::Stopping, Some(now));
+            }
+            (Effect::SendCommand { token, .. }, Ec2State::Running) if !self.agent_dead => {
+                self.questions.entry(token.clone()).or_insert(now);
+                command_id = Some(format!("c-{token}"));
+            }
+            (Effect::SendCommand { .. }, _) => return refused(Cause::AgentUnreachable, soon),
+            _ => {}
+        }
+        EffectAnswer::Accepted { command_id }
+    }
+
+    pub(super) fn suffer(&mut self, what: Outside, now: Timestamp) {
+        let state = self.state();
+        match (what, state) {
+            (Outside::Starts, Ec2State::Stopped) => {
+                self.up_by = By::Outside;
+                self.enter(now, Ec2State::Pending, None);
+            }
+            (Outside::Stops, Ec2State::Running) => {
+                self.down_by = By::Outside;
+                self.down_at = now;
+                self.enter(now, Ec2State::Stopping, Some(now));
+            }
+            (Outside::Terminates, Ec2State::Stopped | Ec2State::Running) => {
+                self.down_by = By::Outside;
+                self.down_at = now;
+                self.enter(now, Ec2State::ShuttingDown, Some(now));
+            }
+            (Outside::FallsBack, Ec2State::Pending | Ec2State::Running) => {
+                self.down_by = By::Itself;
+                self.down_at = now;
+                self.enter(now, Ec2State::Stopped, None);
+            }
+            (Outside::Hangs, Ec2State::Pending) => self.hangs = true,
+            (Outside::UnitDies, _) => self.unit_dead = true,
+            (Outside::AgentDies, _) => self.agent_dead = true,
+            (Outside::Sickens, _) => self.sick = true,
+            (Outside::Heals, _) => {
+                self.hangs = false;
+                self.unit_dead = false;
+                self.agent_dead = false;
+                self.sick = false;
+            }
+            _ => {}
+        }
+    }
+
+    /// One look, begun at `at`, as AWS tells it: the state is `lag` seconds old.
+    pub(super) fn observe(&self, plan: &ObservePlan, at: Timestamp, lag: i64) -> Observed {
+        let told = plus(at, -lag);
+        let moment = self.moments.iter().rev().find(|moment| moment.at <= told);
+        let moment = *moment.unwrap_or(&self.moments[0]);
+        let runs = moment.state == Ec2State::Running;
+        let mut seen = Observed::bare(at, moment.state);
+        seen.instance.user_stopped_at = moment.user_at;
+        seen.instance.private_ip = runs.then(|| "10.0.0.1".to_owned());
+        let agent = match (self.agent_dead, plus(moment.at, AGENT_SECONDS) <= at) {
+            (true, _) => Agent::Offline,
+            (false, true) => Agent::Online,
+            (false, false) => Agent::Unregistered,
+        };
+        seen.agent = (plan.agent && runs).then_some(agent);
+        seen.check = plan.check.as_ref().map(|(_, token)| match self.questions.get(token) {
+            None => CheckReading::Absent,
+            Some(asked) if plus(*asked, ANSWERS_SECONDS) <= at && runs && !self.agent_dead => {
+                let state = if self.unit_dead { "failed" } else { "active" };
+                CheckReading::Said { state: state.to_owned() }
+            }
+            Some(_) => CheckReading::Pending { command_id: Some(format!("c-{token}")) },
+        });
+        seen.health = (plan.health.is_some() && runs).then(|| match self.sick {
+            false => HealthReading::Healthy,
+            true => HealthReading::Unhealthy { detail: "503".to_owned() },
+        });
+        seen
+    }
+}
