@@ -191,6 +191,18 @@ impl Watch {
                 ends(it, *command, start) && it.order(*command) > start.order(Some(taken))
             })
         };
+        // The newest start decides the end, also of what an older one asked for that came late.
+        let outlived = |start: &Said, taken: &CommandRecord| {
+            mine.iter().any(|(it, command)| {
+                let over = |command: &CommandRecord| {
+                    it.hold_for.is_some_and(|long| command.sent_at + long <= now)
+                };
+                it.action == Action::Start
+                    && it.holder == start.holder
+                    && it.order(*command) > start.order(Some(taken))
+                    && command.is_some_and(over)
+            })
+        };
         for hold in record.holds.iter().filter(|hold| hold.requested()) {
             let start = mine.iter().find(|(one, _)| one.id.as_str() == hold.id);
             let Some((one, Some(command))) = start else {
@@ -208,7 +220,8 @@ impl Watch {
             let Some(command) = command else { continue };
             let cause = command.outcome.as_ref().and_then(|outcome| outcome.cause);
             let superseded = cause == Some(Cause::Superseded);
-            if superseded && !stopped_outside && !ended_by_newer(one, command) {
+            let by_something = ended_by_newer(one, command) || outlived(one, command);
+            if superseded && !stopped_outside && !by_something {
                 self.wrong(Rule::D8, now, format!("{name}: {} superseded by nothing", one.id));
             }
             let newer = mine.iter().any(|(other, newer)| {
