@@ -312,6 +312,10 @@ fn resume(pass: &mut Pass<'_>, open: &OpenCommand) {
     let answer = answer::paused(pass, false);
     pass.close(open, Verdict::Done, None, message, answer);
     if was {
+        // Nothing could be tried while it was paused: that time is not the way's.
+        if pass.record.phase == Phase::Starting && pass.record.accepted_at.is_none() {
+            pass.record.began_at = Some(pass.now);
+        }
         pass.look(pass.now);
     }
 }

@@ -58,7 +58,9 @@ fn stopped(pass: &mut Pass<'_>) -> Flow {
     let began = pass.record.began_at.unwrap_or(pass.now);
     let retries_until = add(began, pass.spec.ec2.start_timeout);
     let waits_for_stop = pass.record.step == Some(Step::WaitStoppedFirst);
-    if let (Some(refusal), true) = (&pass.record.refusal, pass.now >= retries_until) {
+    // While it is paused nothing can be tried, and so nothing has failed.
+    let over = pass.now >= retries_until && pass.record.paused.is_none();
+    if let (Some(refusal), true) = (&pass.record.refusal, over) {
         let (cause, message) = (refusal.cause, refusal.message.clone());
         let tries = pass.record.refusals;
         fail_start(pass, cause, format!("{message} (refused {tries} times until the deadline)"));

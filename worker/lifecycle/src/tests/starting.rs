@@ -316,3 +316,17 @@ fn a_kill_during_a_start_supersedes_it_and_winds_it_down() {
     story.after(9).sees(Ec2State::Stopped).look().is(Phase::Off, None);
     assert_eq!(story.outcome(Verdict::Done, None).answer["stopped"], json!(true));
 }
+
+/// Crowd seed 21615: refused once, then paused for longer than it may be retried, it failed on resume.
+#[test]
+fn a_pause_does_not_use_up_the_time_of_a_start_that_was_refused() {
+    let mut story = Story::new();
+    story.start("ann").did(EffectKind::Start);
+    story.refused(Cause::Throttled, Refusal::RetryAfter(1000));
+    let pause = story.command(Action::Pause, "bob");
+    story.after(1).asks(pause).outcome(Verdict::Done, None);
+    story.after(200).look().did_nothing();
+    let resume = story.command(Action::Resume, "bob");
+    story.asks(resume).did(EffectKind::Start).outcome(Verdict::Done, None);
+    story.accepted().is(Phase::Starting, Some(Step::WaitRunning));
+}
