@@ -170,12 +170,15 @@ fn checked<T: serde::de::DeserializeOwned>(
     key: &str,
     value: &Value,
 ) -> Result<(), ConfigError> {
-    // The types of another crate tell the value whole, as it came.
-    if let Value::String(text) = value
-        && (text.chars().count() > SHOWN_CHARS_MAX || text.chars().any(char::is_control))
-    {
-        let problem = format!("\"{}\" is not valid", shown(text));
-        return Err(item.refuse(&problem, "a short text without control characters"));
+    // The types of another crate tell the value whole, as it came; so only what may be shown gets there.
+    let long = |text: &str| text.chars().count() > SHOWN_CHARS_MAX;
+    match value {
+        Value::String(text) if long(text) || text.chars().any(char::is_control) => {
+            let problem = format!("\"{}\" is not valid", shown(text));
+            return Err(item.refuse(&problem, "a short text without control characters"));
+        }
+        Value::String(_) | Value::Bool(_) => {}
+        _ => return Err(item.wrong_type("a duration or a word as text, or true or false")),
     }
     let mut one = Map::new();
     one.insert(key.to_owned(), value.clone());

@@ -413,6 +413,12 @@ fn the_local_table_is_checked() {
         ]],
     );
     check_line(
+        "[local.machines.a.units.u]\nafter_boot = { \"\\r\" = 1 }",
+        expect![
+            "lamplighter.toml:5:14: local.machines.a.units.u.after_boot: found a table; expected a duration or a word as text, or true or false"
+        ],
+    );
+    check_line(
         "[local.machines.a]\nstate = \"asleep\"",
         expect![[
             r#"lamplighter.toml:5:9: local.machines.a.state: found the string "asleep"; expected "stopped" or "running""#
