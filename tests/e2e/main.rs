@@ -2,8 +2,12 @@
 
 mod bad_input;
 mod edges;
+mod flood;
 mod harness;
 mod journeys;
 mod ministack;
 mod operations;
+mod poison;
+mod replay;
 mod telemetry;
+mod wire;
