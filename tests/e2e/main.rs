@@ -9,5 +9,7 @@ mod ministack;
 mod operations;
 mod poison;
 mod replay;
+mod rights;
 mod telemetry;
+mod verbs;
 mod wire;
