@@ -307,11 +307,23 @@ pub(crate) fn aws_json(
     body: &str,
 ) -> (u16, String) {
     let headers = format!(
-        "X-Amz-Target: {operation}\r\nAuthorization: AWS4-HMAC-SHA256 \
-         Credential=test/20261120/us-east-1/{service}/aws4_request, SignedHeaders=host, Signature=0\r\n\
-         Content-Type: application/x-amz-json-1.1\r\n"
+        "X-Amz-Target: {operation}\r\n{}Content-Type: application/x-amz-json-1.1\r\n",
+        scope(service)
     );
     request(endpoint, "POST", "/", &headers, body)
+}
+
+/// One POST to an AWS REST service without its SDK.
+pub(crate) fn aws_rest(endpoint: &str, service: &str, path: &str, body: &str) -> (u16, String) {
+    let headers = format!("{}Content-Type: application/json\r\n", scope(service));
+    request(endpoint, "POST", path, &headers, body)
+}
+
+fn scope(service: &str) -> String {
+    format!(
+        "Authorization: AWS4-HMAC-SHA256 Credential=test/20261120/us-east-1/{service}/aws4_request, \
+         SignedHeaders=host, Signature=0\r\n"
+    )
 }
 
 /// One plain HTTP request, for what no SDK speaks.

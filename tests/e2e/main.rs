@@ -11,5 +11,6 @@ mod poison;
 mod replay;
 mod rights;
 mod telemetry;
+mod ticks;
 mod verbs;
 mod wire;
