@@ -310,7 +310,8 @@ pub(crate) fn unknown_field(name: &str, what: &str, expected: &[&str]) -> Malfor
         .map(|known| (edits(&name.to_ascii_lowercase(), known), known))
         .filter(|(edits, known)| *edits <= 2.min(known.len() / 2))
         .min_by_key(|(edits, _)| *edits);
-    let hint = nearest.map_or_else(String::new, |(_, known)| format!(" (did you mean {known}?)"));
+    let hint =
+        nearest.map_or_else(String::new, |(_, known)| format!(" (did you mean \"{known}\"?)"));
     Malformed::new(
         MalformedKind::UnknownField,
         format!("unknown field {} in {what}{hint}; expected {}", quoted(name), expected.join(", ")),

@@ -42,7 +42,8 @@ pub(crate) fn object(text: &str, what: &str) -> Result<Map<String, Value>, Malfo
         }
         Err(error) => Err(Malformed::new(
             MalformedKind::NotJson,
-            format!("{what} is not JSON: {error}; expected a JSON object"),
+            // serde_json says what it expected, where it expected something.
+            format!("{what} is not a JSON object: {error}"),
         )),
     }
 }

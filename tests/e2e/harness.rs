@@ -94,6 +94,13 @@ impl Process {
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
+    /// The memory that it holds beside its own file, which is shared and can be dropped; `None` where
+    /// there is no /proc.
+    pub(crate) fn anonymous_kb(&self) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).ok()?;
+        let line = status.lines().find(|line| line.starts_with("RssAnon:"))?;
+        line.split_whitespace().nth(1)?.parse().ok()
+    }
     pub(crate) fn signal(&self, signal: &str) {
         let sent = Command::new("kill").args([signal, &self.pid().to_string()]).status();
         assert!(sent.expect("kill runs").success());
@@ -300,11 +307,23 @@ pub(crate) fn aws_json(
     body: &str,
 ) -> (u16, String) {
     let headers = format!(
-        "X-Amz-Target: {operation}\r\nAuthorization: AWS4-HMAC-SHA256 \
-         Credential=test/20261120/us-east-1/{service}/aws4_request, SignedHeaders=host, Signature=0\r\n\
-         Content-Type: application/x-amz-json-1.1\r\n"
+        "X-Amz-Target: {operation}\r\n{}Content-Type: application/x-amz-json-1.1\r\n",
+        scope(service)
     );
     request(endpoint, "POST", "/", &headers, body)
+}
+
+/// One POST to an AWS REST service without its SDK.
+pub(crate) fn aws_rest(endpoint: &str, service: &str, path: &str, body: &str) -> (u16, String) {
+    let headers = format!("{}Content-Type: application/json\r\n", scope(service));
+    request(endpoint, "POST", path, &headers, body)
+}
+
+fn scope(service: &str) -> String {
+    format!(
+        "Authorization: AWS4-HMAC-SHA256 Credential=test/20261120/us-east-1/{service}/aws4_request, \
+         SignedHeaders=host, Signature=0\r\n"
+    )
 }
 
 /// One plain HTTP request, for what no SDK speaks.

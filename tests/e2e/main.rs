@@ -2,8 +2,15 @@
 
 mod bad_input;
 mod edges;
+mod flood;
 mod harness;
 mod journeys;
 mod ministack;
 mod operations;
+mod poison;
+mod replay;
+mod rights;
 mod telemetry;
+mod ticks;
+mod verbs;
+mod wire;

@@ -18,13 +18,13 @@ use serde_json::Value;
 
 use crate::harness::{Answer, Process, eventually, lamplighter, sdk_of};
 
-struct Ministack {
+pub(crate) struct Ministack {
     worker: Option<Process>,
     _server: Process,
-    endpoint: String,
+    pub(crate) endpoint: String,
     folder: tempfile::TempDir,
     /// Of the targets `plain` and `with-unit`.
-    machines: [String; 2],
+    pub(crate) machines: [String; 2],
 }
 
 /// A port that was free a moment ago.
@@ -36,6 +36,11 @@ fn free_port() -> u16 {
 impl Ministack {
     /// The emulator with two stopped machines and a fleet of them; `None` where there is no Python.
     fn start() -> Option<Self> {
+        Self::start_with(&["-m", "ministack"], "")
+    }
+
+    /// Started by these arguments of Python, with something more in the fleet file.
+    fn start_with(python_arguments: &[&str], more: &str) -> Option<Self> {
         let Some(python) = std::env::var_os("LAMPLIGHTER_TEST_PYTHON") else {
             eprintln!("skipped: LAMPLIGHTER_TEST_PYTHON is not set (scripts/test sets it)");
             return None;
@@ -44,7 +49,7 @@ impl Ministack {
         let port = free_port();
         let mut command = Command::new(PathBuf::from(python));
         command
-            .args(["-m", "ministack"])
+            .args(python_arguments)
             .env("GATEWAY_PORT", port.to_string())
             .env("BIND_HOST", "127.0.0.1")
             .env("MINISTACK_HOST", "127.0.0.1")
@@ -61,7 +66,7 @@ impl Ministack {
         let fleet = format!(
             "[targets.plain]\nkind = \"ec2-instance\"\ninstance_id = \"{}\"\nsettle = \"1s\"\n\
              poll = \"1s\"\n\n[targets.with-unit]\nkind = \"ec2-instance\"\ninstance_id = \"{}\"\n\
-             systemd_unit = \"keeper\"\npoll = \"1s\"\nstart_timeout = \"3s\"\nready_timeout = \"3s\"\n",
+             systemd_unit = \"keeper\"\npoll = \"1s\"\nstart_timeout = \"3s\"\nready_timeout = \"3s\"\n{more}",
             machines[0], machines[1]
         );
         std::fs::write(folder.path().join("lamplighter.toml"), fleet).expect("the fleet file");
@@ -70,7 +75,12 @@ impl Ministack {
 
     /// Set up, and with a worker.
     fn working() -> Option<Self> {
-        let mut stack = Self::start()?;
+        Self::working_with(&["-m", "ministack"], "")
+    }
+
+    /// As [`Ministack::start_with`], set up, and with a worker.
+    pub(crate) fn working_with(python_arguments: &[&str], more: &str) -> Option<Self> {
+        let mut stack = Self::start_with(python_arguments, more)?;
         stack.run(&["setup"]).is(0);
         let mut command = stack.command();
         command.arg("run").stdout(Stdio::null());
@@ -89,17 +99,17 @@ impl Ministack {
         command
     }
 
-    fn run(&self, arguments: &[&str]) -> Answer {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Answer {
         Answer::of(self.command().args(arguments))
     }
 
     #[track_caller]
-    fn json(&self, arguments: &[&str]) -> Value {
+    pub(crate) fn json(&self, arguments: &[&str]) -> Value {
         self.run(&[arguments, &["--json"]].concat()).json()
     }
 
     /// EC2's own word.
-    fn state(&self, machine: &str) -> InstanceStateName {
+    pub(crate) fn state(&self, machine: &str) -> InstanceStateName {
         on_its_own(async {
             let ec2 = aws_sdk_ec2::Client::new(&sdk_of(&self.endpoint).await);
             let answer = ec2.describe_instances().instance_ids(machine).send().await;
@@ -113,7 +123,7 @@ impl Ministack {
         })
     }
 
-    fn reasons(&self) -> Vec<String> {
+    pub(crate) fn reasons(&self) -> Vec<String> {
         let letters = self.json(&["dlq", "list"]);
         let list = letters.as_array().cloned().unwrap_or_default();
         let mut reasons: Vec<String> =
@@ -123,7 +133,7 @@ impl Ministack {
     }
 }
 
-fn on_its_own<T>(work: impl Future<Output = T>) -> T {
+pub(crate) fn on_its_own<T>(work: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime").block_on(work)
 }

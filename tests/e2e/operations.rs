@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::harness::{Answer, Local, Process, eventually, lamplighter, send_raw};
+use crate::harness::{Answer, Local, eventually, lamplighter, send_raw};
 
 const MACHINE: &str = "i-01f5d046c86e4f36e";
 
@@ -192,52 +192,4 @@ fn completions_are_printed_for_every_shell() {
         let answer = Answer::of(lamplighter().args(["completions", shell]));
         assert!(answer.is(0).stdout.contains("lamplighter"));
     }
-}
-
-/// The policy that is shipped, filled in for the endpoint, bound to the worker's key alone.
-fn bind_the_shipped_policy(local: &Local) {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../infra/worker-policy.json");
-    let mut policy = std::fs::read_to_string(path).expect("the policy is there");
-    for (mark, value) in [
-        ("REGION", "us-east-1"),
-        ("ACCOUNT", "000000000000"),
-        ("COMMAND_QUEUE", "lamplighter-commands"),
-        ("DEAD_LETTER_QUEUE", "lamplighter-dead-letters"),
-        ("TABLE", "lamplighter"),
-        ("BUS", "default"),
-        ("SECRET_NAME", "render"),
-    ] {
-        policy = policy.replace(mark, value);
-    }
-    local.control("PUT", "policy?access_key=worker", &policy);
-}
-
-#[test]
-fn the_shipped_policy_is_enough_for_the_worker() {
-    let local = Local::start(&["--no-worker"]);
-    bind_the_shipped_policy(&local);
-    let mut command = local.command();
-    command.arg("run").env("AWS_ACCESS_KEY_ID", "worker").stdout(std::process::Stdio::null());
-    let worker = Process::spawn(command, &local.folder.path().join("worker.log"));
-    local.run(&["send", "start", "position-keeper", "--wait"]).is(0);
-    local.run(&["send", "start", "render-box", "--wait"]).is(1);
-    local.run(&["send", "status", "position-keeper", "--wait"]).is(0);
-    send_raw(&local, &["poison"]);
-    local.run(&["send", "stop", "position-keeper", "--wait"]).is(0);
-    eventually("the poison is parked", || {
-        let letters = local.json(&["dlq", "list"]);
-        letters.as_array().is_some_and(|letters| letters.len() == 1).then_some(())
-    });
-    let calls = local.control("GET", "calls?since=0", "");
-    let calls = calls.get("calls").unwrap_or(&calls).as_array().cloned().expect("a call log");
-    let denied: Vec<_> = calls
-        .iter()
-        .filter(|call| call["access_key"] == "worker")
-        .filter(|call| {
-            let outcome = call["outcome"].as_str().unwrap_or_default();
-            outcome.contains("Denied") || outcome.contains("Unauthorized")
-        })
-        .collect();
-    assert!(denied.is_empty(), "{denied:?}");
-    assert!(calls.iter().any(|call| call["access_key"] == "worker"), "{}", worker.log());
 }

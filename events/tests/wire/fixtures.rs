@@ -88,6 +88,15 @@ fn every_bad_fixture_is_refused_for_the_reason_its_text_gives() {
 }
 
 #[test]
+fn no_refusal_says_twice_what_was_expected() {
+    for (path, body) in fixtures("bad") {
+        let malformed = parsed(&path, &body).unwrap_err();
+        let told = malformed.message.matches("expected").count();
+        assert!(told <= 1, "{}: {malformed}", path.display());
+    }
+}
+
+#[test]
 fn good_fixtures_are_valid_by_their_schemas() {
     for (folder, schema) in [
         ("commands", "command.schema.json"),

@@ -18,6 +18,7 @@ use aws_sdk_sqs::types::{
 use jiff::Timestamp;
 use lamplighter_events::Cause;
 use lamplighter_runtime::ports::{Applied, CallError, Disposition, Outgoing};
+use lamplighter_runtime::{FIRST_ID_ATTRIBUTE as FIRST_ID, ID_ATTRIBUTE};
 use serde::Serialize;
 
 use crate::client::{Aws, Names};
@@ -41,7 +42,8 @@ const REASON: &str = "reason";
 pub struct DeadLetter {
     /// SQS's id of it here.
     pub message_id: String,
-    /// The command's id, where it brought one.
+    /// The command's id, or SQS's first id of the message; `None` where SQS moved it, and its body was
+    /// read by nobody.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
     /// Why it is here; a message that SQS itself moved says nothing.
@@ -151,12 +153,15 @@ pub async fn replay(
                     kept.push(held.receipt);
                     continue;
                 }
-                if let Err(error) = send(&aws.sqs, &to, &outgoing(&held.letter)).await {
+                let moved = match send(&aws.sqs, &to, &outgoing(&held.letter)).await {
+                    Ok(()) => delete(&aws.sqs, &from, &held.receipt).await,
+                    refused => refused,
+                };
+                if let Err(error) = moved {
                     kept.push(held.receipt);
                     kept.extend(open.map(|held| held.receipt));
                     return Err(error);
                 }
-                delete(&aws.sqs, &from, &held.receipt).await?;
                 so_far.replayed += 1;
                 progress(&so_far);
                 if matches!(which, Which::Id(_)) {
@@ -179,6 +184,11 @@ pub async fn replay(
     Ok(so_far)
 }
 
+/// The command's id: its own, else SQS's first one of the message.
+fn id_of(attributes: &BTreeMap<String, String>) -> Option<String> {
+    attributes.get(ID_ATTRIBUTE).or_else(|| attributes.get(FIRST_ID)).cloned()
+}
+
 /// A dead letter as the command that it was.
 fn outgoing(letter: &DeadLetter) -> Outgoing {
     let mut attributes: BTreeMap<String, String> = letter
@@ -187,7 +197,7 @@ fn outgoing(letter: &DeadLetter) -> Outgoing {
         .filter(|(name, _)| !name.starts_with(REASON))
         .map(|(name, value)| (name.clone(), value.clone()))
         .collect();
-    attributes.entry("id".to_owned()).or_insert_with(|| letter.message_id.clone());
+    attributes.entry(FIRST_ID.to_owned()).or_insert_with(|| letter.message_id.clone());
     attributes.entry(SENT_AT.to_owned()).or_insert_with(|| letter.sent_at.to_string());
     Outgoing { body: letter.body.clone(), attributes, delay_seconds: 0 }
 }
@@ -254,7 +264,7 @@ fn held(message: Message) -> Option<Held> {
         arrived,
         letter: DeadLetter {
             message_id: message.message_id,
-            id: message.attributes.get("id").cloned(),
+            id: id_of(&message.attributes),
             reason: message.attributes.get(REASON).cloned(),
             sent_at: message.sent_at,
             attributes: message.attributes,
@@ -301,7 +311,7 @@ mod tests {
             attributes.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
         DeadLetter {
             message_id: "m-1".to_owned(),
-            id: attributes.get("id").cloned(),
+            id: id_of(&attributes),
             reason: attributes.get("reason").cloned(),
             sent_at: Timestamp::UNIX_EPOCH,
             attributes,
@@ -316,11 +326,12 @@ mod tests {
             ("reason-field", "x"),
             ("action", "start"),
         ]));
-        let expected = [("action", "start"), ("id", "m-1"), (SENT_AT, "1970-01-01T00:00:00Z")];
+        let expected = [("action", "start"), (FIRST_ID, "m-1"), (SENT_AT, "1970-01-01T00:00:00Z")];
         let expected = expected.map(|(n, v)| (n.to_owned(), v.to_owned()));
         assert_eq!(sent.attributes, BTreeMap::from(expected));
-        let sent = outgoing(&letter(&[("id", "c-7"), (SENT_AT, "2026-11-20T10:00:00Z")]));
-        assert_eq!(sent.attributes["id"], "c-7");
+        // Parked before, and so seen under another id of SQS's now.
+        let sent = outgoing(&letter(&[(FIRST_ID, "m-0"), (SENT_AT, "2026-11-20T10:00:00Z")]));
+        assert_eq!(sent.attributes[FIRST_ID], "m-0");
         assert_eq!(sent.attributes[SENT_AT], "2026-11-20T10:00:00Z");
     }
 

@@ -29,6 +29,9 @@ pub struct Call {
     pub access_key: Option<String>,
     /// What it was about: ids and names only.
     pub target: String,
+    /// What its caller's policy was asked for and allowed, each an action and a resource; empty where no
+    /// policy is in force.
+    pub rights: Vec<String>,
     /// `ok`, or the error code.
     pub outcome: String,
     /// How long it took in milliseconds, waiting included.

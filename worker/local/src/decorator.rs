@@ -54,7 +54,8 @@ impl ServiceHandler for Decorated {
         let (started, time) = (Instant::now(), Timestamp::now());
         let service = self.inner.service_name();
         let target = summary(service, &input);
-        let result = self.answer(operation, input, ctx).await;
+        let mut rights = Vec::new();
+        let result = self.answer(operation, input, ctx, &mut rights).await;
         let took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let outcome = match &result {
             Ok(_) => "ok".to_owned(),
@@ -67,6 +68,7 @@ impl ServiceHandler for Decorated {
             operation: operation.to_owned(),
             access_key: ctx.access_key.clone(),
             target,
+            rights,
             outcome,
             took_ms,
         });
@@ -80,6 +82,7 @@ impl Decorated {
         operation: &str,
         input: Value,
         ctx: &RequestContext,
+        rights: &mut Vec<String>,
     ) -> Result<Value, AwsError> {
         let service = self.inner.service_name();
         let delay = self.desk.faults.delay();
@@ -93,7 +96,8 @@ impl Decorated {
         let mut ctx = ctx.clone();
         ctx.region.clone_from(&self.desk.region);
         let inner = self.inner.as_ref();
-        self.desk.policies.authorise(inner, &self.desk.shared, operation, &input, &ctx)?;
+        *rights =
+            self.desk.policies.authorise(inner, &self.desk.shared, operation, &input, &ctx)?;
         let result = inner.handle(operation, input, &ctx).await;
         if !matches!(service, "sqs" | "ec2" | "ssm" | "events" | "logs") {
             self.desk.shared.dirty.notify_one();

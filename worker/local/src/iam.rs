@@ -48,7 +48,8 @@ impl Policies {
         own.or_else(|| policies.get(&None)).cloned()
     }
 
-    /// Refuses the call if the caller's policy does not allow all that it needs.
+    /// Refuses the call if the caller's policy does not allow all that it needs; what it was asked for,
+    /// if there is one.
     pub(crate) fn authorise(
         &self,
         handler: &dyn ServiceHandler,
@@ -56,8 +57,9 @@ impl Policies {
         operation: &str,
         input: &Value,
         ctx: &RequestContext,
-    ) -> Result<(), AwsError> {
-        let Some(policy) = self.of(ctx.access_key.as_deref()) else { return Ok(()) };
+    ) -> Result<Vec<String>, AwsError> {
+        let Some(policy) = self.of(ctx.access_key.as_deref()) else { return Ok(Vec::new()) };
+        let mut allowed = Vec::new();
         let key = ctx.access_key.as_deref().unwrap_or("anonymous");
         let principal = format!("arn:aws:iam::{}:user/{key}", ctx.account_id);
         for check in checks(handler, shared, operation, input, ctx) {
@@ -76,7 +78,10 @@ impl Policies {
                 ..EvalContext::default()
             };
             let why = match evaluate(&request, &policies) {
-                Decision::Allow => continue,
+                Decision::Allow => {
+                    allowed.push(format!("{} {}", check.action, check.resource));
+                    continue;
+                }
                 Decision::ExplicitDeny => {
                     "with an explicit deny in an identity-based policy".into()
                 }
@@ -90,7 +95,7 @@ impl Policies {
             );
             return Err(denial(handler.service_name(), text));
         }
-        Ok(())
+        Ok(allowed)
     }
 }
 
@@ -179,6 +184,13 @@ fn checks(
                 check
             })
             .collect(),
+        "events" if operation.ends_with("EventBus") => {
+            let bus = bus_name(text(input, "Name"));
+            one(
+                format!("events:{operation}"),
+                format!("arn:aws:events:{region}:{account}:event-bus/{bus}"),
+            )
+        }
         "events" => {
             let bus = bus_name(text(input, "EventBusName"));
             let name = [text(input, "Name"), text(input, "Rule")].concat();

@@ -20,6 +20,9 @@ use crate::worker::Shared;
 pub const SENT_AT_ATTRIBUTE: &str = "lamplighter-sent-at";
 /// The attribute with a command's id.
 pub const ID_ATTRIBUTE: &str = "id";
+/// The attribute that keeps SQS's first id of a message through a replay. It is the command's where that
+/// has none of its own, and not one of its own: a command that is parked again is not used up by it.
+pub const FIRST_ID_ATTRIBUTE: &str = "lamplighter-message-id";
 /// The attribute with the sender's trace.
 pub const TRACE_ATTRIBUTE: &str = "traceparent";
 /// Why a message was parked: one word.
@@ -74,11 +77,16 @@ pub(crate) async fn route(shared: &Shared, message: &Received) -> Result<Routed,
     }
 }
 
+/// SQS's id of the message, the first one where it was replayed.
+fn first_id(message: &Received) -> &str {
+    message.attributes.get(FIRST_ID_ATTRIBUTE).unwrap_or(&message.message_id)
+}
+
 fn message_command_id(message: &Received) -> CommandId {
+    let first = first_id(message);
     // SQS ids are UUIDs; an endpoint with stranger ids still gets a stable one.
-    CommandId::parse(&message.message_id).unwrap_or_else(|_| {
-        let safe: String =
-            message.message_id.chars().filter(char::is_ascii_alphanumeric).take(128).collect();
+    CommandId::parse(first).unwrap_or_else(|_| {
+        let safe: String = first.chars().filter(char::is_ascii_alphanumeric).take(128).collect();
         CommandId::parse(&format!("message:{safe}"))
             .unwrap_or_else(|_| unreachable!("a short alphanumeric word is an id"))
     })
@@ -270,9 +278,10 @@ pub(crate) async fn park(
     attributes.insert(REASON_ATTRIBUTE.to_owned(), reason.to_owned());
     attributes.insert(REASON_MESSAGE_ATTRIBUTE.to_owned(), shorten(text));
     attributes.insert(SENT_AT_ATTRIBUTE.to_owned(), message.sent_at.to_string());
-    attributes
-        .entry(ID_ATTRIBUTE.to_owned())
-        .or_insert_with(|| id.unwrap_or_else(|| message.message_id.clone()));
+    attributes.insert(FIRST_ID_ATTRIBUTE.to_owned(), first_id(message).to_owned());
+    if let Some(id) = id {
+        attributes.entry(ID_ATTRIBUTE.to_owned()).or_insert(id);
+    }
     let outgoing = Outgoing { body: message.body.clone(), attributes, delay_seconds: 0 };
     shared.ports.queue.park(&outgoing).await?;
     shared.meters.parked(reason);

@@ -189,7 +189,7 @@ fn known_name(config: &Config, name: &str) -> Result<TargetName, CliError> {
 fn unknown_target(config: &Config, name: &str) -> CliError {
     let known: Vec<&str> = config.fleet.targets.keys().map(|name| name.as_str()).collect();
     let hint = match nearest(name, &known) {
-        Some(near) => format!("did you mean {near}?"),
+        Some(near) => format!("did you mean \"{near}\"?"),
         None => format!("expected one of {}", known.join(", ")),
     };
     CliError::Usage(format!("no target of {} is named {name:?}; {hint}", config.origin))

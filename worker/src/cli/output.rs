@@ -130,8 +130,8 @@ pub(crate) fn time(at: Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
-/// Who wants it on, in a few words.
-pub(crate) fn holders(view: &StatusView, now: Timestamp) -> String {
+/// Who wants it on, in a few words; `None` for nobody.
+pub(crate) fn holders(view: &StatusView, now: Timestamp) -> Option<String> {
     let each: Vec<String> = view
         .holds
         .iter()
@@ -141,7 +141,7 @@ pub(crate) fn holders(view: &StatusView, now: Timestamp) -> String {
             None => hold.holder.to_string(),
         })
         .collect();
-    if each.is_empty() { "-".to_owned() } else { each.join(", ") }
+    (!each.is_empty()).then(|| each.join(", "))
 }
 
 /// A phase and its step, and what else must be known at a glance.
@@ -178,7 +178,7 @@ pub(crate) fn status_table(views: &[StatusView], now: Timestamp, style: Style) -
                 view.target.to_string(),
                 state(view),
                 since,
-                holders(view, now),
+                holders(view, now).unwrap_or_else(|| "-".to_owned()),
                 seen,
                 view.why.clone(),
             ]

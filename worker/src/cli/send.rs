@@ -249,7 +249,7 @@ async fn await_outcome(
     timeout: HumanDuration,
 ) -> Result<(serde_json::Value, ExitCode), CliError> {
     let Some(id) = &command.id else { unreachable!("every command that is sent here has an id") };
-    let target = config
+    let mut target = config
         .fleet
         .address(command, None)
         .ok()
@@ -259,11 +259,15 @@ async fn await_outcome(
     let started = Instant::now();
     let mut shown: Option<Shown> = None;
     if !context.json {
-        let whom = target.as_ref().map(|name| format!(" of {name}")).unwrap_or_default();
+        let named = target.as_ref().map(ToString::to_string);
+        let named = named.or_else(|| command.target.as_ref().map(ToString::to_string));
+        let whom = named.map(|name| format!(" of {name}")).unwrap_or_default();
         output::line(&format!("sent {action}{whom}, id {id}"));
     }
     loop {
         let item = passing(ports.store.load_command(id).await)?.flatten();
+        // Whose machine stands in a secret, or in another fleet file, the worker knows.
+        target = target.or_else(|| item.as_ref().and_then(|item| item.target.clone()));
         if let Some(target) = &target
             && !context.json
         {

@@ -85,7 +85,7 @@ fn tell(context: &Context, view: &StatusView, now: jiff::Timestamp) {
         "{}  {}  {state}  held by {}: {}",
         output::time(now),
         view.target,
-        output::holders(view, now),
+        output::holders(view, now).as_deref().unwrap_or("nobody"),
         view.why
     ));
 }

@@ -1,0 +1,268 @@
+//! The policies of `infra/` are enough for their jobs, and allow nothing that their jobs do not use.
+//!
+//! *Theory.* The endpoint denies by default and logs, with each call, what its caller's policy was asked
+//! for. So one broad run under a policy shows both: a call that it does not allow is denied, and a right
+//! that no call asked for is left over. A right is one action of one statement: an action that two
+//! statements allow, on two resources, must be used on both.
+//!
+//! *Not here.* What IAM does beyond an identity's own policy (roles, boundaries, keys of KMS).
+
+use std::collections::BTreeSet;
+use std::process::Stdio;
+
+use serde_json::{Value, json};
+
+use crate::harness::{Answer, FLEET, Local, Process, eventually, sdk_of, send_raw};
+
+const REGION_AND_ACCOUNT: &str = "us-east-1:000000000000";
+
+/// A policy of `infra/`, its marks filled in for the endpoint, as its README says.
+fn shipped(file: &str, queues: [&str; 2], table: &str, bus: &str) -> String {
+    let path = format!("{}/../infra/{file}", env!("CARGO_MANIFEST_DIR"));
+    let policy = std::fs::read_to_string(path).expect("the policy is there");
+    let marks = [
+        ("REGION:ACCOUNT", REGION_AND_ACCOUNT),
+        ("REGION", "us-east-1"),
+        ("COMMAND_QUEUE", queues[0]),
+        ("DEAD_LETTER_QUEUE", queues[1]),
+        ("TABLE", table),
+        ("BUS", bus),
+        ("SECRET_NAME", "render"),
+    ];
+    marks.iter().fold(policy, |policy, (mark, value)| policy.replace(mark, value))
+}
+
+fn with_default_names(file: &str) -> String {
+    let queues = ["lamplighter-commands", "lamplighter-dead-letters"];
+    shipped(file, queues, "lamplighter", "default")
+}
+
+/// One right: the statement's name and the action.
+type Right = (String, String);
+
+fn texts(value: &Value) -> Vec<String> {
+    let many = value.as_array().map(Vec::as_slice).unwrap_or(std::slice::from_ref(value));
+    many.iter().map(|text| text.as_str().expect("text").to_owned()).collect()
+}
+
+fn statements(policy: &str) -> Vec<Value> {
+    let policy: Value = serde_json::from_str(policy).expect("a policy is JSON");
+    policy["Statement"].as_array().cloned().expect("it has statements")
+}
+
+fn rights_of(policy: &str) -> BTreeSet<Right> {
+    let mut rights = BTreeSet::new();
+    for statement in statements(policy) {
+        let sid = statement["Sid"].as_str().expect("each statement has a name").to_owned();
+        for action in texts(&statement["Action"]) {
+            assert!(!action.contains('*'), "{sid}: {action} is not one action");
+            let new = rights.insert((sid.clone(), action.clone()));
+            assert!(new, "{sid} names {action} twice");
+        }
+    }
+    rights
+}
+
+/// The rights that a call asked for, as the endpoint logged it: `sqs:SendMessage arn:…`.
+fn asked_by<'c>(policy: &str, calls: impl Iterator<Item = &'c Value>) -> BTreeSet<Right> {
+    let statements = statements(policy);
+    let mut used = BTreeSet::new();
+    for right in calls.flat_map(|call| texts(&call["rights"])) {
+        let (action, resource) = right.split_once(' ').expect("an action and a resource");
+        for statement in &statements {
+            let covers = texts(&statement["Resource"]).iter().any(|it| fits(it, resource));
+            if covers && texts(&statement["Action"]).iter().any(|it| it == action) {
+                let sid = statement["Sid"].as_str().unwrap_or_default();
+                used.insert((sid.to_owned(), action.to_owned()));
+            }
+        }
+    }
+    used
+}
+
+/// IAM's own wildcards: `*` is any text, `?` one character.
+fn fits(pattern: &str, text: &str) -> bool {
+    match (pattern.chars().next(), text.chars().next()) {
+        (None, None) => true,
+        (Some('*'), _) => {
+            let rest = &pattern[1..];
+            (0..=text.len()).any(|at| text.is_char_boundary(at) && fits(rest, &text[at..]))
+        }
+        (Some(wanted), Some(found)) if wanted == '?' || wanted == found => {
+            fits(&pattern[wanted.len_utf8()..], &text[found.len_utf8()..])
+        }
+        _ => false,
+    }
+}
+
+#[test]
+fn a_right_that_is_not_used_is_found() {
+    let policy = json!({"Statement": [
+        {"Sid": "A", "Action": ["s:Get", "s:Put"], "Resource": "arn:one"},
+        {"Sid": "B", "Action": "s:Get", "Resource": ["arn:two", "arn:th*-??"]},
+    ]});
+    let right = |sid: &str, action: &str| (sid.to_owned(), action.to_owned());
+    let all = BTreeSet::from([right("A", "s:Get"), right("A", "s:Put"), right("B", "s:Get")]);
+    assert_eq!(rights_of(&policy.to_string()), all);
+    let call = |right: &str| json!({"rights": [right]});
+    let calls = [call("s:Get arn:one"), call("s:Put arn:two"), json!({"rights": []})];
+    let used = asked_by(&policy.to_string(), calls.iter());
+    assert_eq!(used, [right("A", "s:Get")].into());
+    let used = asked_by(&policy.to_string(), [call("s:Get arn:three-77")].iter());
+    assert_eq!(used, [right("B", "s:Get")].into());
+    assert!(!fits("arn:th*-??", "arn:three-7") && fits("*", "") && !fits("a", ""));
+}
+
+/// A caller with a policy and a key of its own.
+struct Caller<'l> {
+    local: &'l Local,
+    key: &'static str,
+    policy: String,
+}
+
+impl<'l> Caller<'l> {
+    fn bound(local: &'l Local, key: &'static str, policy: String) -> Self {
+        local.control("PUT", &format!("policy?access_key={key}"), &policy);
+        Self { local, key, policy }
+    }
+
+    #[track_caller]
+    fn run(&self, arguments: &[&str], code: i32) -> Answer {
+        let mut command = self.local.command();
+        let answer = Answer::of(command.env("AWS_ACCESS_KEY_ID", self.key).args(arguments));
+        answer.is(code);
+        answer
+    }
+
+    fn serve(&self, arguments: &[&str]) -> Process {
+        let mut command = self.local.command();
+        command.env("AWS_ACCESS_KEY_ID", self.key).args(arguments).stdout(Stdio::null());
+        let log = self.local.folder.path().join(format!("{}-{}.log", self.key, arguments[0]));
+        Process::spawn(command, &log)
+    }
+
+    /// Nothing was denied, and every right was used.
+    #[track_caller]
+    fn needs_just_this(&self) {
+        let calls = self.local.control("GET", "calls?since=0", "")["calls"].clone();
+        let calls = calls.as_array().expect("a call log");
+        let own = || calls.iter().filter(|call| call["access_key"] == self.key);
+        let is_denied = |call: &&Value| {
+            let outcome = call["outcome"].as_str().unwrap_or_default();
+            outcome.contains("Denied") || outcome.contains("Unauthorized")
+        };
+        let denied: Vec<&Value> = own().filter(is_denied).collect();
+        assert!(denied.is_empty(), "{} may not: {denied:#?}", self.key);
+        let used = asked_by(&self.policy, own());
+        let unused: Vec<Right> = rights_of(&self.policy).difference(&used).cloned().collect();
+        assert!(unused.is_empty(), "{} may, and never does: {unused:#?}", self.key);
+    }
+}
+
+#[test]
+fn the_workers_policy_is_just_what_run_and_check_need() {
+    let fleet = FLEET.replacen(
+        "instance_id = \"i-0abc123def456\"",
+        "instance_id = \"i-0abc123def456\"\nlog_group = \"/pyelli\"",
+        1,
+    );
+    let local = Local::with_fleet(&fleet, &["--no-worker"]);
+    let caller = Caller::bound(&local, "worker", with_default_names("worker-policy.json"));
+    // A message that must be given back, and a check whose answer is lost and must be looked for.
+    let faults = json!([
+        {"kind": "throttle", "service": "dynamodb", "operation": "GetItem", "count": 3,
+         "access_key": "worker"},
+        {"kind": "after", "service": "ssm", "operation": "SendCommand", "count": 1,
+         "access_key": "worker"},
+    ]);
+    local.control("PUT", "faults", &faults.to_string());
+    let worker = caller.serve(&["run"]);
+    local.run(&["send", "start", "position-keeper", "--wait"]).is(0);
+    local.run(&["send", "start", "render-box", "--wait"]).is(1);
+    local.run(&["send", "status", "position-keeper", "--wait"]).is(0);
+    caller.run(&["check", "--aws"], 0);
+    send_raw(&local, &["poison"]);
+    local.run(&["send", "stop", "position-keeper", "--wait"]).is(0);
+    eventually("the poison is parked", || {
+        (local.json(&["dlq", "list"]).as_array().map(Vec::len) == Some(1)).then_some(())
+    });
+    assert!(worker.log().contains("back to the queue"), "{}", worker.log());
+    caller.needs_just_this();
+}
+
+#[test]
+fn the_policy_for_setup_is_just_what_setup_needs() {
+    let local = Local::start(&["--no-worker"]);
+    let names = "[queue]\ncommands = \"other\"\ndead_letters = \"other-dead\"\n[store]\n\
+                 table = \"other\"\n[events]\nbus = \"other-bus\"\n";
+    let path = local.folder.path().join("other.toml");
+    std::fs::write(&path, format!("{names}{FLEET}")).expect("a file");
+    let fleet = path.to_str().expect("a plain path");
+    // The endpoint has rules already, as every `lamplighter local`.
+    forget_the_rules(&local);
+    let policy = shipped("setup-policy.json", ["other", "other-dead"], "other", "other-bus");
+    let caller = Caller::bound(&local, "setup", policy);
+    for arguments in [&["setup", "--dry-run"][..], &["setup"], &["setup"]] {
+        caller.run(&[arguments, &["--fleet", fleet]].concat(), 0);
+    }
+    caller.needs_just_this();
+}
+
+fn forget_the_rules(local: &Local) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime").block_on(async {
+        let events = aws_sdk_eventbridge::Client::new(&sdk_of(&local.endpoint).await);
+        for rule in ["lamplighter-ec2-state", "lamplighter-ssm-command"] {
+            let remove = events.remove_targets().rule(rule).ids("lamplighter-commands");
+            remove.send().await.expect("EventBridge removes the target");
+            events.delete_rule().name(rule).send().await.expect("EventBridge deletes the rule");
+        }
+    });
+}
+
+#[test]
+fn the_operators_policy_is_just_what_asking_and_looking_need() {
+    let local = Local::start(&[]);
+    let caller = Caller::bound(&local, "operator", with_default_names("operator-policy.json"));
+    caller
+        .run(&["send", "start", "position-keeper", "--holder", "ann", "--id", "one", "--wait"], 0);
+    caller.run(&["outcome", "one"], 0);
+    caller.run(&["pause", "--all", "--wait"], 0);
+    caller.run(&["resume", "--all", "--wait"], 0);
+    for verb in ["status", "why", "history"] {
+        caller.run(&[verb, "position-keeper"], 0);
+    }
+    caller.run(&["status"], 0);
+    caller.run(&["status", "--live"], 0);
+    let mut watch = caller.serve(&["watch"]);
+    send_raw(&local, &["poison", r#"{"action":"start","target":"nobody","id":"lost"}"#]);
+    eventually("both are parked", || {
+        let letters = caller.run(&["dlq", "list", "--json"], 0).json();
+        (letters.as_array().map(Vec::len) == Some(2)).then_some(())
+    });
+    caller.run(&["dlq", "show", "lost"], 0);
+    caller.run(&["dlq", "replay", "--reason", "not-json"], 0);
+    watch.signal("-INT");
+    assert_eq!(watch.wait(), 0, "{}", watch.log());
+    caller.needs_just_this();
+}
+
+#[test]
+fn a_machine_without_the_tag_is_not_touched() {
+    let local = Local::start(&["--no-worker"]);
+    let caller = Caller::bound(&local, "worker", with_default_names("worker-policy.json"));
+    let _worker = caller.serve(&["run"]);
+    let machine = "i-0abc123def456";
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime").block_on(async {
+        let ec2 = aws_sdk_ec2::Client::new(&sdk_of(&local.endpoint).await);
+        let tag = aws_sdk_ec2::types::Tag::builder().key("lamplighter:managed").value("false");
+        let tagged = ec2.create_tags().resources(machine).tags(tag.build()).send().await;
+        tagged.expect("EC2 takes the tag");
+    });
+    let outcome = local.run(&["send", "start", "pyelli", "--wait", "--json"]).is(1).json();
+    assert_eq!((&outcome["outcome"], &outcome["cause"]), (&json!("failed"), &json!("denied")));
+    assert_eq!(local.machine(machine)["state"], "stopped");
+    // The others are ours as before.
+    local.run(&["send", "start", "position-keeper", "--wait"]).is(0);
+}
