@@ -40,11 +40,15 @@ pub(crate) fn object(text: &str, what: &str) -> Result<Map<String, Value>, Malfo
         Err(_) if text.trim().is_empty() => {
             Err(Malformed::new(MalformedKind::NotJson, format!("{what} is empty; expected JSON")))
         }
-        Err(error) => Err(Malformed::new(
-            MalformedKind::NotJson,
+        Err(error) => {
+            let error = error.to_string();
             // serde_json says what it expected, where it expected something.
-            format!("{what} is not a JSON object: {error}"),
-        )),
+            let hint = if error.contains("expected") { "" } else { "; expected a JSON object" };
+            Err(Malformed::new(
+                MalformedKind::NotJson,
+                format!("{what} is not a JSON object: {error}{hint}"),
+            ))
+        }
     }
 }
 
