@@ -18,7 +18,7 @@ use crate::wire::{Wire, attribute};
 
 const FLOOD: usize = 10_000;
 /// The flood ends here even if the commands beside it have not: many times what they need.
-const FLOOD_MAX: usize = 60_000;
+const FLOOD_MAX: usize = 100_000;
 /// So much lies in the queue at least, all the time: each step of a command waits behind it.
 const BACKLOG: usize = 200;
 const AT_ONCE: usize = 300;
