@@ -1,9 +1,13 @@
 //! End to end: the binary, real sockets, real SDKs.
 
 mod bad_input;
+mod chaos;
+mod crowd;
 mod edges;
+mod gang;
 mod harness;
 mod journeys;
 mod ministack;
 mod operations;
+mod outages;
 mod telemetry;

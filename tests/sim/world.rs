@@ -91,6 +91,8 @@ struct State {
     chance: u64,
     ids: u64,
     skew_seconds: i64,
+    /// What every call takes beyond its usual time.
+    slow: Duration,
     /// EventBridge refuses everything.
     bus_away: bool,
     /// Commands whose handling panics (a bug in the worker, for all it knows).
@@ -167,6 +169,7 @@ impl Sim {
             chance: seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1,
             ids: 0,
             skew_seconds: 0,
+            slow: Duration::ZERO,
             bus_away: false,
             cursed: BTreeSet::new(),
         };
@@ -251,6 +254,10 @@ impl Sim {
         self.lock().bus_away = away;
     }
 
+    pub(crate) fn set_slow(&self, slow: Duration) {
+        self.lock().slow = slow;
+    }
+
     pub(crate) fn set_skew(&self, seconds: i64) {
         self.lock().skew_seconds = seconds;
     }
@@ -308,6 +315,14 @@ impl Sim {
         })
     }
 
+    /// Messages that somebody has in hand.
+    pub(crate) fn in_hand(&self) -> usize {
+        self.with_world(|world, now| {
+            world.advance(now);
+            world.queues.get(COMMANDS).unwrap().counts(now).in_flight
+        })
+    }
+
     pub(crate) fn dead_letters(&self) -> Vec<lamplighter_cloud::queue::Message> {
         self.with_world(|world, _| world.queues.get(DEAD).unwrap().messages().cloned().collect())
     }
@@ -328,7 +343,8 @@ impl Sim {
         what: String,
         act: impl FnOnce(&mut State, Timestamp) -> Result<R, CallError>,
     ) -> Result<R, CallError> {
-        tokio::time::sleep(Duration::from_millis(5 + self.chance() % 40)).await;
+        let slow = self.lock().slow;
+        tokio::time::sleep(slow + Duration::from_millis(5 + self.chance() % 40)).await;
         self.die_if_killed().await;
         let now = self.true_now();
         let drawn = self.draw_fault(now);

@@ -29,8 +29,10 @@ pub struct Call {
     pub access_key: Option<String>,
     /// What it was about: ids and names only.
     pub target: String,
-    /// `ok`, or the error code.
+    /// `ok`, or the error code; `gone` where the caller went away before it was answered.
     pub outcome: String,
+    /// Whether it was done, whatever became of its answer.
+    pub done: bool,
     /// How long it took in milliseconds, waiting included.
     pub took_ms: u64,
 }
