@@ -161,7 +161,10 @@ impl Local {
     ) -> Self {
         let mut command = lamplighter();
         command.envs(env.iter().copied());
-        command.args(["local", "--aws-port", "0", "--fleet"]).arg(&fleet).args(arguments);
+        command.args(["local", "--fleet"]).arg(&fleet).args(arguments);
+        if !arguments.contains(&"--aws-port") {
+            command.args(["--aws-port", "0"]);
+        }
         command.stdout(Stdio::piped());
         let mut process = Process::spawn(command, &folder.path().join("local.log"));
         let stdout = process.child.stdout.take().expect("a piped stdout");
@@ -194,9 +197,21 @@ impl Local {
     }
 
     /// Ends it as Ctrl-C does, and starts it again on the same fleet and directory.
-    pub(crate) fn restart(mut self, arguments: &[&str]) -> Self {
-        self.process.signal("-INT");
-        assert_eq!(self.process.wait(), 0, "{}", self.process.log());
+    pub(crate) fn restart(self, arguments: &[&str]) -> Self {
+        self.restart_after("-INT", || {}, arguments)
+    }
+
+    /// Ends it by this signal, and starts it again when `meanwhile` is over.
+    pub(crate) fn restart_after(
+        mut self,
+        signal: &str,
+        meanwhile: impl FnOnce(),
+        arguments: &[&str],
+    ) -> Self {
+        self.process.signal(signal);
+        let code = self.process.wait();
+        assert!(code == 0 || signal == "-KILL", "{}", self.process.log());
+        meanwhile();
         Self::on(self.folder, self.fleet, &[], arguments)
     }
 
@@ -374,6 +389,24 @@ pub(crate) fn send_raw(local: &Local, bodies: &[&str]) {
                 .await
                 .expect("SQS takes the message");
         }
+    });
+}
+
+/// How long a message that a worker had in hand when it died stays away. The product's minute would only
+/// make a test longer.
+pub(crate) fn set_visibility(local: &Local, seconds: u32) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime").block_on(async {
+        aws_sdk_sqs::Client::new(&sdk(local).await)
+            .set_queue_attributes()
+            .queue_url(&local.queue)
+            .attributes(
+                aws_sdk_sqs::types::QueueAttributeName::VisibilityTimeout,
+                seconds.to_string(),
+            )
+            .send()
+            .await
+            .expect("SQS takes the attribute");
     });
 }
 

@@ -228,6 +228,28 @@ fn a_drain_in_mid_work_leaves_everything_to_the_next_worker() {
     });
 }
 
+/// Whoever ends a worker waits half a minute and then kills it, as ECS does.
+#[test]
+fn a_drain_is_over_in_time_and_gives_everything_back_however_slow_aws_is() {
+    run(|| async {
+        let sim = Sim::new(8, Timings::default());
+        let worker = work(&sim, spec());
+        pass(1).await;
+        sim.set_slow(Duration::from_secs(3));
+        for number in 0..8 {
+            sim.say(&json!({"action": "status", "id": format!("s{number}")}));
+        }
+        pass(5).await;
+        let in_hand = sim.in_hand();
+        assert!(in_hand > 4, "only {in_hand} messages are in hand");
+        let from = tokio::time::Instant::now();
+        worker.drain().await;
+        let took = from.elapsed();
+        assert!(took <= Duration::from_secs(25), "it took {took:?}");
+        assert_eq!(sim.in_hand(), 0, "messages were kept");
+    });
+}
+
 #[test]
 fn a_worker_killed_at_any_moment_loses_nothing() {
     for millis in (0..12_000).step_by(150) {

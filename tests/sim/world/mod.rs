@@ -96,6 +96,8 @@ pub(crate) struct State {
     clocks: BTreeMap<u64, clock::MachineClock>,
     /// What each worker remembers of the secrets.
     remembered: BTreeMap<(u64, String), (Timestamp, InstanceId)>,
+    /// What every call takes beyond its usual time.
+    slow: Duration,
     /// EventBridge refuses everything.
     bus_away: bool,
     /// Commands whose work panics (a bug in the worker, for all it knows).
@@ -142,6 +144,7 @@ impl Sim {
             ahead: SignedDuration::ZERO,
             clocks: BTreeMap::new(),
             remembered: BTreeMap::new(),
+            slow: Duration::ZERO,
             bus_away: false,
             cursed: BTreeSet::new(),
             loud: false,
@@ -284,6 +287,11 @@ impl Sim {
         self.lock().bus_away = away;
     }
 
+    /// Every call takes so much longer.
+    pub fn set_slow(&self, slow: Duration) {
+        self.lock().slow = slow;
+    }
+
     /// Every call is printed as it is made.
     pub fn set_loud(&self) {
         self.lock().loud = true;
@@ -394,6 +402,14 @@ impl Sim {
         })
     }
 
+    /// Messages that somebody has in hand.
+    pub fn in_hand(&self) -> usize {
+        self.with_world(|world, now| {
+            world.advance(now);
+            world.queues.get(COMMANDS).unwrap().counts(now).in_flight
+        })
+    }
+
     /// All dead letters.
     pub fn dead_letters(&self) -> Vec<Message> {
         self.with_world(|world, _| world.queues.get(DEAD).unwrap().messages().cloned().collect())
@@ -414,7 +430,8 @@ impl Sim {
         what: impl FnOnce() -> String,
         act: impl FnOnce(&mut State, Timestamp) -> Result<R, CallError>,
     ) -> Result<R, CallError> {
-        tokio::time::sleep(Duration::from_millis(5 + self.draw() % 40)).await;
+        let slow = self.lock().slow;
+        tokio::time::sleep(slow + Duration::from_millis(5 + self.draw() % 40)).await;
         self.die_if_killed().await;
         let asked = self.true_now();
         let fault = self.note(asked, operation, what);

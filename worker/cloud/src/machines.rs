@@ -215,6 +215,12 @@ pub struct Machine {
     pub running_since: Option<Timestamp>,
     /// The results of guarded scripts, by token: the guard lies on its disk and survives a stop.
     pub guards: BTreeMap<String, (i64, String)>,
+    /// How often it went from off to pending.
+    #[serde(default)]
+    pub starts: u64,
+    /// How often it went from on to stopping.
+    #[serde(default)]
+    pub stops: u64,
     /// The state now.
     pub view: MachineView,
     number: u8,
@@ -392,6 +398,8 @@ impl World {
             agent_last_ping: (!seed.behaviour.agent_never).then_some(hour_ago),
             running_since: None,
             guards: BTreeMap::new(),
+            starts: 0,
+            stops: 0,
             view: MachineView {
                 state: MachineState::Stopped,
                 transition_reason: String::new(),
@@ -471,6 +479,7 @@ impl World {
             }
             machine.view.transition_reason = String::new();
             machine.view.state_reason = None;
+            machine.starts += 1;
             machine.next = Some(match machine.behaviour.bounce {
                 Some(after) => (plus(now, after), MachineState::Stopped),
                 None => (plus(now, machine.behaviour.boot.unwrap_or(boot)), MachineState::Running),
@@ -505,6 +514,7 @@ impl World {
             }
             machine.view.transition_reason = user_initiated(now);
             machine.view.state_reason = Some(user_shutdown());
+            machine.stops += 1;
             let at = plus(now, machine.behaviour.stop.unwrap_or(stop));
             machine.next = Some((at, MachineState::Stopped));
             Some(MachineState::Stopping)

@@ -32,8 +32,10 @@ pub struct Call {
     /// What its caller's policy was asked for and allowed, each an action and a resource; empty where no
     /// policy is in force.
     pub rights: Vec<String>,
-    /// `ok`, or the error code.
+    /// `ok`, or the error code; `gone` where the caller went away before it was answered.
     pub outcome: String,
+    /// Whether it was done, whatever became of its answer.
+    pub done: bool,
     /// How long it took in milliseconds, waiting included.
     pub took_ms: u64,
 }

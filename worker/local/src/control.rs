@@ -219,6 +219,8 @@ fn machine_json(world: &World, machine: &Machine) -> Value {
         "id": machine.id,
         "name": machine.tags.get("Name"),
         "state": machine.state().name(),
+        "starts": machine.starts,
+        "stops": machine.stops,
         "launched": machine.view.launched,
         "reason": machine.view.transition_reason,
         "private_ip": machine.private_ip,

@@ -23,7 +23,8 @@ use tokio::task::JoinHandle;
 
 use crate::calls::CallLog;
 use crate::control;
-use crate::decorator::{Decorated, Desk};
+use crate::cut::Cut;
+use crate::decorator::{CUT_STATUS, Decorated, Desk};
 use crate::faults::Faults;
 use crate::iam::Policies;
 use crate::options::{LocalError, Options, SecretSeed};
@@ -44,7 +45,14 @@ pub struct Endpoint {
     address: SocketAddr,
     shared: Arc<Shared>,
     tasks: Vec<JoinHandle<()>>,
-    saver: Option<JoinHandle<()>>,
+    saver: Option<Saver>,
+}
+
+/// Who keeps the world, and how it is told that nothing changes any more.
+#[derive(Debug)]
+struct Saver {
+    task: JoinHandle<()>,
+    last: watch::Sender<bool>,
 }
 
 impl Endpoint {
@@ -149,7 +157,9 @@ impl Endpoint {
         };
         let tasks = vec![tokio::spawn(server), tokio::spawn(run_clock(ours()))];
         let saver = store.map(|store| {
-            tokio::spawn(run_saver(Arc::new(store), ours(), shared.subscribe_closing()))
+            let last = watch::Sender::new(false);
+            let task = tokio::spawn(run_saver(Arc::new(store), ours(), last.subscribe()));
+            Saver { task, last }
         });
         Ok(Self { address, shared, tasks, saver })
     }
@@ -180,8 +190,10 @@ impl Endpoint {
             }
         }
         if let Some(saver) = &mut self.saver {
-            // The last save is never cut short; it fails or ends by itself.
-            let _ = saver.await;
+            // Only now: what was answered while the server closed is in the last save. That one is
+            // never cut short; it fails or ends by itself.
+            saver.last.send_replace(true);
+            let _ = (&mut saver.task).await;
         }
     }
 }
@@ -230,12 +242,12 @@ async fn run_clock(shared: Arc<Shared>) {
     }
 }
 
-/// Saves when something changed, at most once in [`SAVE_EVERY`], and a last time at the end.
-async fn run_saver(store: Arc<Store>, shared: Arc<Shared>, mut closing: watch::Receiver<bool>) {
+/// Saves when something changed, at most once in [`SAVE_EVERY`], and a last time when it is told to.
+async fn run_saver(store: Arc<Store>, shared: Arc<Shared>, mut last: watch::Receiver<bool>) {
     loop {
-        let last = tokio::select! {
+        let ends = tokio::select! {
             biased;
-            _ = closing.wait_for(|closing| *closing) => true,
+            _ = last.wait_for(|last| *last) => true,
             () = shared.dirty.notified() => false,
         };
         let (at, world) = (Arc::clone(&store), Arc::clone(&shared));
@@ -247,12 +259,12 @@ async fn run_saver(store: Arc<Store>, shared: Arc<Shared>, mut closing: watch::R
             }
             Err(error) => tracing::error!(%error, "saving the world ended badly"),
         }
-        if last {
+        if ends {
             return;
         }
         tokio::select! {
             biased;
-            _ = closing.wait_for(|closing| *closing) => {}
+            _ = last.wait_for(|last| *last) => {}
             () = tokio::time::sleep(SAVE_EVERY) => {}
         }
     }
@@ -270,6 +282,9 @@ async fn answer(
         .get("x-amz-target")
         .is_some_and(|target| target.as_bytes().starts_with(b"AmazonSQS."));
     let (mut response, _) = dispatch_request(&gateway, method, uri, headers, body).await;
+    if response.status().as_u16() == CUT_STATUS {
+        return Response::new(Body::new(Cut));
+    }
     if sqs && !response.status().is_success() {
         let code = response.headers().get("x-amzn-errortype").and_then(|it| it.to_str().ok());
         let side = if response.status().is_server_error() { "Receiver" } else { "Sender" };

@@ -23,6 +23,10 @@ pub enum FaultKind {
     /// It is done, and the answer is held back for `hold`, then lost: a client that waits less long hears
     /// nothing at all.
     Hold,
+    /// It is done, and the connection is closed without a word.
+    Cut,
+    /// It is done, and the answer comes `hold` late.
+    Slow,
 }
 
 /// One fault to inject.
@@ -55,7 +59,7 @@ pub struct Fault {
     /// The HTTP status of `before`, 500 where it is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
-    /// How long `hold` holds the answer back; 30 s where it is left out.
+    /// How long `hold` and `slow` hold the answer back; 30 s where it is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<SignedDuration>,
 }
@@ -80,7 +84,22 @@ pub struct Latency {
 pub(crate) enum Verdict {
     Pass,
     Refuse(AwsError),
-    Lose { after: Duration },
+    /// It is done; then this happens to its answer, after a while.
+    Spoil {
+        after: Duration,
+        how: Spoiled,
+    },
+}
+
+/// What becomes of the answer to a call that was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Spoiled {
+    /// It comes all the same.
+    Late,
+    /// A bare 500 comes instead.
+    Lost,
+    /// The connection ends without one.
+    Cut,
 }
 
 /// The faults in force.
@@ -158,15 +177,19 @@ impl Faults {
                     it.message.as_deref().unwrap_or("An internal error occurred (injected)."),
                 )),
                 FaultKind::Throttle => Verdict::Refuse(throttling(service)),
-                FaultKind::After => Verdict::Lose { after: Duration::ZERO },
-                FaultKind::Hold => {
-                    let hold = it.hold.unwrap_or(SignedDuration::from_secs(30));
-                    Verdict::Lose { after: Duration::try_from(hold).unwrap_or_default() }
-                }
+                FaultKind::After => Verdict::Spoil { after: Duration::ZERO, how: Spoiled::Lost },
+                FaultKind::Cut => Verdict::Spoil { after: Duration::ZERO, how: Spoiled::Cut },
+                FaultKind::Hold => Verdict::Spoil { after: held_back(it), how: Spoiled::Lost },
+                FaultKind::Slow => Verdict::Spoil { after: held_back(it), how: Spoiled::Late },
             };
         }
         Verdict::Pass
     }
+}
+
+fn held_back(fault: &Fault) -> Duration {
+    let hold = fault.hold.unwrap_or(SignedDuration::from_secs(30));
+    Duration::try_from(hold).unwrap_or_default()
 }
 
 fn strikes(probability: f64, ids: &mut Ids) -> bool {
@@ -215,7 +238,7 @@ mod tests {
         let run = || {
             let wanted = r#"[{"kind":"after","probability":0.5}]"#;
             let faults = Faults::new(serde_json::from_str(wanted).unwrap(), None, 9);
-            let lost = |_| matches!(faults.judge("sqs", "X", None), Verdict::Lose { .. });
+            let lost = |_| matches!(faults.judge("sqs", "X", None), Verdict::Spoil { .. });
             (0..64).map(lost).collect::<Vec<bool>>()
         };
         let drawn = run();

@@ -15,6 +15,7 @@
 mod calls;
 mod checksum;
 mod control;
+mod cut;
 mod decorator;
 mod endpoint;
 mod faults;

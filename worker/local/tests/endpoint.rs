@@ -242,6 +242,88 @@ async fn faults_strike_before_or_after_the_work_and_every_call_is_logged() {
     endpoint.shutdown().await;
 }
 
+/// What SendMessage looks like on the wire, for a test that looks at the connection itself.
+fn send_message(url: &str) -> String {
+    let body = format!(r#"{{"QueueUrl":"{url}","MessageBody":"b"}}"#);
+    format!(
+        "POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Amz-Target: AmazonSQS.SendMessage\r\n\
+         Authorization: AWS4-HMAC-SHA256 Credential=raw/20261120/us-east-1/sqs/aws4_request, \
+         SignedHeaders=host, Signature=0\r\nContent-Type: application/x-amz-json-1.0\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+/// The calls of this access key, once there are `count`.
+async fn calls_of_raw(endpoint: &Endpoint, count: usize) -> Vec<serde_json::Value> {
+    for _ in 0..100 {
+        let (_, calls) = plain(endpoint, "GET", "/calls", "127.0.0.1", "").await;
+        let calls: serde_json::Value = serde_json::from_str(&calls).unwrap();
+        let all = calls["calls"].as_array().unwrap().iter();
+        let ours: Vec<_> = all.filter(|call| call["access_key"] == "raw").cloned().collect();
+        if ours.len() == count {
+            return ours;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("never {count} calls");
+}
+
+#[tokio::test]
+async fn a_cut_answer_closes_the_connection_without_a_byte_and_a_slow_one_comes() {
+    let endpoint = Endpoint::start(options()).await.unwrap();
+    let sqs = aws_sdk_sqs::Client::new(&config(&endpoint, "a"));
+    let url = queue(&sqs, "q").await;
+    let faults = r#"[{"operation":"SendMessage","kind":"cut","count":1},
+                     {"operation":"SendMessage","kind":"slow","hold":"200ms","count":1},
+                     {"operation":"SendMessage","kind":"slow","hold":"60s","count":1}]"#;
+    assert_eq!(plain(&endpoint, "PUT", "/faults", "127.0.0.1", faults).await.0, 200);
+    let request = send_message(&url);
+    let mut stream = TcpStream::connect(("127.0.0.1", endpoint.port())).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut said = Vec::new();
+    // A reset is as good an end as any; what counts is that nothing was said.
+    let _ = stream.read_to_end(&mut said).await;
+    assert_eq!(String::from_utf8_lossy(&said), "");
+
+    let began = Instant::now();
+    sqs.send_message().queue_url(&url).message_body("b").send().await.unwrap();
+    assert!(began.elapsed() >= Duration::from_millis(200), "it came at once");
+
+    // Whoever does not wait for the third is in the log all the same.
+    let mut stream = TcpStream::connect(("127.0.0.1", endpoint.port())).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    for waited in 0.. {
+        let sent = endpoint.world(|world, now| world.queues.get("q").unwrap().counts(now).visible);
+        if sent == 3 {
+            break;
+        }
+        assert!(waited < 100, "{sent} messages");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    drop(stream);
+    let calls = calls_of_raw(&endpoint, 2).await;
+    assert_eq!((&calls[0]["outcome"], &calls[0]["done"]), (&"cut".into(), &true.into()));
+    assert_eq!((&calls[1]["outcome"], &calls[1]["done"]), (&"gone".into(), &true.into()));
+    endpoint.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_machine_counts_how_often_it_was_started_and_stopped() {
+    let endpoint = Endpoint::start(options()).await.unwrap();
+    let ec2 = aws_sdk_ec2::Client::new(&config(&endpoint, "a"));
+    let start = || ec2.start_instances().instance_ids(MACHINE).send();
+    start().await.unwrap();
+    start().await.unwrap();
+    tokio::time::sleep(Duration::from_millis(350)).await;
+    ec2.stop_instances().instance_ids(MACHINE).send().await.unwrap();
+    let path = format!("/machines/{MACHINE}");
+    let (_, machine) = plain(&endpoint, "GET", &path, "127.0.0.1", "").await;
+    let machine: serde_json::Value = serde_json::from_str(&machine).unwrap();
+    assert_eq!((&machine["starts"], &machine["stops"]), (&1.into(), &1.into()), "{machine}");
+    endpoint.shutdown().await;
+}
+
 #[tokio::test]
 async fn the_console_answers_to_this_machine_alone_and_says_what_is_wrong() {
     let endpoint = Endpoint::start(options()).await.unwrap();
@@ -311,6 +393,25 @@ async fn everything_survives_a_restart_and_a_damaged_world_is_refused() {
     std::fs::write(dir.path().join("world.json"), "{\"version\":1").unwrap();
     let refused = Endpoint::start(kept()).await.unwrap_err();
     assert!(matches!(refused, LocalError::Damaged { .. }), "{refused}");
+}
+
+#[tokio::test]
+async fn what_is_answered_while_it_closes_is_kept_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let kept = || Options { data: Some(dir.path().into()), ..options() };
+    let endpoint = Endpoint::start(kept()).await.unwrap();
+    let sqs = aws_sdk_sqs::Client::new(&config(&endpoint, "a"));
+    let url = queue(&sqs, "q").await;
+    plain(&endpoint, "PUT", "/latency", "127.0.0.1", r#"{"base":"500ms"}"#).await;
+    let send = tokio::spawn(sqs.send_message().queue_url(&url).message_body("kept").send());
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    endpoint.shutdown().await;
+    send.await.unwrap().unwrap();
+
+    let endpoint = Endpoint::start(kept()).await.unwrap();
+    let waiting = endpoint.world(|world, now| world.queues.get("q").unwrap().counts(now).visible);
+    assert_eq!(waiting, 1);
+    endpoint.shutdown().await;
 }
 
 async fn make_table(dynamodb: &aws_sdk_dynamodb::Client) {

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
+use jiff::SignedDuration;
 
 /// The first pause of a redelivery.
 const REDELIVERY_MIN: Duration = Duration::from_secs(2);
@@ -14,10 +15,18 @@ const REFUSAL_MIN: Duration = Duration::from_secs(2);
 /// Short against the start deadline of 2 min, so that capacity which comes back is found.
 const REFUSAL_MAX: Duration = Duration::from_secs(20);
 
-/// The pause before a message that failed `receives` times is seen again, seconds.
-pub(crate) fn redelivery_seconds(receives: u32, jitter: f64) -> u32 {
-    let pause = grown(REDELIVERY_MIN, REDELIVERY_MAX, receives, jitter);
+/// The pause before what failed the `nth` time is tried again, seconds.
+pub(crate) fn retry_seconds(nth: u32, jitter: f64) -> u32 {
+    let pause = grown(REDELIVERY_MIN, REDELIVERY_MAX, nth, jitter);
     u32::try_from(pause.as_secs()).unwrap_or(u32::MAX).max(1)
+}
+
+/// The pause before a message of this age that was received so often is seen again, seconds. Receives
+/// also count lost answers, dead workers and bounces, which are no failures of its own: nobody waits
+/// longer for the next look than for all that came before it.
+pub(crate) fn redelivery_seconds(receives: u32, age: SignedDuration, jitter: f64) -> u32 {
+    let age = u32::try_from(age.as_secs().max(0)).unwrap_or(u32::MAX);
+    retry_seconds(receives, jitter).min(age.max(retry_seconds(1, jitter)))
 }
 
 /// The pause before an effect that was refused `refusals` times before is tried again, milliseconds.
@@ -45,7 +54,7 @@ mod tests {
 
     #[track_caller]
     fn check(receives: u32, jitter: f64, seconds: u32) {
-        assert_eq!(redelivery_seconds(receives, jitter), seconds, "{receives} {jitter}");
+        assert_eq!(retry_seconds(receives, jitter), seconds, "{receives} {jitter}");
     }
 
     #[test]
@@ -60,5 +69,20 @@ mod tests {
         check(1000, 0.0, 150);
         assert_eq!(refusal_millis(0, 1.0), 2000);
         assert_eq!(refusal_millis(9, 0.0), 10_000);
+    }
+
+    #[track_caller]
+    fn check_age(receives: u32, age_seconds: i64, seconds: u32) {
+        let age = SignedDuration::from_secs(age_seconds);
+        assert_eq!(redelivery_seconds(receives, age, 1.0), seconds, "{receives} {age_seconds}");
+    }
+
+    #[test]
+    fn a_message_waits_no_longer_than_it_is_old() {
+        check_age(9, 10, 10);
+        check_age(9, 0, 2);
+        check_age(9, -5, 2);
+        check_age(3, 10, 8);
+        check_age(9, 86_400, 300);
     }
 }

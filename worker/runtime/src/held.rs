@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::sync::{Mutex, OwnedSemaphorePermit};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::ports::{Queue, Receipt, Received};
 
@@ -82,16 +83,28 @@ impl Registry {
         }
     }
 
-    /// Gives every message back at once (the drain's deadline has come).
-    pub(crate) async fn release_all(&self, queue: &Arc<dyn Queue>) {
+    /// Gives every message back (the drain's deadline has come), side by side, and not beyond this
+    /// moment: whoever ends a worker does not wait for ever.
+    pub(crate) async fn release_all(&self, queue: &Arc<dyn Queue>, until: Instant) {
         let held: Vec<Arc<State>> = self.lock().values().cloned().collect();
+        let mut releases = JoinSet::new();
         for state in held {
-            let mut closed = state.closed.lock().await;
-            if !std::mem::replace(&mut *closed, true)
-                && let Err(error) = queue.delay(&state.receipt, 0).await
-            {
-                tracing::warn!(%error, "a message could not be given back; it comes back by itself");
-            }
+            let queue = Arc::clone(queue);
+            releases.spawn(async move {
+                let mut closed = state.closed.lock().await;
+                if !std::mem::replace(&mut *closed, true)
+                    && let Err(error) = queue.delay(&state.receipt, 0).await
+                {
+                    tracing::warn!(%error, "a message could not be given back; it comes back by itself");
+                }
+            });
+        }
+        let all = async { while releases.join_next().await.is_some() {} };
+        if tokio::time::timeout_at(until, all).await.is_err() {
+            tracing::warn!(
+                left = releases.len(),
+                "messages could not be given back in time; they come back by themselves"
+            );
         }
     }
 }

@@ -18,6 +18,7 @@ use lamplighter_events::TargetName;
 use lamplighter_lifecycle::SKEW_MAX_SECONDS;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::backoff;
 use crate::fleet::Fleet;
@@ -38,6 +39,9 @@ const RECEIVE_MAX: usize = 10;
 /// How long a receive that is under way when the shutdown begins may still bring messages, which are
 /// then given back. (What comes later becomes visible again by itself.)
 const LATE_RECEIVE: Duration = Duration::from_secs(2);
+/// The end of the drain that is kept for giving back what was not finished: one call, side by side for
+/// all, and most of a second try.
+const GIVE_BACK_WITHIN: Duration = Duration::from_secs(4);
 /// A dry run gives messages back for this long: often enough to be seen, far from using up the
 /// receives that lead to the dead letters.
 const DRY_RUN_RELEASE_SECONDS: u32 = 600;
@@ -51,7 +55,8 @@ pub struct WorkerOptions {
     pub visibility_seconds: u32,
     /// The length of a long poll, 0 to 20 s.
     pub receive_wait: Duration,
-    /// From the shutdown's beginning until everything is given back.
+    /// From the shutdown's beginning until everything is given back: less than the half minute after
+    /// which ECS, and most others, kill what they told to end.
     pub drain: Duration,
     /// The pause between sweeps; each is jittered by a quarter.
     pub sweep_every: Duration,
@@ -122,27 +127,28 @@ impl Worker {
                 .keep_beating(Arc::clone(&shared.ports.queue), shared.options.visibility_seconds),
         );
         let sweeps = tokio::spawn(sweep::keep_sweeping(Arc::clone(shared)));
-        self.poll(shutdown).await;
+        let began = self.poll(shutdown).await;
         sweeps.abort();
-        self.drain().await;
+        self.drain(began + shared.options.drain).await;
         heartbeats.abort();
     }
 
-    async fn poll(&self, shutdown: impl Future<Output = ()> + Send) {
+    /// Receives until the shutdown; when that began.
+    async fn poll(&self, shutdown: impl Future<Output = ()> + Send) -> Instant {
         let shared = &self.shared;
         let mut shutdown = std::pin::pin!(shutdown);
         let mut failures = 0;
         loop {
             let slots = tokio::select! {
                 biased;
-                () = &mut shutdown => return,
+                () = &mut shutdown => return Instant::now(),
                 slots = shared.free_slots() => slots,
             };
             if shared.refuses_for_skew() {
                 drop(slots);
                 tokio::select! {
                     biased;
-                    () = &mut shutdown => return,
+                    () = &mut shutdown => return Instant::now(),
                     () = shared.look_at_the_clock() => continue,
                 }
             }
@@ -152,10 +158,11 @@ impl Worker {
             let received = tokio::select! {
                 biased;
                 () = &mut shutdown => {
+                    let began = Instant::now();
                     if let Ok(Ok(late)) = tokio::time::timeout(LATE_RECEIVE, &mut receive).await {
-                        shared.give_back(late).await;
+                        shared.give_back(late);
                     }
-                    return;
+                    return began;
                 }
                 received = &mut receive => received,
             };
@@ -168,11 +175,11 @@ impl Worker {
                     drop(slots);
                     failures += 1;
                     let jitter = shared.ports.clock.jitter();
-                    let pause = backoff::redelivery_seconds(failures, jitter).min(30);
+                    let pause = backoff::retry_seconds(failures, jitter).min(30);
                     tracing::error!(%error, pause_seconds = pause, "nothing can be received");
                     tokio::select! {
                         biased;
-                        () = &mut shutdown => return,
+                        () = &mut shutdown => return Instant::now(),
                         () = tokio::time::sleep(Duration::from_secs(u64::from(pause))) => {}
                     }
                 }
@@ -180,23 +187,28 @@ impl Worker {
         }
     }
 
-    /// Lets what is in hand finish, until the deadline; then gives the rest back.
-    async fn drain(&self) {
+    /// Lets what is in hand finish while there is time; then gives the rest back.
+    async fn drain(&self, until: Instant) {
         let shared = &self.shared;
         tracing::info!(in_hand = shared.registry.count(), "draining");
+        // They outlive the deadline: one that is dropped takes its message off the list of those that are
+        // to be given back.
+        let mut tasks = JoinSet::new();
         let finish = async {
             loop {
-                let mut tasks = std::mem::take(&mut *shared.lock_tasks());
+                tasks = std::mem::take(&mut *shared.lock_tasks());
                 if tasks.is_empty() {
                     return;
                 }
                 while tasks.join_next().await.is_some() {}
             }
         };
-        if tokio::time::timeout(shared.options.drain, finish).await.is_err() {
+        let finish_by = until.checked_sub(GIVE_BACK_WITHIN).unwrap_or(until);
+        if tokio::time::timeout_at(finish_by, finish).await.is_err() {
             tracing::warn!(in_hand = shared.registry.count(), "the deadline: giving messages back");
         }
-        shared.registry.release_all(&shared.ports.queue).await;
+        shared.registry.release_all(&shared.ports.queue, until).await;
+        drop(tasks);
         tracing::info!("drained");
     }
 }
@@ -247,11 +259,16 @@ impl Shared {
         tokio::time::sleep(Duration::from_secs(10)).await;
     }
 
-    async fn give_back(&self, messages: Vec<Received>) {
+    /// Side by side, and waited for as all that is in hand.
+    fn give_back(self: &Arc<Self>, messages: Vec<Received>) {
+        let mut tasks = self.lock_tasks();
         for message in messages {
-            if let Err(error) = self.ports.queue.delay(&message.receipt, 0).await {
-                tracing::warn!(%error, "a late message comes back by itself");
-            }
+            let shared = Arc::clone(self);
+            tasks.spawn(async move {
+                if let Err(error) = shared.ports.queue.delay(&message.receipt, 0).await {
+                    tracing::warn!(%error, "a late message comes back by itself");
+                }
+            });
         }
     }
 
@@ -318,7 +335,7 @@ impl Shared {
             }
         };
         if let Some(Item { held: Some(held), .. }) = refused {
-            let seconds = backoff::redelivery_seconds(1, self.ports.clock.jitter());
+            let seconds = backoff::retry_seconds(1, self.ports.clock.jitter());
             held.release(&self.ports.queue, seconds).await;
         }
     }
@@ -401,11 +418,16 @@ impl Shared {
         }
     }
 
+    fn pause_of(&self, message: &Received) -> u32 {
+        let age = self.ports.clock.now().duration_since(message.sent_at);
+        backoff::redelivery_seconds(message.receives, age, self.ports.clock.jitter())
+    }
+
     async fn again_later(&self, held: Held, error: &CallError) {
         if error.disposition == Disposition::Park {
             return self.park(held, error.cause.as_str(), &error.to_string()).await;
         }
-        let grown = backoff::redelivery_seconds(held.message.receives, self.ports.clock.jitter());
+        let grown = self.pause_of(&held.message);
         let seconds = match error.disposition {
             Disposition::RetryAfter(pause) => {
                 grown.max(u32::try_from(pause.as_secs()).unwrap_or(u32::MAX))
@@ -427,7 +449,7 @@ impl Shared {
             return self.park(held, "panicked", "the worker panicked on it, repeatedly").await;
         }
         self.meters.redelivered("panicked");
-        let seconds = backoff::redelivery_seconds(receives, self.ports.clock.jitter());
+        let seconds = self.pause_of(&held.message);
         held.release(&self.ports.queue, seconds).await;
     }
 

@@ -37,7 +37,7 @@ pub(crate) struct LocalArgs {
     /// Allow only what this IAM policy document allows
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
-    /// Make calls fail: kind=before|throttle|after|hold and any of service, operation, access_key,
+    /// Make calls fail: kind=before|throttle|after|cut|hold|slow and any of service, operation, access_key,
     /// probability, count, code, message, status, hold, separated by commas; or the same as JSON
     #[arg(long = "fault", value_name = "SPEC", value_parser = parse_fault)]
     faults: Vec<Fault>,
