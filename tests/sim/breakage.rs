@@ -97,7 +97,9 @@ pub(crate) fn read_wrongly(
             record.contradiction = record.contradiction.or(Some(Contradiction { at, state }));
         }
         // Now and then, or nothing would ever stay on.
-        Breakage::StopsWithoutLooking if record.phase == Phase::On && record.rev % 8 == 0 => {
+        Breakage::StopsWithoutLooking
+            if record.phase == Phase::On && record.rev.is_multiple_of(8) =>
+        {
             record.holds.clear();
         }
         Breakage::DropsItsMachine => {
@@ -131,7 +133,9 @@ pub(crate) fn write_wrongly(
         }
         Breakage::StopsWithoutLooking => {
             // The holds that it did not look at are there all the same.
-            if let Some(before) = before.filter(|it| it.phase == Phase::On && it.rev % 8 == 0) {
+            if let Some(before) =
+                before.filter(|it| it.phase == Phase::On && it.rev.is_multiple_of(8))
+            {
                 commit.record.holds.clone_from(&before.holds);
             }
         }

@@ -179,7 +179,7 @@ impl Crowd {
         // Some swap places on their way.
         let delay = self.dice.one_in(5).then(|| self.dice.roll(15) as i64);
         self.tell(format!("{body}{}", delay.map(|it| format!(" ({it} s)")).unwrap_or_default()));
-        self.sim.say_with(&body.to_string(), BTreeMap::new(), delay);
+        self.sim.say_with(&body.to_string(), &BTreeMap::new(), delay);
         self.sent.push(body);
         let hold_for = hold_for.map(|long| HumanDuration::parse(long).unwrap().as_signed());
         self.ending.said.push(Said {
@@ -290,7 +290,7 @@ impl Crowd {
         self.tell(format!("{rule} ticks {times} times"));
         for _ in 0..times {
             let delay = self.dice.one_in(3).then(|| self.dice.roll(60) as i64);
-            self.sim.say_with(&tick.to_json().to_string(), BTreeMap::new(), delay);
+            self.sim.say_with(&tick.to_json().to_string(), &BTreeMap::new(), delay);
         }
         let id = tick.command_id();
         if times == 0 || self.ending.said.iter().any(|one| one.id == id) {
@@ -448,7 +448,7 @@ impl Crowd {
             self.tell(format!("replayed: {body}"));
             let sent =
                 BTreeMap::from([(SENT_AT_ATTRIBUTE.to_owned(), command.sent_at.to_string())]);
-            self.sim.say_with(&body.to_string(), sent, None);
+            self.sim.say_with(&body.to_string(), &sent, None);
             before.insert(one.id, outcome);
         }
         tokio::time::sleep(Duration::from_secs(90)).await;

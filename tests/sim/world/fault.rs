@@ -89,6 +89,7 @@ impl Chaos {
 }
 
 /// Whether a call that failed may have been made.
+#[derive(Debug, Clone, Copy)]
 pub(super) enum Gate {
     Closed,
     Unknown,

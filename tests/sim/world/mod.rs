@@ -365,17 +365,17 @@ impl Sim {
 
     /// Somebody sends anything.
     pub fn say_raw(&self, body: &str) {
-        self.say_with(body, BTreeMap::new(), None);
+        self.say_with(body, &BTreeMap::new(), None);
     }
 
     /// With attributes, and a delay in seconds.
     pub fn say_with(
         &self,
         body: &str,
-        attributes: BTreeMap<String, String>,
+        attributes: &BTreeMap<String, String>,
         delay_seconds: Option<i64>,
     ) {
-        let attributes = queue::texts(&attributes);
+        let attributes = queue::texts(attributes);
         let message = CloudMessage { body: body.to_owned(), attributes, delay_seconds };
         self.with_world(|world, now| world.send_message(now, COMMANDS, message).unwrap());
     }
