@@ -206,7 +206,9 @@ pub fn apply_answer(
     let turned = match pass.record.phase {
         Phase::Starting => !pass.wanted(),
         Phase::Stopping => pass.wanted(),
-        _ => false,
+        // A stop that waited for the start is answered by a look.
+        Phase::Off | Phase::Failed => !pass.record.open.is_empty(),
+        Phase::On => false,
     };
     if turned {
         pass.look(now);

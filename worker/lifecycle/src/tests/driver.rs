@@ -15,7 +15,7 @@ use lamplighter_events::{
 };
 
 use super::Story;
-use super::machine::{By, Machine, Outside, plus};
+use super::machine::{By, Machine, Outside, Pace, plus};
 use super::model::{Model, Says};
 use crate::*;
 
@@ -92,6 +92,7 @@ pub(super) struct Make {
     pub(super) unit: bool,
     pub(super) health: bool,
     pub(super) runs: bool,
+    pub(super) pace: Pace,
 }
 
 /// What a set of commands has left behind.
@@ -138,9 +139,11 @@ pub(super) struct Driver {
     commands: BTreeMap<CommandId, Known>,
     flight: Option<Flight>,
     answers: Vec<(String, EffectAnswer)>,
-    /// Until when an effect of each sort, whose answer was lost, is ours.
-    lost_until: BTreeMap<EffectKind, Timestamp>,
+    /// Sorts of effects whose answer was lost at least once.
+    lost: BTreeSet<EffectKind>,
     committed_at: Timestamp,
+    /// Somebody else started a machine that was known to be off, and nobody has asked for anything since.
+    foreign: bool,
     /// When the next wake-up comes: a pass that changes nothing hands it on without a write.
     look_at: Option<Timestamp>,
     /// What happened so far, in words: a claim over stories in which nothing happens is worth nothing.
@@ -164,6 +167,7 @@ impl Driver {
         if make.unit {
             spec.ec2.unit_check_every = Some(super::seconds("1m"));
         }
+        spec.ec2.settle = super::seconds("2s");
         let health = HealthUrl::parse("http://{private_ip}/").unwrap();
         spec.ec2.health = make.health.then_some(health);
         let state = if make.runs { Ec2State::Running } else { Ec2State::Stopped };
@@ -177,13 +181,14 @@ impl Driver {
             spec,
             record,
             now,
-            machine: Machine::new(now, state),
+            machine: Machine::new(now, state, make.pace),
             model,
             commands: BTreeMap::new(),
             flight: None,
             answers: Vec::new(),
-            lost_until: BTreeMap::new(),
+            lost: BTreeSet::new(),
             committed_at: now,
+            foreign: false,
             look_at: None,
             happened: BTreeSet::new(),
             bus: true,
@@ -205,7 +210,7 @@ impl Driver {
             }
             Step::Aws(fate, at_once) => self.meet(*fate, *at_once),
             Step::Deliver => self.deliver(),
-            Step::Outside(what) => self.machine.suffer(*what, self.now),
+            Step::Outside(what) => self.suffer(*what),
             Step::Bus(up) => self.bus = *up,
             Step::Crowd(size, action) => {
                 for holder in 0..*size {
@@ -215,6 +220,21 @@ impl Driver {
                     self.ask(&command, Look::default());
                 }
             }
+        }
+    }
+
+    fn suffer(&mut self, what: Outside) {
+        let Self { record, model, .. } = self;
+        let known_off = record.observed.as_ref().is_some_and(|seen| seen.state().is_off())
+            && matches!(record.phase, Phase::Off | Phase::Failed)
+            && record.quiet.is_none()
+            && record.unanswered.is_empty();
+        let up_at = self.machine.up_at;
+        let wanted = model.wanted();
+        self.machine.suffer(what, self.now);
+        let started = self.machine.up_at != up_at || what == Outside::Starts;
+        if started && self.machine.up_by == By::Outside {
+            self.foreign = known_off && !wanted;
         }
     }
 
@@ -280,6 +300,7 @@ impl Driver {
         self.numbers += 1;
         let nonce = format!("n{}", self.numbers);
         let decision = decide(&before, &self.spec, &inputs, &sighting, self.now, &nonce);
+        self.foreign &= command.is_none();
         self.check_decision(&before, &decision);
 
         let mut wishes = Wishes { expired: self.model.expire(self.now), ..Wishes::default() };
@@ -359,28 +380,24 @@ impl Driver {
         decision: &Decision,
         wishes: &mut Wishes,
     ) {
-        let ours = |kind, now: Timestamp| {
-            let until: Option<&Timestamp> = self.lost_until.get(&kind);
-            until.is_none_or(|until| now < *until)
-        };
         for (kind, message) in attentions(decision) {
             self.happened.insert(format!("{kind:?}"));
             match kind {
                 AttentionKind::StartedOutside => {
-                    let theirs = self.machine.up_by == By::Outside;
-                    assert!(theirs || !ours(EffectKind::Start, self.now), "our start, adopted");
+                    let Machine { up_by, up_ours_until, .. } = self.machine;
+                    let theirs = up_by == By::Outside || self.now >= up_ours_until;
+                    assert!(theirs, "our start, adopted");
                     self.model.adopted = Some(Sent::new(before.since, "adopted:"));
                 }
                 AttentionKind::StoppedOutside => {
-                    let theirs = self.machine.down_by != By::Us;
-                    assert!(theirs || !ours(EffectKind::Stop, self.now), "our stop, called theirs");
+                    let Machine { up_by, up_at, down_by, down_at, down_ours_until, .. } =
+                        self.machine;
+                    assert!(down_at >= up_at || up_by != By::Us, "never down since we started it");
+                    let theirs = down_by != By::Us || self.now >= down_ours_until;
+                    assert!(theirs, "our stop, called theirs");
                     let at = message.split_once(" outside at ").unwrap().1;
                     let at: Timestamp = at.split([' ', ';']).next().unwrap().parse().unwrap();
-                    assert!(
-                        at <= self.machine.down_at || self.machine.down_by != By::Outside,
-                        "{at} {}",
-                        self.machine.down_at
-                    );
+                    assert!(at <= down_at || down_by != By::Outside, "{at} is after {down_at}");
                     wishes.ended.extend(self.model.stopped_outside(at));
                 }
                 _ => {}
@@ -398,9 +415,10 @@ impl Driver {
         let cause = outcome.cause.map_or("", Cause::as_str);
         self.happened.insert(format!("{} {:?} {cause}", known.action.as_str(), outcome.outcome));
         let Known { action, holder, sent, .. } = known;
-        let lost = |kind| self.lost_until.contains_key(&kind);
+        let lost = |kind| self.lost.contains(&kind);
         let ok = match (*action, outcome.outcome, outcome.cause) {
             (Action::Start, Verdict::Done, None) => {
+                assert!(!next.unit_down, "called on, and its unit is dead");
                 let up = self.machine.state() == Ec2State::Running;
                 let ours = self.machine.down_by == By::Us && !lost(EffectKind::Stop);
                 assert!(up || !ours, "called on, though we stopped it");
@@ -412,7 +430,10 @@ impl Driver {
             (Action::Start, Verdict::Failed, Some(Cause::Expired)) => {
                 wishes.expired.contains(holder)
             }
-            (Action::Start, Verdict::Failed, Some(_)) => {
+            (Action::Start, Verdict::Failed, Some(cause)) => {
+                let fell = self.machine.down_at >= self.machine.up_at;
+                let fell = fell || self.machine.up_by != By::Us || lost(EffectKind::Start);
+                assert!(fell || cause != Cause::Bounced, "called fallen back, and never was down");
                 self.model.failed(holder, sent);
                 matches!(next.phase, Phase::Failed | Phase::Stopping | Phase::Off)
             }
@@ -460,8 +481,7 @@ impl Driver {
     /// Nobody will hear of the effect under way.
     fn abandon(&mut self) {
         if let Some(flight) = self.flight.take() {
-            let until = plus(flight.act_by, SIGNATURE_LIFE_SECONDS + SKEW_MAX_SECONDS);
-            self.lost_until.insert(flight.effect.kind(), until);
+            self.lost.insert(flight.effect.kind());
         }
     }
 
@@ -471,25 +491,30 @@ impl Driver {
             let message = "AWS says no".to_owned();
             EffectAnswer::Refused { cause, message, refusal }
         };
+        let lost = plus(flight.act_by, SIGNATURE_LIFE_SECONDS + SKEW_MAX_SECONDS);
+        let answered = if at_once { Timestamp::MAX } else { lost };
         let answer = match fate {
             _ if self.now > flight.act_by => EffectAnswer::NotMade,
-            Fate::Accepted => self.machine.execute(&flight.effect, self.now),
+            Fate::Accepted => self.machine.execute(&flight.effect, self.now, answered),
             Fate::RetryAfter(millis) => refused(Cause::Throttled, Refusal::RetryAfter(millis)),
             Fate::Final => refused(Cause::Denied, Refusal::Final),
             Fate::Lost => {
-                self.machine.execute(&flight.effect, self.now);
+                self.machine.execute(&flight.effect, self.now, lost);
                 return self.abandon();
             }
             Fate::Unmade => return self.abandon(),
             Fate::Late(seconds) => {
-                self.machine.execute_late(flight.effect.clone(), plus(self.now, seconds));
+                let at = plus(self.now, seconds);
+                self.machine.execute_late(flight.effect.clone(), at, lost);
                 return self.abandon();
             }
         };
         self.answers.push((flight.nonce.clone(), answer));
-        self.abandon();
         if at_once {
+            self.flight = None;
             self.deliver();
+        } else {
+            self.abandon();
         }
     }
 
@@ -517,6 +542,7 @@ impl Driver {
         };
         self.look_at = self.record.wake_at;
         self.compare();
+        self.check_waits();
     }
 
     /// What must hold of every decision whatever.
@@ -533,6 +559,7 @@ impl Driver {
             let stop = effect.kind() == EffectKind::Stop;
             assert!(!stop || !next.wanted(self.now), "a stop beside a hold in force");
             assert!(stop || next.wanted(self.now), "a start that nobody wants");
+            assert!(!stop || !self.foreign, "somebody else's machine, stopped");
         }
         assert!(next.history.len() <= HISTORY_MAX && next.open.len() <= OPEN_COMMANDS_MAX);
         assert!(next.holds.len() <= HOLDS_MAX, "{} holds", next.holds.len());
@@ -581,6 +608,11 @@ impl Driver {
                 other => panic!("{other:?} does not wait"),
             }
         }
+        self.check_waits();
+    }
+
+    fn check_waits(&self) {
+        let record = &self.record;
         let waits = record.doing.is_some()
             || !record.unanswered.is_empty()
             || !record.outbox.is_empty()

@@ -47,32 +47,45 @@ pub(super) struct Machine {
     pub(super) up_by: By,
     pub(super) down_by: By,
     /// When that was.
+    pub(super) up_at: Timestamp,
     pub(super) down_at: Timestamp,
+    /// Until when we must know our own hand in it.
+    pub(super) up_ours_until: Timestamp,
+    pub(super) down_ours_until: Timestamp,
+    pace: Pace,
     hangs: bool,
     unit_dead: bool,
     agent_dead: bool,
     sick: bool,
     questions: BTreeMap<String, Timestamp>,
-    late: Vec<(Timestamp, Effect)>,
+    late: Vec<(Timestamp, Effect, Timestamp)>,
 }
 
-const BOOTS_SECONDS: i64 = 9;
-const STOPS_SECONDS: i64 = 8;
-const AGENT_SECONDS: i64 = 4;
-const ANSWERS_SECONDS: i64 = 2;
+/// How long things take, seconds.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Pace {
+    pub(super) boots: i64,
+    pub(super) stops: i64,
+    pub(super) agent: i64,
+    pub(super) answers: i64,
+}
 
 pub(super) fn plus(at: Timestamp, seconds: i64) -> Timestamp {
     at + SignedDuration::from_secs(seconds)
 }
 
 impl Machine {
-    pub(super) fn new(now: Timestamp, state: Ec2State) -> Self {
+    pub(super) fn new(now: Timestamp, state: Ec2State, pace: Pace) -> Self {
         let first = Moment { at: plus(now, -3600), state, user_at: None };
         Self {
             moments: vec![first],
             up_by: By::Outside,
             down_by: By::Outside,
+            up_at: first.at,
             down_at: first.at,
+            up_ours_until: Timestamp::MIN,
+            down_ours_until: Timestamp::MIN,
+            pace,
             hangs: false,
             unit_dead: false,
             agent_dead: false,
@@ -100,24 +113,24 @@ impl Machine {
             let last = self.last();
             let own = match last.state {
                 Ec2State::Pending if !self.hangs => {
-                    Some((plus(last.at, BOOTS_SECONDS), Ec2State::Running))
+                    Some((plus(last.at, self.pace.boots), Ec2State::Running))
                 }
-                Ec2State::Stopping => Some((plus(last.at, STOPS_SECONDS), Ec2State::Stopped)),
+                Ec2State::Stopping => Some((plus(last.at, self.pace.stops), Ec2State::Stopped)),
                 Ec2State::ShuttingDown => {
-                    Some((plus(last.at, STOPS_SECONDS), Ec2State::Terminated))
+                    Some((plus(last.at, self.pace.stops), Ec2State::Terminated))
                 }
                 _ => None,
             };
             let own = own.filter(|(at, _)| *at <= now);
-            let late = self.late.iter().map(|(at, _)| *at).min().filter(|at| *at <= now);
+            let late = self.late.iter().map(|(at, ..)| *at).min().filter(|at| *at <= now);
             match (own, late) {
                 (Some((at, state)), late) if late.is_none_or(|late| at <= late) => {
                     self.enter(at, state, last.user_at);
                 }
                 (_, Some(at)) => {
-                    let index = self.late.iter().position(|(due, _)| *due == at).unwrap();
-                    let (_, effect) = self.late.remove(index);
-                    self.execute(&effect, at.max(last.at));
+                    let index = self.late.iter().position(|(due, ..)| *due == at).unwrap();
+                    let (_, effect, ours_until) = self.late.remove(index);
+                    self.execute(&effect, at.max(last.at), ours_until);
                 }
                 _ => return,
             }
@@ -125,12 +138,17 @@ impl Machine {
     }
 
     /// A request on its way, which nobody hears of any more.
-    pub(super) fn execute_late(&mut self, effect: Effect, at: Timestamp) {
-        self.late.push((at, effect));
+    pub(super) fn execute_late(&mut self, effect: Effect, at: Timestamp, ours_until: Timestamp) {
+        self.late.push((at, effect, ours_until));
     }
 
     /// What AWS says to a call, and what comes of it.
-    pub(super) fn execute(&mut self, effect: &Effect, now: Timestamp) -> EffectAnswer {
+    pub(super) fn execute(
+        &mut self,
+        effect: &Effect,
+        now: Timestamp,
+        ours_until: Timestamp,
+    ) -> EffectAnswer {
         let refused = |cause, refusal| {
             let message = "EC2 says no".to_owned();
             EffectAnswer::Refused { cause, message, refusal }
@@ -144,6 +162,8 @@ impl Machine {
             }
             (Effect::StartInstance { .. }, Ec2State::Stopped) => {
                 self.up_by = By::Us;
+                self.up_at = now;
+                self.up_ours_until = ours_until;
                 self.enter(now, Ec2State::Pending, None);
             }
             (Effect::StartInstance { .. }, Ec2State::Stopping)
@@ -153,6 +173,7 @@ impl Machine {
             (Effect::StopInstance { .. }, Ec2State::Running) => {
                 self.down_by = By::Us;
                 self.down_at = now;
+                self.down_ours_until = ours_until;
                 self.enter(now, Ec2State::Stopping, Some(now));
             }
             (Effect::SendCommand { token, .. }, Ec2State::Running) if !self.agent_dead => {
@@ -170,6 +191,7 @@ impl Machine {
         match (what, state) {
             (Outside::Starts, Ec2State::Stopped) => {
                 self.up_by = By::Outside;
+                self.up_at = now;
                 self.enter(now, Ec2State::Pending, None);
             }
             (Outside::Stops, Ec2State::Running) => {
@@ -210,7 +232,7 @@ impl Machine {
         let mut seen = Observed::bare(at, moment.state);
         seen.instance.user_stopped_at = moment.user_at;
         seen.instance.private_ip = runs.then(|| "10.0.0.1".to_owned());
-        let agent = match (self.agent_dead, plus(moment.at, AGENT_SECONDS) <= at) {
+        let agent = match (self.agent_dead, plus(moment.at, self.pace.agent) <= at) {
             (true, _) => Agent::Offline,
             (false, true) => Agent::Online,
             (false, false) => Agent::Unregistered,
@@ -218,7 +240,7 @@ impl Machine {
         seen.agent = (plan.agent && runs).then_some(agent);
         seen.check = plan.check.as_ref().map(|(_, token)| match self.questions.get(token) {
             None => CheckReading::Absent,
-            Some(asked) if plus(*asked, ANSWERS_SECONDS) <= at && runs && !self.agent_dead => {
+            Some(asked) if plus(*asked, self.pace.answers) <= at && runs && !self.agent_dead => {
                 let state = if self.unit_dead { "failed" } else { "active" };
                 CheckReading::Said { state: state.to_owned() }
             }

@@ -25,7 +25,7 @@ use proptest::sample::select;
 use proptest::test_runner::{RngSeed, TestError, TestRunner};
 
 use super::driver::{Ask, Driver, Fate, Lasts, Look, Make, Step};
-use super::machine::Outside;
+use super::machine::{Outside, Pace};
 use crate::AcceptedCommand;
 
 /// Enough for a debug build to take some seconds for each claim.
@@ -95,7 +95,7 @@ fn check_one_in<S: Strategy>(many: u32, strategy: &S, claim: impl Fn(S::Value)) 
         cases: cases().div_ceil(many),
         failure_persistence: None,
         rng_seed: RngSeed::Fixed(number("LAMPLIGHTER_PROPTEST_SEED", SEED)),
-        max_shrink_iters: 20_000,
+        max_shrink_iters: number("LAMPLIGHTER_PROPTEST_SHRINKS", 20_000),
         ..ProptestConfig::default()
     };
     let outcome = TestRunner::new(config).run(strategy, |value| {
@@ -201,8 +201,10 @@ prop_compose! {
         unit in any::<bool>(),
         health in proptest::bool::weighted(0.2),
         runs in proptest::bool::weighted(0.2),
+        (boots, stops, agent, answers) in (1..12_i64, 1..12_i64, 0..5_i64, 1..4_i64),
     ) -> Make {
-        Make { exclusive, max_hold, idle, keep_failed, unit, health, runs }
+        let pace = Pace { boots, stops, agent, answers };
+        Make { exclusive, max_hold, idle, keep_failed, unit, health, runs, pace }
     }
 }
 
@@ -279,7 +281,8 @@ fn the_order_of_arrival_decides_nothing() {
     let strategy = (any::<bool>(), option::weighted(0.2, 60..600_u64), letters(), 1..40_i64);
     check(&strategy, |(runs, max_hold, (letters, order), pause)| {
         let deliver = |order: &[usize]| {
-            let make = Make { runs, max_hold, ..Make::default() };
+            let pace = Pace { boots: 9, stops: 8, agent: 4, answers: 2 };
+            let make = Make { runs, max_hold, pace, ..Make::default() };
             let mut driver = Driver::new(&make);
             let sent: Vec<AcceptedCommand> =
                 letters.iter().map(|letter| driver.command(letter)).collect();

@@ -70,6 +70,18 @@ fn a_machine_that_does_not_stop_fails_the_stop_and_raises_attention_once() {
 }
 
 #[test]
+fn a_stop_that_waited_for_a_start_which_was_refused_is_answered_soon() {
+    let mut story = Story::new();
+    story.start("ann").did(EffectKind::Start);
+    story.after(1).stop("ann");
+    story.outcome(Verdict::Rejected, Some(Cause::Superseded));
+    story.after(1).refused(Cause::Denied, Refusal::Final).is(Phase::Failed, None).no_outcome();
+    assert_eq!(story.record.wake_at, Some(story.now), "somebody waits for an answer");
+    story.look().did_nothing();
+    assert_eq!(story.outcome(Verdict::Done, None).answer["stopped"], json!(true));
+}
+
+#[test]
 fn a_stop_that_is_denied_fails_and_is_tried_again_each_minute() {
     let mut story = Story::on("ann");
     story.stop("ann").did(EffectKind::Stop).refused(Cause::Denied, Refusal::Final);
