@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::harness::{Answer, Local, eventually, lamplighter, send_raw};
+use crate::harness::{Answer, Local, aws_json, eventually, lamplighter, send_raw};
 
 const MACHINE: &str = "i-01f5d046c86e4f36e";
 
@@ -18,6 +18,37 @@ fn setup_may_be_repeated_and_a_worker_of_its_own_then_works() {
     worker.signal("-TERM");
     let mut worker = worker;
     assert_eq!(worker.wait(), 0, "{}", worker.log());
+}
+
+/// Rules are an account's; each fleet has its own place in them.
+#[test]
+fn setup_of_a_second_fleet_leaves_the_first_its_signals() {
+    let local = Local::start(&["--no-worker"]);
+    let second = local.folder.path().join("second.toml");
+    let names = "[queue]\ncommands = \"second-commands\"\ndead_letters = \"second-dead\"\n\
+                 [store]\ntable = \"second\"\n";
+    std::fs::write(&second, format!("{names}{}", crate::harness::FLEET)).expect("a file");
+    let second = second.to_str().expect("a plain path");
+    local.run(&["setup", "--fleet", second]).is(0);
+    local.run(&["setup"]).is(0);
+    let body = json!({"Rule": "lamplighter-ec2-state"}).to_string();
+    let operation = "AWSEvents.ListTargetsByRule";
+    let (status, targets) = aws_json(&local.endpoint, "events", operation, &body);
+    assert_eq!(status, 200, "{targets}");
+    for queue in [":lamplighter-commands\"", ":second-commands\""] {
+        assert!(targets.contains(queue), "{queue} is not in {targets}");
+    }
+}
+
+#[test]
+fn a_machine_that_nobody_can_name_hides_no_other_from_the_status() {
+    let fleet = crate::harness::FLEET.replace("secret = \"render\"", "secret = \"nowhere\"");
+    let local = Local::start(&["--no-worker"]);
+    std::fs::write(local.fleet(), fleet).expect("a file");
+    let all = local.run(&["status"]);
+    assert!(all.is(0).stdout.contains("position-keeper"), "{}", all.stdout);
+    assert!(all.stderr.contains("render-box"), "{}", all.stderr);
+    local.run(&["status", "render-box"]).complains(1, &["nowhere"]);
 }
 
 #[test]

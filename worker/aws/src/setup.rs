@@ -37,8 +37,8 @@ const RECEIVES_MAX: u32 = 1_000;
 const AWS_BUS: &str = "default";
 /// Our statement in the queue's policy.
 const STATEMENT: &str = "LamplighterRules";
-/// Our target in each rule.
-const TARGET: &str = "lamplighter-commands";
+/// The longest id of a rule's target.
+const TARGET_ID_CHARS_MAX: usize = 64;
 /// The rules for AWS's signals: name, and the pattern of what they match.
 const RULES: &[(&str, &str)] = &[
     (
@@ -419,7 +419,8 @@ impl Setup<'_> {
         rule: &str,
         commands: &FoundQueue,
     ) -> Result<(), SetupError> {
-        let target = Target::builder().id(TARGET).arn(&commands.arn).build().map_err(|_| {
+        let id = target_id(&commands.arn);
+        let target = Target::builder().id(id).arn(&commands.arn).build().map_err(|_| {
             SetupError::Incomplete { what: what.to_owned(), missing: "ARN of the command queue" }
         })?;
         let call = self.aws.events.put_targets().rule(rule).event_bus_name(AWS_BUS).targets(target);
@@ -440,6 +441,15 @@ impl Setup<'_> {
             )),
         }
     }
+}
+
+/// Our target in each rule, by the name of our queue: the rules are shared by all fleets of an account, and
+/// none may take another's place in them. (What is nobody's is dropped by whoever hears it.) A queue's name
+/// may be longer than an id; its end tells more than its beginning.
+fn target_id(queue_arn: &str) -> &str {
+    let name = queue_arn.rsplit(':').next().unwrap_or(queue_arn);
+    // SQS's names are ASCII, so that every place is a boundary.
+    name.get(name.len().saturating_sub(TARGET_ID_CHARS_MAX)..).unwrap_or(name)
 }
 
 /// A queue that is there.
@@ -499,6 +509,14 @@ fn same_json(found: Option<&str>, wanted: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_queue_has_a_place_of_its_own_in_the_shared_rules() {
+        let arn = |name: &str| format!("arn:aws:sqs:eu-central-1:123456789012:{name}");
+        assert_eq!(target_id(&arn("lamplighter-commands")), "lamplighter-commands");
+        let long = target_id(&arn(&format!("{}-prod", "x".repeat(75)))).to_owned();
+        assert_eq!((long.len(), long.ends_with("-prod")), (64, true));
+    }
 
     #[test]
     fn only_our_rules_may_send_to_the_queue() {

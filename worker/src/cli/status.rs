@@ -55,7 +55,16 @@ pub(super) async fn run(context: &Context, args: &StatusArgs) -> Result<ExitCode
     for (spec, record) in specs.into_iter().zip(records) {
         let record = match record {
             Some(record) => record,
-            None => unseen(&ports, spec, now).await?,
+            None => match unseen(&ports, spec, now).await {
+                Ok(record) => record,
+                // One that cannot be named from here hides no other.
+                Err(error) if args.target.is_none() => {
+                    let warning = context.style.on_stderr("33", "warning:");
+                    eprintln!("{warning} no worker has looked at {} yet: {error}", spec.name);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            },
         };
         let live = if args.live { Some(observe(&ports, spec, &record).await) } else { None };
         looked.push(Looked { view: StatusView::of(&record, spec, now), live });
