@@ -2,7 +2,8 @@
 //!
 //! *Order.* A command counts from its `Sent`. A stop or kill ends only what is older; a start that is
 //! older than its holder's last release, or than the last kill, is `superseded`; so is a pause that is
-//! older than the last resume, and a resume that is older than the pause.
+//! older than the last resume, and a resume that is older than the pause. A hold that came to its end
+//! counts as released by its latest start: that start had decided the end.
 
 use jiff::Timestamp;
 use lamplighter_events::{Action, Cause, Holder, HumanDuration, Verdict};

@@ -97,6 +97,19 @@ fn keep_failed_keeps_the_machine_until_its_hold_goes() {
 }
 
 #[test]
+fn a_kept_machine_that_was_off_since_is_kept_no_more() {
+    let mut story = Story::with_unit();
+    story.spec.keep_failed = true;
+    story.start("ann").accepted().after(9).sees_agent(Agent::Online).look().sent("c");
+    story.after(1).said("failed").look().is(Phase::Failed, None);
+    story.after(600).sees(Ec2State::Stopped).look().stop("ann");
+    story.effects.clear();
+    // Whoever starts it now is somebody else: theirs is adopted and not stopped.
+    story.after(600).sees(Ec2State::Running).look().after(5).look();
+    story.is(Phase::On, None).did_nothing();
+}
+
+#[test]
 fn a_machine_that_falls_back_is_bounced_with_ec2s_reason() {
     let mut story = Story::new();
     story.start("ann").did(EffectKind::Start).accepted();
