@@ -244,7 +244,7 @@ fn once_faults_cease_every_target_comes_to_rest() {
 
 #[test]
 fn a_look_that_finds_nothing_new_writes_nothing() {
-    check(&story(), |(make, steps)| {
+    check_one_in(4, &story(), |(make, steps)| {
         let mut driver = Driver::new(&make);
         steps.iter().for_each(|step| driver.step(step));
         let writes = driver.writes_before_calm(WRITES_MAX + 1);
