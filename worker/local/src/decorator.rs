@@ -95,7 +95,8 @@ impl Decorated {
         let inner = self.inner.as_ref();
         self.desk.policies.authorise(inner, &self.desk.shared, operation, &input, &ctx)?;
         let result = inner.handle(operation, input, &ctx).await;
-        if !matches!(service, "sqs" | "ec2" | "ssm" | "events" | "logs") {
+        // What has a state of its own, beside the world that marks itself.
+        if matches!(service, "dynamodb" | "secretsmanager" | "sts") {
             self.desk.shared.dirty.notify_one();
         }
         if let Verdict::Lose { after } = verdict {
