@@ -1,7 +1,7 @@
 //! A small model of AWS with a clock.
 //!
-//! One [`World`] holds the queues, the event bus, the machines, their agents and the log groups of
-//! one account. It is a value: it knows no task, no socket and no time of its own. Every operation
+//! One [`World`] holds the queues, the event bus, the machines, their agents, the services with their
+//! tasks, the metrics and the log groups of one account. It is a value: it knows no task, no socket and no time of its own. Every operation
 //! takes `now`; [`World::advance`] lets everything happen that is due by then, in the order of time;
 //! [`World::next_due`] says when something will happen next. So the same model serves a simulation on
 //! a virtual clock and the embedded endpoint on the real one.
@@ -22,8 +22,11 @@ pub mod ids;
 pub mod logs;
 pub mod machines;
 pub mod message;
+pub mod metrics;
 pub mod pattern;
 pub mod queue;
+pub mod scaling;
+pub mod services;
 pub mod template;
 pub mod timings;
 pub mod units;
@@ -33,6 +36,7 @@ use serde::{Deserialize, Serialize};
 
 pub use ids::Ids;
 pub use machines::{Behaviour, Machine, MachineSeed, MachineState};
+pub use services::{Service, ServiceBehaviour, ServiceSeed};
 pub use timings::Timings;
 pub use units::{Unit, UnitSeed, UnitState};
 
@@ -68,6 +72,15 @@ pub struct World {
     pub commands: commands::Commands,
     /// CloudWatch Logs: the groups that exist.
     pub log_groups: logs::LogGroups,
+    /// ECS.
+    #[serde(default)]
+    pub services: services::Services,
+    /// Application Auto Scaling.
+    #[serde(default)]
+    pub scaling: scaling::ScalableTargets,
+    /// CloudWatch's metrics.
+    #[serde(default)]
+    pub metrics: metrics::Metrics,
 }
 
 impl World {
@@ -85,6 +98,9 @@ impl World {
             machines: machines::Machines::default(),
             commands: commands::Commands::default(),
             log_groups: logs::LogGroups::default(),
+            services: services::Services::default(),
+            scaling: scaling::ScalableTargets::default(),
+            metrics: metrics::Metrics::default(),
         }
     }
 
@@ -104,14 +120,16 @@ impl World {
             match actor {
                 Actor::Machine => self.step_machine(at),
                 Actor::Command => self.step_command(at),
+                Actor::Service => self.step_service(at),
+                Actor::Scaling => self.step_scaling(at),
                 Actor::Schedule => self.step_schedule(at),
             }
         }
         self.clock = self.clock.max(now);
     }
 
-    /// When something will happen next by itself: a machine changes, a command runs, a schedule fires
-    /// or a message becomes visible. `None`: nothing will, until somebody asks for something.
+    /// When something will happen next by itself: a machine or a task changes, a command runs, a schedule
+    /// fires or a message becomes visible. `None`: nothing will, until somebody asks for something.
     #[must_use]
     pub fn next_due(&self) -> Option<Timestamp> {
         let action = self.next_action().map(|(at, _)| at);
@@ -131,6 +149,8 @@ impl World {
         [
             self.machines.next_due().map(|at| (at, Actor::Machine)),
             self.next_command_due().map(|at| (at, Actor::Command)),
+            self.services.next_due().map(|at| (at, Actor::Service)),
+            self.scaling.next_due().map(|at| (at, Actor::Scaling)),
             self.bus.next_due().map(|at| (at, Actor::Schedule)),
         ]
         .into_iter()
@@ -149,6 +169,8 @@ impl World {
 enum Actor {
     Machine,
     Command,
+    Service,
+    Scaling,
     Schedule,
 }
 

@@ -25,9 +25,27 @@ pub struct Timings {
     /// How long after it was sent a command's invocation cannot be found yet.
     #[serde(deserialize_with = "not_negative")]
     pub invocation: SignedDuration,
-    /// How far a description of machines lags behind the truth.
+    /// How far a description of machines, services and tasks lags behind the truth.
     #[serde(deserialize_with = "not_negative")]
     pub describe_lag: SignedDuration,
+    /// From a change of a service (its desired count, the end of a task) to its scheduler's next look.
+    #[serde(deserialize_with = "not_negative")]
+    pub placement: SignedDuration,
+    /// From a task's placing to `RUNNING`.
+    #[serde(deserialize_with = "not_negative")]
+    pub task_start: SignedDuration,
+    /// From the decision to stop a task to `STOPPED`.
+    #[serde(deserialize_with = "not_negative")]
+    pub task_stop: SignedDuration,
+    /// From `RUNNING` to the first verdict of a container's health check, where one is configured.
+    #[serde(deserialize_with = "not_negative")]
+    pub health: SignedDuration,
+    /// From a desired count outside a scalable target's bounds to its being put back.
+    #[serde(deserialize_with = "not_negative")]
+    pub scaling: SignedDuration,
+    /// How long after it was put a metric's data point is not seen yet.
+    #[serde(deserialize_with = "not_negative")]
+    pub metric_lag: SignedDuration,
 }
 
 impl Default for Timings {
@@ -40,6 +58,12 @@ impl Default for Timings {
             command: SignedDuration::from_millis(300),
             invocation: SignedDuration::from_millis(100),
             describe_lag: SignedDuration::ZERO,
+            placement: SignedDuration::from_millis(500),
+            task_start: SignedDuration::from_secs(4),
+            task_stop: SignedDuration::from_secs(2),
+            health: SignedDuration::from_secs(1),
+            scaling: SignedDuration::from_secs(2),
+            metric_lag: SignedDuration::ZERO,
         }
     }
 }

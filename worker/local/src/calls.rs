@@ -122,6 +122,31 @@ pub(crate) fn summary(service: &str, input: &Value) -> String {
             parts.push(text(input, "SecretId").to_owned());
             parts.push(text(input, "Name").to_owned());
         }
+        "ecs" => {
+            let names = ["cluster", "service", "serviceName"].map(|name| text(input, name));
+            parts.extend(names.map(str::to_owned));
+            parts.extend(texts(input, "services"));
+            parts.extend(texts(input, "tasks"));
+            parts.extend(texts(input, "clusters"));
+            let desired = input.get("desiredCount").and_then(Value::as_i64);
+            parts.extend(desired.map(|it| format!("desiredCount {it}")));
+        }
+        "application-autoscaling" => {
+            parts.extend(texts(input, "ResourceIds"));
+            parts.push(text(input, "ResourceId").to_owned());
+            let min = input.get("MinCapacity").and_then(Value::as_i64);
+            parts.extend(min.map(|it| format!("MinCapacity {it}")));
+        }
+        "cloudwatch" => {
+            parts.push(text(input, "Namespace").to_owned());
+            let put = list(input, "MetricData").iter().map(|it| text(it, "MetricName").to_owned());
+            parts.extend(put);
+            let asked = list(input, "MetricDataQueries").iter();
+            let asked = asked.filter_map(|it| it.get("MetricStat")?.get("Metric"));
+            parts.extend(asked.map(|metric| {
+                format!("{}/{}", text(metric, "Namespace"), text(metric, "MetricName"))
+            }));
+        }
         "logs" => parts.push(text(input, "logGroupNamePrefix").to_owned()),
         _ => {}
     }
@@ -143,6 +168,22 @@ mod tests {
         check("sqs", r#"{"QueueUrl":"http://h/0/q","MessageBody":"secret"}"#, "q");
         check("ec2", r#"{"InstanceId":["i-1","i-2"]}"#, "i-1, i-2");
         check("secretsmanager", r#"{"SecretId":"s","SecretString":"hush"}"#, "s");
+        check("ecs", r#"{"cluster":"c","service":"s","desiredCount":1}"#, "c, s, desiredCount 1");
+        check(
+            "application-autoscaling",
+            r#"{"ResourceId":"service/c/s","MinCapacity":0}"#,
+            "service/c/s, MinCapacity 0",
+        );
+        check(
+            "cloudwatch",
+            r#"{"MetricDataQueries":[{"Id":"a","MetricStat":{"Metric":{"Namespace":"N","MetricName":"m"}}}]}"#,
+            "N/m",
+        );
+        check(
+            "cloudwatch",
+            r#"{"Namespace":"N","MetricData":[{"MetricName":"m","Value":7}]}"#,
+            "N, m",
+        );
         check(
             "dynamodb",
             r#"{"TransactItems":[{"Put":{"TableName":"t","Item":{"pk":{"S":"hush"}}}}]}"#,

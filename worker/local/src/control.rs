@@ -1,7 +1,7 @@
 //! The endpoint's own paths under `/_lamplighter/`: what a person at the console, or a test, does to the
 //! world beside AWS's own calls.
 //!
-//! They change machines without asking a policy, so they answer to this machine alone: a request whose
+//! They change machines and services without asking a policy, so they answer to this machine alone: a request whose
 //! `Host` or `Origin` is not a loopback name is refused, or a page in a browser could reach them through
 //! a name of its own that it points here.
 
@@ -15,8 +15,9 @@ use axum::extract::{Path, Query, Request};
 use axum::http::{HeaderMap, Response, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::routing::{get, post, put};
+use jiff::Timestamp;
 use lamplighter_cloud::queue::Disorder;
-use lamplighter_cloud::{Behaviour, Machine, ServiceFault as _, World};
+use lamplighter_cloud::{Behaviour, Machine, Service, ServiceBehaviour, ServiceFault as _, World};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -33,6 +34,7 @@ pub(crate) fn router(desk: &Arc<Desk>) -> Router<Arc<AppState>> {
     let (a, b, c, d, e, f) = (with(), with(), with(), with(), with(), with());
     let (g, h, i, j, k, l) = (with(), with(), with(), with(), with(), with());
     let (m, n, o) = (with(), with(), with());
+    let (p, q, r, t) = (with(), with(), with(), with());
     Router::new()
         .route("/health", get(|| async { ok(&json!({"status": "ok"})) }))
         .route(
@@ -112,6 +114,24 @@ pub(crate) fn router(desk: &Arc<Desk>) -> Router<Arc<AppState>> {
             "/machines/{id}/units/{unit}/{verb}",
             post(move |Path((id, unit, verb)): Path<(String, String, String)>| async move {
                 change_unit(&o, &id, &unit, &verb)
+            }),
+        )
+        .route("/services", get(move || async move { services(&p) }))
+        .route(
+            "/services/{cluster}/{name}",
+            get(move |Path((cluster, name)): Path<(String, String)>| async move {
+                service(&q, &cluster, &name)
+            })
+            .put(
+                move |Path((cluster, name)): Path<(String, String)>, body: Bytes| async move {
+                    put_service(&r, &cluster, &name, &body)
+                },
+            ),
+        )
+        .route(
+            "/services/{cluster}/{name}/{verb}",
+            post(move |Path((cluster, name, verb)): Path<(String, String, String)>| async move {
+                change_service(&t, &cluster, &name, &verb)
             }),
         )
         .fallback(|request: Request| async move {
@@ -294,6 +314,65 @@ fn change_unit(desk: &Desk, id: &str, unit: &str, verb: &str) -> Answer {
         return machine(desk, id);
     }
     refusal(StatusCode::NOT_FOUND, &format!("there is no unit {unit} on a machine {id}"))
+}
+
+fn service_json(service: &Service, now: Timestamp) -> Value {
+    let sight = service.seen_at(now);
+    let tasks: BTreeMap<&str, &str> =
+        service.tasks().map(|task| (task.id.as_str(), task.view.status.name())).collect();
+    let rollout = sight.view.deployments.first().map(|it| it.rollout.name());
+    json!({
+        "cluster": service.cluster,
+        "name": service.name,
+        "desired": sight.view.desired,
+        "running": sight.running(),
+        "pending": sight.pending(),
+        "rollout": rollout,
+        "event": sight.events.first().map(|it| it.message.as_str()),
+        "tasks": tasks,
+        "behaviour": service.behaviour,
+    })
+}
+
+fn services(desk: &Desk) -> Answer {
+    let all: Vec<Value> = desk
+        .shared
+        .with(|world, now| world.services.iter().map(|it| service_json(it, now)).collect());
+    ok(&json!({"services": all}))
+}
+
+fn service(desk: &Desk, cluster: &str, name: &str) -> Answer {
+    let found = desk.shared.with(|world, now| {
+        world.services.get(cluster, name).map(|service| service_json(service, now))
+    });
+    found.map_or_else(|| no_service(cluster, name), |json| ok(&json))
+}
+
+fn no_service(cluster: &str, name: &str) -> Answer {
+    let text = format!("there is no service {name} in a cluster {cluster}");
+    refusal(StatusCode::NOT_FOUND, &text)
+}
+
+fn put_service(desk: &Desk, cluster: &str, name: &str, body: &Bytes) -> Answer {
+    let behaviour = match parse::<ServiceBehaviour>(body) {
+        Ok(behaviour) => behaviour,
+        Err(refusal) => return *refusal,
+    };
+    desk.shared.with(|world, _| {
+        if let Some(service) = world.services.get_mut(cluster, name) {
+            service.behaviour = behaviour;
+        }
+    });
+    service(desk, cluster, name)
+}
+
+fn change_service(desk: &Desk, cluster: &str, name: &str, verb: &str) -> Answer {
+    if verb != "die" {
+        let text = format!("no verb {verb}: expected die");
+        return refusal(StatusCode::NOT_FOUND, &text);
+    }
+    desk.shared.with(|world, now| world.kill_tasks(now, cluster, name));
+    service(desk, cluster, name)
 }
 
 #[cfg(test)]

@@ -157,7 +157,8 @@ impl Decorated {
             let lost = |_| fault(500, "InternalError", "The endpoint failed at this call.");
             tokio::spawn(work).await.map_err(lost)?
         };
-        if !matches!(service, "sqs" | "ec2" | "ssm" | "events" | "logs") {
+        // What has a state of its own, beside the world that marks itself.
+        if matches!(service, "dynamodb" | "secretsmanager" | "sts") {
             self.desk.shared.dirty.notify_one();
         }
         if let Verdict::Spoil { after, how } = verdict {

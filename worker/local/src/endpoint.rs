@@ -13,7 +13,7 @@ use awsim_sts::StsService;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, State};
-use axum::http::{HeaderMap, HeaderValue, Method, Response, Uri};
+use axum::http::{HeaderMap, Method, Response, Uri};
 use jiff::Timestamp;
 use lamplighter_cloud::World;
 use serde_json::json;
@@ -29,8 +29,12 @@ use crate::faults::Faults;
 use crate::iam::Policies;
 use crate::options::{LocalError, Options, SecretSeed};
 use crate::persist::Store;
-use crate::services::{ec2::Ec2, events::Events, logs::Logs, sqs::Sqs, ssm::Ssm};
+use crate::services::{
+    ec2::Ec2, ecs::Ecs, events::Events, logs::Logs, metrics::Metrics, scaling::Scaling, sqs::Sqs,
+    ssm::Ssm,
+};
 use crate::shared::Shared;
+use crate::wire;
 
 /// The largest request: a batch of 1 MiB with every character escaped in JSON.
 const REQUEST_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -78,6 +82,9 @@ impl Endpoint {
         world.resume(now);
         for machine in &options.machines {
             world.seed_machine(now, machine);
+        }
+        for service in &options.services {
+            world.seed_service(now, service);
         }
         for group in &options.log_groups {
             world.log_groups.insert(group);
@@ -127,6 +134,9 @@ impl Endpoint {
             Arc::new(Ssm { shared: ours() }),
             Arc::new(Events { shared: ours() }),
             Arc::new(Logs { shared: ours() }),
+            Arc::new(Ecs { shared: ours() }),
+            Arc::new(Scaling { shared: ours() }),
+            Arc::new(Metrics { shared: ours() }),
             dynamodb,
             secrets,
             Arc::new(StsService::new()),
@@ -270,7 +280,7 @@ async fn run_saver(store: Arc<Store>, shared: Arc<Shared>, mut last: watch::Rece
     }
 }
 
-/// Every AWS request. SQS clients of the older kind read the error's code from a header of its own.
+/// Every AWS request.
 async fn answer(
     State(gateway): State<Arc<AppState>>,
     method: Method,
@@ -278,41 +288,16 @@ async fn answer(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response<Body> {
-    let sqs = headers
-        .get("x-amz-target")
-        .is_some_and(|target| target.as_bytes().starts_with(b"AmazonSQS."));
-    let (mut response, _) = dispatch_request(&gateway, method, uri, headers, body).await;
+    let dialect = wire::Dialect::of(&headers);
+    let (headers, body) = match wire::unpack(headers, body, REQUEST_BYTES_MAX) {
+        Ok(unpacked) => unpacked,
+        Err(refusal) => return *refusal,
+    };
+    let (response, _) = dispatch_request(&gateway, method, uri, headers, body).await;
     if response.status().as_u16() == CUT_STATUS {
         return Response::new(Body::new(Cut));
     }
-    if sqs && !response.status().is_success() {
-        let code = response.headers().get("x-amzn-errortype").and_then(|it| it.to_str().ok());
-        let side = if response.status().is_server_error() { "Receiver" } else { "Sender" };
-        let old = code.map(|code| format!("{};{side}", legacy_sqs_code(code)));
-        if let Some(value) = old.and_then(|old| HeaderValue::from_str(&old).ok()) {
-            response.headers_mut().insert("x-amzn-query-error", value);
-        }
-    }
-    response
-}
-
-/// What SQS called its errors before it spoke JSON.
-fn legacy_sqs_code(code: &str) -> String {
-    match code {
-        "QueueDoesNotExist" => "AWS.SimpleQueueService.NonExistentQueue".to_owned(),
-        "QueueNameExists" => "QueueAlreadyExists".to_owned(),
-        "AccessDeniedException" => "AccessDenied".to_owned(),
-        "MessageNotInflight"
-        | "EmptyBatchRequest"
-        | "TooManyEntriesInBatchRequest"
-        | "BatchEntryIdsNotDistinct"
-        | "BatchRequestTooLong"
-        | "InvalidBatchEntryId"
-        | "PurgeQueueInProgress"
-        | "QueueDeletedRecently"
-        | "UnsupportedOperation" => format!("AWS.SimpleQueueService.{code}"),
-        other => other.to_owned(),
-    }
+    dialect.finish(response).await
 }
 
 /// Makes a secret, or leaves the one that exists. An ARN with its suffix is kept to the letter, since

@@ -33,7 +33,8 @@ pub enum FaultKind {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fault {
-    /// `sqs`, `ec2`, `ssm`, `events`, `dynamodb`, `secretsmanager`, `logs`; left out: any.
+    /// `sqs`, `ec2`, `ecs`, `application-autoscaling`, `cloudwatch`, `ssm`, `events`, `dynamodb`,
+    /// `secretsmanager`, `logs`; left out: any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<String>,
     /// An operation such as `StartInstances`; left out: any.
@@ -207,6 +208,7 @@ fn throttling(service: &str) -> AwsError {
     match service {
         "ec2" => fault(503, "RequestLimitExceeded", "Request limit exceeded."),
         "sqs" => fault(400, "RequestThrottled", "Request was throttled."),
+        "cloudwatch" => fault(400, "Throttling", "Rate exceeded"),
         "dynamodb" => fault(
             400,
             "ProvisionedThroughputExceededException",

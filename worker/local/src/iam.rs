@@ -13,6 +13,7 @@ use awsim_iam_policy::{
     AuthzRequest, ContextValue, Decision, EvalContext, ParseError, PolicyDocument, evaluate,
 };
 use lamplighter_cloud::bus::bus_name;
+use lamplighter_cloud::services::{DEFAULT_CLUSTER, Place};
 use serde_json::Value;
 
 use crate::input::{list, text, texts};
@@ -107,7 +108,7 @@ fn denial(service: &str, text: String) -> AwsError {
             "UnauthorizedOperation",
             format!("You are not authorized to perform this operation. {text}"),
         ),
-        "sts" => fault(403, "AccessDenied", text),
+        "sts" | "cloudwatch" => fault(403, "AccessDenied", text),
         _ => fault(400, "AccessDeniedException", text),
     }
 }
@@ -203,6 +204,32 @@ fn checks(
             };
             one(format!("events:{operation}"), resource)
         }
+        "ecs" => ecs_checks(shared, operation, input, region, account),
+        "application-autoscaling" => {
+            let action = format!("application-autoscaling:{operation}");
+            if operation.starts_with("Describe") {
+                return one(action, "*".to_owned());
+            }
+            let resource =
+                format!("arn:aws:application-autoscaling:{region}:{account}:scalable-target/*");
+            let mut check = IamCheck::new(action, resource);
+            for (key, field) in [
+                ("service-namespace", "ServiceNamespace"),
+                ("scalable-dimension", "ScalableDimension"),
+            ] {
+                let value = ContextValue::String(text(input, field).to_owned());
+                check.context.insert(format!("application-autoscaling:{key}"), value);
+            }
+            vec![check]
+        }
+        "cloudwatch" => {
+            let mut check = IamCheck::new(format!("cloudwatch:{operation}"), "*");
+            if operation == "PutMetricData" {
+                let namespace = ContextValue::String(text(input, "Namespace").to_owned());
+                check.context.insert("cloudwatch:namespace".to_owned(), namespace);
+            }
+            vec![check]
+        }
         "logs" => {
             let name = [text(input, "logGroupNamePrefix"), text(input, "logGroupName")].concat();
             one(
@@ -224,12 +251,68 @@ fn checks(
     }
 }
 
-fn instance_context(shared: &Shared, id: &str, prefix: &str) -> HashMap<String, ContextValue> {
-    let tags = shared.read(|world, _| world.machines.get(id).map(|machine| machine.tags.clone()));
+/// Services, tasks and clusters are resources of their own; listings have `*` and the cluster as a
+/// condition.
+fn ecs_checks(
+    shared: &Shared,
+    operation: &str,
+    input: &Value,
+    region: &str,
+    account: &str,
+) -> Vec<IamCheck> {
+    let place = Place { region, account };
+    let last = |name: &str| name.rsplit('/').next().unwrap_or(name).to_owned();
+    let cluster = match last(text(input, "cluster")) {
+        named if named.is_empty() => DEFAULT_CLUSTER.to_owned(),
+        named => named,
+    };
+    let cluster_arn = place.cluster_arn(&cluster);
+    let check = |resource: String| {
+        let mut check = IamCheck::new(format!("ecs:{operation}"), resource);
+        let value = ContextValue::String(cluster_arn.clone());
+        check.context.insert("ecs:cluster".to_owned(), value);
+        check
+    };
+    let mut services = texts(input, "services");
+    services.extend(Some(text(input, "service").to_owned()).filter(|it| !it.is_empty()));
+    match operation {
+        "DescribeServices" | "UpdateService" => services
+            .iter()
+            .map(|service| {
+                let name = last(service);
+                let mut check = check(place.service_arn(&cluster, &name));
+                let tags = shared
+                    .read(|world, _| world.services.get(&cluster, &name).map(|it| it.tags.clone()));
+                check.context.extend(tag_context(tags, "ecs:ResourceTag"));
+                check
+            })
+            .collect(),
+        "DescribeTasks" => {
+            let tasks = texts(input, "tasks");
+            tasks.iter().map(|task| check(place.task_arn(&cluster, &last(task)))).collect()
+        }
+        "DescribeClusters" => {
+            let named = texts(input, "clusters");
+            let named = if named.is_empty() { vec![DEFAULT_CLUSTER.to_owned()] } else { named };
+            named.iter().map(|name| check(place.cluster_arn(&last(name)))).collect()
+        }
+        _ => vec![check("*".to_owned())],
+    }
+}
+
+fn tag_context(
+    tags: Option<BTreeMap<String, String>>,
+    prefix: &str,
+) -> HashMap<String, ContextValue> {
     let tags = tags.into_iter().flatten();
     tags.flat_map(|(key, value)| {
         [format!("{prefix}/{key}"), format!("aws:ResourceTag/{key}")]
             .map(|name| (name, ContextValue::String(value.clone())))
     })
     .collect()
+}
+
+fn instance_context(shared: &Shared, id: &str, prefix: &str) -> HashMap<String, ContextValue> {
+    let tags = shared.read(|world, _| world.machines.get(id).map(|machine| machine.tags.clone()));
+    tag_context(tags, prefix)
 }

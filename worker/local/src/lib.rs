@@ -1,8 +1,8 @@
 //! The embedded AWS endpoint: an account of one's own on 127.0.0.1, without a cloud.
 //!
 //! The wire is `awsim-core`'s gateway; DynamoDB, Secrets Manager and STS are `awsim`'s; SQS, EventBridge,
-//! EC2, SSM and CloudWatch Logs are thin readers and writers of the wire over `lamplighter-cloud`'s
-//! [`World`]. One decorator around every service adds policies, faults, latency and the call log.
+//! EC2, ECS, Application Auto Scaling, SSM, CloudWatch and its Logs are thin readers and writers of the
+//! wire over `lamplighter-cloud`'s [`World`]. One decorator around every service adds policies, faults, latency and the call log.
 //!
 //! Invariants:
 //! - It listens on 127.0.0.1 only; the paths under `/_lamplighter/` also want a loopback `Host`.
@@ -25,11 +25,13 @@ mod options;
 mod persist;
 mod services;
 mod shared;
+mod wire;
 
 pub use calls::{CALLS_MAX, Call};
 pub use endpoint::Endpoint;
 pub use faults::{Fault, FaultKind, Latency};
 pub use lamplighter_cloud::{
-    Behaviour, MachineSeed, MachineState, Timings, UnitSeed, UnitState, World,
+    Behaviour, MachineSeed, MachineState, ServiceBehaviour, ServiceSeed, Timings, UnitSeed,
+    UnitState, World,
 };
 pub use options::{LocalError, Options, SecretSeed};

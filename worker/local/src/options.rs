@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use lamplighter_cloud::{MachineSeed, Timings};
+use lamplighter_cloud::{MachineSeed, ServiceSeed, Timings};
 use serde::{Deserialize, Serialize};
 
 use crate::faults::{Fault, Latency};
@@ -28,6 +28,8 @@ pub struct Options {
     pub account: String,
     /// Machines that exist from the beginning; one that a stored world knows stays as it was.
     pub machines: Vec<MachineSeed>,
+    /// ECS services that exist from the beginning, with their clusters; the same holds for them.
+    pub services: Vec<ServiceSeed>,
     /// Secrets that exist from the beginning; one that exists stays as it was.
     pub secrets: Vec<SecretSeed>,
     /// Log groups that exist.
@@ -53,6 +55,7 @@ impl Default for Options {
             region: "us-east-1".to_owned(),
             account: "000000000000".to_owned(),
             machines: Vec::new(),
+            services: Vec::new(),
             secrets: Vec::new(),
             log_groups: Vec::new(),
             timings: Timings::default(),

@@ -3,7 +3,10 @@
 mod bus;
 mod commands;
 mod machines;
+mod metrics;
 mod queue;
+mod scaling;
+mod services;
 
 use std::collections::BTreeMap;
 

@@ -1,8 +1,11 @@
 //! Our services on the gateway: each reads the wire's input, asks the model, and writes its answer.
 
 pub(crate) mod ec2;
+pub(crate) mod ecs;
 pub(crate) mod events;
 pub(crate) mod logs;
+pub(crate) mod metrics;
+pub(crate) mod scaling;
 pub(crate) mod sqs;
 pub(crate) mod ssm;
 
