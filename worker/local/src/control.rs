@@ -358,11 +358,7 @@ fn put_service(desk: &Desk, cluster: &str, name: &str, body: &Bytes) -> Answer {
         Ok(behaviour) => behaviour,
         Err(refusal) => return *refusal,
     };
-    desk.shared.with(|world, _| {
-        if let Some(service) = world.services.get_mut(cluster, name) {
-            service.behaviour = behaviour;
-        }
-    });
+    desk.shared.with(|world, now| world.set_behaviour(now, cluster, name, behaviour));
     service(desk, cluster, name)
 }
 

@@ -288,7 +288,7 @@ async fn answer(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response<Body> {
-    let dialect = wire::Dialect::of(&headers);
+    let dialect = wire::Dialect::of(&headers, uri.path());
     let (headers, body) = match wire::unpack(headers, body, REQUEST_BYTES_MAX) {
         Ok(unpacked) => unpacked,
         Err(refusal) => return *refusal,

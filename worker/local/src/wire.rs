@@ -17,6 +17,8 @@ use ciborium::Value;
 
 /// The fields of answers that are times, or lists of times.
 const TIMES: [&str; 1] = ["Timestamps"];
+/// Where CloudWatch's operations are in CBOR.
+const CLOUDWATCH_PATH: &str = "/service/GraniteServiceVersion20100801/";
 /// CBOR's tag of seconds since the epoch.
 const EPOCH: u64 = 1;
 /// An answer is never longer: 500 series of a few hundred points.
@@ -29,19 +31,19 @@ pub(crate) enum Dialect {
     Sqs,
     /// CloudWatch in JSON.
     CloudWatch,
-    /// Whatever speaks CBOR.
-    Cbor,
+    /// CloudWatch in CBOR.
+    CloudWatchCbor,
     /// All else.
     Plain,
 }
 
 impl Dialect {
-    pub(crate) fn of(headers: &HeaderMap) -> Self {
+    pub(crate) fn of(headers: &HeaderMap, path: &str) -> Self {
         let starts = |name: &str, start: &[u8]| {
             headers.get(name).is_some_and(|value| value.as_bytes().starts_with(start))
         };
-        if starts("smithy-protocol", b"rpc-v2-cbor") {
-            Self::Cbor
+        if starts("smithy-protocol", b"rpc-v2-cbor") && path.starts_with(CLOUDWATCH_PATH) {
+            Self::CloudWatchCbor
         } else if starts("x-amz-target", b"AmazonSQS.") {
             Self::Sqs
         } else if starts("x-amz-target", b"GraniteService") {
@@ -55,7 +57,7 @@ impl Dialect {
     pub(crate) async fn finish(self, mut response: Response<Body>) -> Response<Body> {
         match self {
             Self::Plain => {}
-            Self::Cbor => return finish_cbor(response).await,
+            Self::CloudWatchCbor => return finish_cbor(response).await,
             Self::Sqs | Self::CloudWatch if response.status().is_success() => {}
             Self::Sqs | Self::CloudWatch => {
                 let code = response.headers().get("x-amzn-errortype");

@@ -110,7 +110,7 @@ impl Service {
         self.events.truncate(EVENTS_MAX);
     }
 
-    fn look_soon(&mut self, scene: &Scene<'_>) {
+    pub(super) fn look_soon(&mut self, scene: &Scene<'_>) {
         // Never in the same moment: tasks that end as they start would go on for ever in it.
         let soon = plus(scene.at, scene.timings.placement.max(LOOK_MIN));
         self.look = Some(self.look.map_or(soon, |look| look.min(soon)));

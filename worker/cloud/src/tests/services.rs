@@ -448,6 +448,9 @@ fn a_deployment_that_never_settles_runs_all_the_same() {
     counts(&mut world, 600, (1, 1, 0));
     rollout(&mut world, 600, Rollout::InProgress);
     assert_eq!(said(&mut world, 600).last().unwrap(), "has started 1 tasks: (task ID).");
+    assert!(world.set_behaviour(at(600), CLUSTER, NAME, ServiceBehaviour::default()));
+    assert!(!world.set_behaviour(at(600), CLUSTER, "none", ServiceBehaviour::default()));
+    rollout(&mut world, 601, Rollout::Completed);
 }
 
 #[test]

@@ -65,8 +65,8 @@ impl Ecs {
         for (name, sight) in names.iter().zip(seen) {
             match sight {
                 Some(sight) => services.push(service_json(place, &sight, tags)),
-                None if name.starts_with("arn:") => failures.push(missing(name.clone())),
-                None => failures.push(missing(place.service_arn(cluster_name(cluster), name))),
+                None if name.starts_with("arn:") => failures.push(missing(name)),
+                None => failures.push(missing(&place.service_arn(cluster_name(cluster), name))),
             }
         }
         Ok(json!({"services": services, "failures": failures}))
@@ -115,7 +115,7 @@ impl Ecs {
             let counts = self.shared.with(|world, now| world.describe_cluster(now, name));
             let name = cluster_name(name);
             let Some(counts) = counts else {
-                failures.push(missing(place.cluster_arn(name)));
+                failures.push(missing(&place.cluster_arn(name)));
                 continue;
             };
             clusters.push(json!({
@@ -190,8 +190,8 @@ impl Ecs {
         for one in found {
             match one {
                 Ok(task) => tasks.push(task),
-                Err(name) if name.starts_with("arn:") => failures.push(missing(name.clone())),
-                Err(name) => failures.push(missing(place.task_arn(cluster_name(cluster), name))),
+                Err(name) if name.starts_with("arn:") => failures.push(missing(name)),
+                Err(name) => failures.push(missing(&place.task_arn(cluster_name(cluster), name))),
             }
         }
         Ok(json!({"tasks": tasks, "failures": failures}))
@@ -211,7 +211,7 @@ fn bounded(what: &str, count: usize) -> Result<(), AwsError> {
     Ok(())
 }
 
-fn missing(arn: String) -> Value {
+fn missing(arn: &str) -> Value {
     json!({"arn": arn, "reason": "MISSING"})
 }
 
