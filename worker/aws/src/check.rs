@@ -13,7 +13,7 @@ use aws_sdk_ec2::types::Instance;
 use jiff::SignedDuration;
 use lamplighter_events::InstanceId;
 use lamplighter_lifecycle::{
-    Agent, CheckReading, Ec2State, InstanceRef, TargetSpec, UnitName, UnitProbe,
+    Agent, CheckReading, PowerState, InstanceRef, TargetSpec, UnitName, UnitProbe,
 };
 use lamplighter_runtime::ports::CallError;
 use serde::Serialize;
@@ -133,7 +133,7 @@ pub async fn check_target(aws: &Aws, spec: &TargetSpec) -> Vec<Finding> {
     };
     let state = seen(Some(&machine)).state;
     findings.push(match state {
-        Ec2State::Terminated | Ec2State::ShuttingDown => {
+        PowerState::Terminated | PowerState::ShuttingDown => {
             error(format!("{instance} is {}", state.as_str()), "name another instance")
         }
         _ => ok(format!("{instance} is {}", state.as_str())),
@@ -143,7 +143,7 @@ pub async fn check_target(aws: &Aws, spec: &TargetSpec) -> Vec<Finding> {
     if let Some(unit) = &spec.ec2.systemd_unit {
         findings.extend(check_host(aws, &instance, &machine, state, unit).await);
     }
-    if let Some(group) = &spec.ec2.log_group {
+    if let Some(group) = &spec.log_group {
         findings.push(check_logs(aws, group).await);
     }
     findings
@@ -153,7 +153,7 @@ async fn check_host(
     aws: &Aws,
     instance: &InstanceId,
     machine: &Instance,
-    state: Ec2State,
+    state: PowerState,
     unit: &UnitName,
 ) -> Vec<Finding> {
     let mut findings =
@@ -164,7 +164,7 @@ async fn check_host(
                 "attach one with the policy AmazonSSMManagedInstanceCore",
             ),
         }];
-    if state != Ec2State::Running {
+    if state != PowerState::Running {
         findings.push(warn(
             format!("{instance} is {}: its agent and unit were not asked", state.as_str()),
             "check again while it runs",

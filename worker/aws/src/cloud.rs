@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use lamplighter_events::InstanceId;
 use lamplighter_lifecycle::{
-    Agent, Ec2State, Effect, HealthReading, HealthUrl, InstanceRef, InstanceSeen, ObservePlan,
+    Agent, PowerState, Effect, HealthReading, HealthUrl, InstanceRef, InstanceSeen, ObservePlan,
     ObserveTrouble, Observed, Sighting,
 };
 use lamplighter_runtime::ports::{CallError, Clock, Cloud, Disposition};
@@ -58,7 +58,7 @@ impl AwsCloud {
             Err(error) => return trouble(error).map(Err),
         };
         let instance = seen(described.instance.as_ref());
-        let running = instance.state == Ec2State::Running;
+        let running = instance.state == PowerState::Running;
         let agent = async {
             match plan.agent && running {
                 true => self.agents.call(plan.instance.clone()).await.map(Some),
@@ -67,7 +67,7 @@ impl AwsCloud {
         };
         let check = async {
             match &plan.check {
-                Some((id, token)) if instance.state != Ec2State::Missing => {
+                Some((id, token)) if instance.state != PowerState::Missing => {
                     ssm::read_check(&self.ssm, &plan.instance, id.as_deref(), token).await.map(Some)
                 }
                 _ => Ok(None),

@@ -13,7 +13,7 @@ use lamplighter_aws::{Aws, ConnectOptions, Names, StaticCredentials, check, conn
 use lamplighter_events::{Action, Cause, CommandId, InstanceId, Outcome, TargetName, Verdict};
 use lamplighter_events::{AttentionKind, EventBody, LifecycleEvent};
 use lamplighter_lifecycle::{
-    Agent, CheckReading, CommandRecord, Ec2State, Effect, InstanceRef, ObservePlan, Phase,
+    Agent, CheckReading, CommandRecord, PowerState, Effect, InstanceRef, ObservePlan, Phase,
     TargetRecord, UnitName, UnitProbe,
 };
 use lamplighter_local::{Endpoint, Fault, MachineSeed, Options, SecretSeed, Timings};
@@ -280,7 +280,7 @@ async fn one_bad_id_among_good_ones_harms_no_other() {
     let bench = bench(options()).await;
     let before = Timestamp::now();
     let seen = bench.ports.cloud.observe(&[plan(KEEPER), plan(NOBODY), plan(OTHER)]).await;
-    let states: Vec<Ec2State> = seen
+    let states: Vec<PowerState> = seen
         .into_iter()
         .map(|seen| seen.unwrap().unwrap())
         .map(|seen| {
@@ -288,7 +288,7 @@ async fn one_bad_id_among_good_ones_harms_no_other() {
             seen.state()
         })
         .collect();
-    assert_eq!(states, [Ec2State::Stopped, Ec2State::Missing, Ec2State::Stopped]);
+    assert_eq!(states, [PowerState::Stopped, PowerState::Missing, PowerState::Stopped]);
     assert!(bench.ports.clock.skew().unwrap().abs() < SignedDuration::from_secs(2));
 }
 
@@ -339,7 +339,7 @@ async fn a_machine_is_started_asked_for_its_unit_and_stopped() {
     let down = Effect::StopInstance { instance: id(KEEPER) };
     cloud.execute(&down, soon()).await.unwrap();
     until(&bench, &plan(KEEPER), |seen| {
-        seen.state() == Ec2State::Stopped && seen.instance.user_stopped_at.is_some()
+        seen.state() == PowerState::Stopped && seen.instance.user_stopped_at.is_some()
     })
     .await;
     let gone = Effect::StartInstance { instance: id(NOBODY) };
@@ -498,7 +498,7 @@ async fn a_check_changes_nothing_and_says_what_is_wrong() {
     let common = check::check_common(&bench.aws, &bench.names).await;
     assert!(common.iter().all(|finding| finding.level == check::Level::Ok), "{common:#?}");
     let seen = bench.ports.cloud.observe(&[plan(KEEPER)]).await.remove(0).unwrap().unwrap();
-    assert_eq!(seen.state(), Ec2State::Stopped);
+    assert_eq!(seen.state(), PowerState::Stopped);
 }
 
 #[tokio::test]

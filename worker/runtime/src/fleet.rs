@@ -5,8 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use lamplighter_events::{Action, Command, InstanceId, TargetName, TargetRef};
-use lamplighter_lifecycle::{InstanceRef, TargetSpec};
+use lamplighter_events::{Command, InstanceId, TargetName, TargetRef};
+use lamplighter_lifecycle::{NotAResource, Resource, ServiceId, TargetSpec};
 
 /// The targets and schedules of a fleet file.
 #[derive(Debug, Clone, Default)]
@@ -44,23 +44,19 @@ pub enum Unaddressed {
         /// What there is.
         known: String,
     },
-    /// A kind that this release does not have.
-    #[error("no target of the fleet is the ECS service {service} in cluster {cluster}")]
-    UnknownService {
-        /// As in the payload.
-        cluster: String,
-        /// As in the payload.
-        service: String,
-    },
+    /// A service that is in no target.
+    #[error("no target of the fleet has the ECS service {0} (cluster/service)")]
+    UnknownService(ServiceId),
+    /// What names no service.
+    #[error(transparent)]
+    NoService(#[from] NotAResource),
 }
 
 impl Fleet {
-    /// The target that a machine belongs to, by the fleet file alone.
-    pub fn owner(&self, instance: &InstanceId) -> Option<&TargetName> {
-        self.targets.values().find_map(|spec| match &spec.ec2.instance {
-            InstanceRef::Id(id) if id == instance => Some(&spec.name),
-            _ => None,
-        })
+    /// The target that a machine or service belongs to, by the fleet file alone.
+    pub fn owner(&self, resource: &Resource) -> Option<&TargetName> {
+        let mut specs = self.targets.values();
+        specs.find(|spec| spec.resource().as_ref() == Some(resource)).map(|spec| &spec.name)
     }
 
     fn known(&self) -> String {
@@ -76,28 +72,24 @@ impl Fleet {
         }
     }
 
-    /// The targets of a command: one, or for `check-idle` without a target each that has an idle
-    /// policy. `claimed` is the owner of the payload's machine by the table.
+    /// The target of a command. `claimed` is the owner of the payload's machine by the table. (A `check-idle`
+    /// without a target means every target that has an idle policy: see `idle_check`.)
     pub fn address(
         &self,
         command: &Command,
         claimed: Option<&TargetName>,
-    ) -> Result<Vec<&TargetSpec>, Unaddressed> {
+    ) -> Result<&TargetSpec, Unaddressed> {
         let name = match &command.target {
             Some(TargetRef::Name(name)) => name.clone(),
             Some(TargetRef::Instance(instance)) => self
-                .owner(instance)
+                .owner(&Resource::Instance(instance.clone()))
                 .or(claimed)
                 .cloned()
                 .ok_or_else(|| Unaddressed::UnknownInstance(instance.clone()))?,
             Some(TargetRef::EcsService { cluster, service }) => {
-                return Err(Unaddressed::UnknownService {
-                    cluster: cluster.clone(),
-                    service: service.clone(),
-                });
-            }
-            None if command.action == Action::CheckIdle => {
-                return Ok(self.targets.values().filter(|spec| spec.idle.is_some()).collect());
+                let id = ServiceId::parse(cluster, service)?;
+                let owner = self.owner(&Resource::Service(id.clone())).or(claimed).cloned();
+                owner.ok_or(Unaddressed::UnknownService(id))?
             }
             None => match (&self.default_target, self.targets.len()) {
                 (Some(name), _) => name.clone(),
@@ -116,7 +108,7 @@ impl Fleet {
             },
         };
         match self.targets.get(&name) {
-            Some(spec) => Ok(vec![spec]),
+            Some(spec) => Ok(spec),
             None => Err(Unaddressed::Unknown { name: name.to_string(), known: self.known() }),
         }
     }

@@ -300,7 +300,7 @@ impl Shared {
                 self.deliver(&target, Item { work, held: Some(held) }).await;
             }
             Ok(Ok(Routed::Done)) => {
-                let work = Work::Nudge { wake_rev: None, look: true };
+                let work = Work::look();
                 let item = Item { work, held: Some(held) };
                 self.settle(item, Ok(())).await;
             }
@@ -311,7 +311,11 @@ impl Shared {
 
     /// A nudge of our own.
     pub(crate) async fn nudge(self: &Arc<Self>, target: &TargetName) {
-        let work = Work::Nudge { wake_rev: None, look: true };
+        self.nudge_with(target, Work::look()).await;
+    }
+
+    /// A nudge of our own that brings something.
+    pub(crate) async fn nudge_with(self: &Arc<Self>, target: &TargetName, work: Work) {
         self.deliver(target, Item { work, held: None }).await;
     }
 
@@ -388,12 +392,16 @@ impl Shared {
                 // A wake-up hands its chain on, which a command's pass need not: it keeps its turn.
                 (Work::Command(_), Work::Nudge { wake_rev: Some(_), .. }) => rest.push_back(item),
                 (
-                    Work::Nudge { wake_rev: one, look },
-                    Work::Nudge { wake_rev: other, look: too },
+                    Work::Nudge { wake_rev: one, look, round },
+                    Work::Nudge { wake_rev: other, look: too, round: newer },
                 ) => {
                     // Only the newest version's wake-up can be valid. One that is void must not swallow
                     // the look that a signal or a sweep asked for.
-                    work = Work::Nudge { wake_rev: (*one).max(*other), look: *look || *too };
+                    work = Work::Nudge {
+                        wake_rev: (*one).max(*other),
+                        look: *look || *too,
+                        round: newer.clone().or_else(|| round.clone()),
+                    };
                     items.push(item);
                 }
             }

@@ -125,7 +125,7 @@ fn options(config: &Config, region: &str, args: &LocalArgs) -> Options {
         .map(|(id, value)| SecretSeed { id, value: value.to_string() })
         .collect();
     let log_groups =
-        config.fleet.targets.values().filter_map(|spec| spec.ec2.log_group.clone()).collect();
+        config.fleet.targets.values().filter_map(|spec| spec.log_group.clone()).collect();
     let latency = args.latency.map(|millis| Latency {
         base: SignedDuration::from_millis(i64::from(millis)),
         jitter: SignedDuration::ZERO,

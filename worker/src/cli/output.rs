@@ -196,7 +196,7 @@ mod tests {
     use expect_test::expect;
     use lamplighter_events::{Holder, InstanceId, TargetName};
     use lamplighter_lifecycle::{
-        Ec2State, Hold, HoldKind, InstanceRef, Observed, Sent, Step, TargetRecord, TargetSpec,
+        PowerState, Hold, HoldKind, InstanceRef, Observed, Sent, Step, TargetRecord, TargetSpec,
     };
 
     use super::*;
@@ -231,7 +231,7 @@ mod tests {
             record.step = Some(Step::WaitRunning);
             record.since = at("2026-11-20T09:58:40Z");
             record.why = "EC2 accepted the start; waiting until the machine runs".to_owned();
-            record.observed = Some(Observed::bare(at("2026-11-20T09:59:58Z"), Ec2State::Pending));
+            record.observed = Some(Observed::bare(at("2026-11-20T09:59:58Z"), PowerState::Pending));
             record.holds.push(Hold {
                 id: "c-1".to_owned(),
                 holder: Holder::parse("user-42").unwrap(),

@@ -111,8 +111,8 @@ async fn observe(
     record: &TargetRecord,
 ) -> Result<Observed, String> {
     let mut plan = plan_observation(record, spec, &[], ports.clock.now());
-    plan.agent = spec.ec2.systemd_unit.is_some();
-    plan.health.clone_from(&spec.ec2.health);
+    plan.agent = spec.unit().is_some();
+    plan.health.clone_from(&spec.health);
     match ports.cloud.observe(&[plan]).await.pop() {
         Some(Ok(Ok(seen))) => Ok(seen),
         Some(Ok(Err(trouble))) => Err(format!("{}: {}", trouble.cause, trouble.message)),

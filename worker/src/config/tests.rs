@@ -60,9 +60,9 @@ fn the_design_s_targets_are_taken_with_their_defaults() {
     assert_eq!(config.dead_letters, "lamplighter-dead-letters");
     assert_eq!(config.fleet.default_target.as_ref().map(|name| name.as_str()), Some("pyelli"));
     let keeper = &config.fleet.targets["position-keeper"];
-    assert!(keeper.exclusive && keeper.ec2.unit_check_every.is_none());
-    assert_eq!(keeper.ec2.start_timeout.seconds(), 120);
-    assert_eq!(keeper.ec2.settle.seconds(), 10);
+    assert!(keeper.exclusive && keeper.unit_check_every().is_none());
+    assert_eq!(keeper.timings.start_timeout.seconds(), 120);
+    assert_eq!(keeper.timings.settle.seconds(), 10);
     assert!(
         matches!(&keeper.ec2.instance, InstanceRef::Secret { key, .. } if key == "PK_INSTANCE")
     );
@@ -474,7 +474,7 @@ fn the_seeds_variables_alone_make_a_fleet_of_one() {
     let fleet = environment::fleet(&env, &mut warnings).unwrap().unwrap();
     let backend = &fleet.targets["backend"];
     assert_eq!(
-        backend.ec2.health.as_ref().map(|health| health.as_str()),
+        backend.health.as_ref().map(|health| health.as_str()),
         Some("http://10.0.1.50:8000/health")
     );
     assert_eq!(backend.idle.as_ref().map(|idle| idle.after.seconds()), Some(900));
@@ -485,7 +485,7 @@ fn the_seeds_variables_alone_make_a_fleet_of_one() {
     let keeper = &fleet.targets["position-keeper"];
     assert!(keeper.exclusive);
     assert_eq!(keeper.ec2.systemd_unit.as_ref().map(|unit| unit.as_str()), Some("positionkeeper"));
-    assert_eq!(keeper.ec2.log_group.as_deref(), Some("/aws/ec2/positionkeeper"));
+    assert_eq!(keeper.log_group.as_deref(), Some("/aws/ec2/positionkeeper"));
 
     assert!(environment::fleet(&variables(&[]), &mut warnings).unwrap().is_none());
 }

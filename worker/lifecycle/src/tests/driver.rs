@@ -165,12 +165,12 @@ impl Driver {
         let after = super::seconds("15m");
         spec.idle = make.idle.then_some(IdleSpec { after });
         if make.unit {
-            spec.ec2.unit_check_every = Some(super::seconds("1m"));
+            spec.unit_check_every() = Some(super::seconds("1m"));
         }
-        spec.ec2.settle = super::seconds("2s");
+        spec.timings.settle = super::seconds("2s");
         let health = HealthUrl::parse("http://{private_ip}/").unwrap();
-        spec.ec2.health = make.health.then_some(health);
-        let state = if make.runs { Ec2State::Running } else { Ec2State::Stopped };
+        spec.health = make.health.then_some(health);
+        let state = if make.runs { PowerState::Running } else { PowerState::Stopped };
         let model = Model {
             exclusive: make.exclusive,
             max_hold: spec.max_hold,
@@ -304,7 +304,7 @@ impl Driver {
         self.check_decision(&before, &decision);
 
         let mut wishes = Wishes { expired: self.model.expire(self.now), ..Wishes::default() };
-        let runs = sighting.is_ok_and(|seen| seen.state() == Ec2State::Running);
+        let runs = sighting.is_ok_and(|seen| seen.state() == PowerState::Running);
         if before.rev == 0 && runs {
             self.model.adopted = Some(Sent::new(Timestamp::MIN, ""));
         }
@@ -419,7 +419,7 @@ impl Driver {
         let ok = match (*action, outcome.outcome, outcome.cause) {
             (Action::Start, Verdict::Done, None) => {
                 assert!(!next.unit_down, "called on, and its unit is dead");
-                let up = self.machine.state() == Ec2State::Running;
+                let up = self.machine.state() == PowerState::Running;
                 let ours = self.machine.down_by == By::Us && !lost(EffectKind::Stop);
                 assert!(up || !ours, "called on, though we stopped it");
                 next.phase == Phase::On && self.model.wishes.contains_key(holder)
@@ -697,7 +697,7 @@ impl Driver {
             && record.outbox.is_empty()
             && record.contradiction.is_none();
         calm && match record.phase {
-            Phase::On => record.wanted(*now) && state == Ec2State::Running,
+            Phase::On => record.wanted(*now) && state == PowerState::Running,
             Phase::Off => !record.wanted(*now) && state.is_off(),
             Phase::Failed => {
                 record.failure.is_some() && (state.is_off() || record.kept && record.wanted(*now))

@@ -65,7 +65,7 @@ impl Story {
             idle: None,
         };
         let record = TargetRecord::first_contact(name, spec.kind(), instance, now);
-        let seen = Observed::bare(now, Ec2State::Stopped);
+        let seen = Observed::bare(now, PowerState::Stopped);
         Self {
             spec,
             record,
@@ -90,19 +90,19 @@ impl Story {
         self
     }
 
-    pub(super) fn sees(&mut self, state: Ec2State) -> &mut Self {
+    pub(super) fn sees(&mut self, state: PowerState) -> &mut Self {
         self.seen = Observed::bare(self.now, state);
         self
     }
 
     pub(super) fn sees_agent(&mut self, agent: Agent) -> &mut Self {
-        self.seen = Observed::bare(self.now, Ec2State::Running);
+        self.seen = Observed::bare(self.now, PowerState::Running);
         self.seen.agent = Some(agent);
         self
     }
 
     pub(super) fn hears(&mut self, reading: CheckReading) -> &mut Self {
-        self.seen = Observed::bare(self.now, Ec2State::Running);
+        self.seen = Observed::bare(self.now, PowerState::Running);
         self.seen.check = Some(reading);
         self
     }
@@ -237,7 +237,7 @@ impl Story {
     pub(super) fn on(holder: &str) -> Self {
         let mut story = Self::new();
         story.start(holder).accepted();
-        story.after(6).sees(Ec2State::Running).look();
+        story.after(6).sees(PowerState::Running).look();
         story.after(10).look().is(Phase::On, None);
         story.outcomes.clear();
         story.effects.clear();

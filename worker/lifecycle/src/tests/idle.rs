@@ -1,0 +1,1 @@
+//! Rows of readings and what they mean.
