@@ -79,7 +79,8 @@ pub(crate) async fn run(shared: &Shared, spec: &TargetSpec, work: &Work) -> Resu
             wake_rev = None;
         }
         let once = Once { shared, spec, wake_rev, round };
-        match once.pass(loaded, command.as_ref()).instrument(span.clone()).await? {
+        let pass = Box::pin(once.pass(loaded, command.as_ref()));
+        match pass.instrument(span.clone()).await? {
             Ended::Done => return Ok(()),
             Ended::Repeated => command = None,
             Ended::Fenced => {

@@ -64,6 +64,10 @@ fn cannot_see(pass: &mut Pass<'_>, cause: Cause, message: &str) -> Flow {
         pass.look(at);
     }
     close_waiting(pass, Verdict::Failed, Some(cause), false, message);
+    for open in pass.take_open(|open| open.action == Action::CheckIdle) {
+        let answer = check_answer(pass, &open, false, message, None);
+        pass.close(&open, Verdict::Failed, Some(cause), message, answer);
+    }
     pass.why(format!("it cannot be observed ({cause}): {message}"));
     Flow::Rest
 }
@@ -147,7 +151,7 @@ pub(crate) fn close_waiting(
     stopped: bool,
     message: &str,
 ) {
-    let checks_too = !matches!(pass.record.phase, Phase::On);
+    let checks_too = pass.record.phase != Phase::On;
     let waiting = pass
         .take_open(|open| waits_for_off(open) || (checks_too && open.action == Action::CheckIdle));
     for open in waiting {
