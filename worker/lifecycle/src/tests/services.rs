@@ -7,8 +7,12 @@ impl Story {
     fn service() -> Self {
         let mut story = Self::new();
         let service = ServiceId::parse("fluidity-prod", "fluidity-server-prod").unwrap();
-        story.spec.place =
-            Place::Service(ServiceSpec { service: service.clone(), desired: 1, healthy: false });
+        story.spec.place = Place::Service(ServiceSpec {
+            service: service.clone(),
+            desired: 1,
+            healthy: false,
+            also: vec![],
+        });
         story.spec.timings.settle = seconds("1ms");
         story.record.kind = story.spec.kind().to_owned();
         story.record.resource = service.into();
