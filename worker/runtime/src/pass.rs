@@ -155,11 +155,11 @@ impl Once<'_> {
         if !resent.is_empty() {
             inputs.push(Input::EventsSent(resent));
         }
+        inputs.extend(self.round.cloned().map(Input::Round));
         let sighting = match trouble {
             Some(trouble) => Err(trouble),
             None => self.observe(&record, &inputs).await?,
         };
-        inputs.extend(self.round.cloned().map(Input::Round));
         if probes_are_due(&record, self.spec, &inputs, &sighting, ports.clock.now()) {
             inputs.extend(self.probe(&record, &inputs, &sighting).await);
         }
@@ -171,6 +171,7 @@ impl Once<'_> {
             inputs.extend(self.probe(&record, &inputs, &sighting).await);
             let now = ports.clock.now();
             decision = decide(&record, self.spec, &inputs, &sighting, now, &nonce);
+            debug_assert!(!decision.asks_again, "two rounds are enough");
         }
         let now = ports.clock.now();
         // What is to be written is logged once it is: a decision that lost its write never was.
