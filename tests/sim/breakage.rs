@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use lamplighter_events::InstanceId;
-use lamplighter_lifecycle::{Contradiction, EffectKind, Phase, PowerState, TargetRecord};
+use lamplighter_lifecycle::{Contradiction, PowerState, EffectKind, Phase, TargetRecord};
 use lamplighter_runtime::ports::Commit;
 
 use crate::checker::Rule;

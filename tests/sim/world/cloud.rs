@@ -8,8 +8,8 @@ use jiff::{SignedDuration, Timestamp};
 use lamplighter_cloud::commands::{CommandSpec, Progress};
 use lamplighter_events::{Cause, InstanceId};
 use lamplighter_lifecycle::{
-    Agent, CheckReading, Effect, HealthReading, InstanceRef, InstanceSeen, ObservePlan, Observed,
-    PowerState, Sighting,
+    Agent, CheckReading, PowerState, Effect, HealthReading, InstanceRef, InstanceSeen, ObservePlan,
+    Observed, Sighting,
 };
 use lamplighter_runtime::ports::{Applied, CallError, Clock, Cloud, Disposition};
 
