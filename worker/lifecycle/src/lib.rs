@@ -47,7 +47,10 @@ pub use observed::{
     Observed, PowerState, Seen, ServiceSeen, Sighting, TaskStopped,
 };
 pub use pass::{AcceptedCommand, Input};
-pub use plan::{IdleWatch, align, idle_override, plan_observation, plan_probes, probes_are_due};
+pub use plan::{
+    IdleWatch, align, ends_by_idleness, idle_floor, idle_override, plan_observation, plan_probes,
+    probes_are_due,
+};
 pub use probe::{
     CommandProbe, CommandReads, Condition, HttpProbe, HttpReads, IdleOverride, IdleSpec,
     MetricProbe, MetricReads, Probe, ProbePlan, Reading, Round, Statistic,

@@ -244,6 +244,10 @@ impl TargetSpec {
     pub fn unit_check_every(&self) -> Option<HumanDuration> {
         self.instance().and_then(|instance| instance.unit_check_every)
     }
+    /// Whether it is left alone before it counts as on. The shortest duration, a millisecond, is none at all.
+    pub fn settles(&self) -> bool {
+        self.timings.settle.millis() > 1
+    }
     /// `settle` in whole seconds, rounded up, as the script on the host takes it.
     pub fn settle_seconds(&self) -> i64 {
         i64::try_from(self.timings.settle.millis().div_ceil(1000)).unwrap_or(i64::MAX)

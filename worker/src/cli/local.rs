@@ -134,6 +134,7 @@ fn options(config: &Config, region: &str, args: &LocalArgs) -> Options {
         port: args.aws_port,
         region: region.to_owned(),
         machines: config.local.machines(&config.fleet),
+        services: config.local.services(&config.fleet),
         secrets,
         log_groups,
         timings: config.local.timings.clone(),

@@ -13,6 +13,7 @@ mod error;
 #[cfg(feature = "local")]
 mod local;
 mod output;
+mod probe;
 mod run;
 mod send;
 mod setup;
@@ -78,6 +79,8 @@ enum Verb {
         /// The target; all of them where none is named
         target: Option<String>,
     },
+    /// Ask a target's idle probes once, and say what their answers mean
+    Probe(probe::ProbeArgs),
     /// Only observe a target from now on
     Pause(send::PauseArgs),
     /// Act on a target again
@@ -129,6 +132,7 @@ impl Cli {
             Verb::Why { target } => status::why(&context, &target).await,
             Verb::History { target } => status::history(&context, &target).await,
             Verb::Watch { target } => watch::run(&context, target.as_deref()).await,
+            Verb::Probe(args) => probe::run(&context, &args).await,
             Verb::Pause(args) => {
                 send::pause(&context, args, lamplighter_events::Action::Pause).await
             }
@@ -226,6 +230,10 @@ mod tests {
         check("lamplighter send start x --wait --timeout 5m", true);
         check("lamplighter status --json --fleet f.toml", true);
         check("lamplighter status x --live", true);
+        check("lamplighter probe", false);
+        check("lamplighter probe x --host --json", true);
+        check("lamplighter send check-idle --idle-threshold-minutes 20 --lookback-minutes 5", true);
+        check("lamplighter send check-idle x --idle-threshold-minutes 0", false);
         check("lamplighter pause", false);
         check("lamplighter pause --all", true);
         check("lamplighter pause x --all", false);

@@ -4,8 +4,8 @@
 //! what was found and what was expected. What is valid and has no effect in this release is a warning
 //! that says what happens instead.
 //!
-//! *Order.* `--fleet FILE` (the word `example` is the built-in one), else `./lamplighter.toml`, else
-//! `INSTANCE_ID` or `SECRET_ARN`. Nothing found is an error of its own, so that the commands which
+//! *Order.* `--fleet FILE` (the word `example` is the built-in one), else `./lamplighter.toml`, else the
+//! seeds' variables (`INSTANCE_ID`, `SECRET_ARN`, or `ECS_CLUSTER_NAME` and `ECS_SERVICE_NAME`). Nothing found is an error of its own, so that the commands which
 //! only need the queue and the table may go on with their default names.
 //!
 //! *Not here.* Whether the machines and secrets exist: `lamplighter check --aws`.
@@ -13,6 +13,8 @@
 mod environment;
 #[cfg(test)]
 mod fuzz;
+mod hours;
+mod idle;
 #[cfg(feature = "local")]
 mod local;
 mod reader;
@@ -20,6 +22,10 @@ mod schedules;
 mod targets;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_idle;
+#[cfg(test)]
+mod tests_services;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -33,7 +39,7 @@ pub(crate) use local::Local;
 pub(crate) use reader::nearest;
 use reader::{Reader, Source, one_of};
 #[cfg(test)]
-pub(crate) use targets::defaults as default_ec2;
+pub(crate) use targets::{plain_instance, plain_target};
 
 /// The file that is read where none is named.
 pub(crate) const DEFAULT_FILE: &str = "lamplighter.toml";
@@ -72,8 +78,8 @@ pub(crate) enum ConfigError {
     Environment(String),
     /// Nothing says what the fleet is.
     #[error(
-        "no fleet: there is no {DEFAULT_FILE} here, --fleet names none, and neither INSTANCE_ID nor \
-         SECRET_ARN is set"
+        "no fleet: there is no {DEFAULT_FILE} here, --fleet names none, and none of INSTANCE_ID, SECRET_ARN \
+         and ECS_CLUSTER_NAME is set"
     )]
     Absent,
 }
@@ -167,7 +173,7 @@ pub(crate) fn load(
     };
     let name = path.display().to_string();
     let mut config = parse(&name, &read(path)?)?;
-    environment::override_machine(env, &name, &mut config.fleet, &mut config.warnings)?;
+    environment::override_fleet(env, &name, &mut config.fleet, &mut config.warnings)?;
     config.origin = Origin::File(path.to_owned());
     Ok(config)
 }

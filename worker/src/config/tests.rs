@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use expect_test::{Expect, expect};
 use lamplighter_lifecycle::InstanceRef;
 
-use super::{Config, ConfigError, environment, load, parse};
+use super::{Config, ConfigError, load, parse};
 
 fn fleet(text: &str) -> Result<Config, ConfigError> {
     parse("lamplighter.toml", text)
@@ -63,17 +63,11 @@ fn the_design_s_targets_are_taken_with_their_defaults() {
     assert!(keeper.exclusive && keeper.unit_check_every().is_none());
     assert_eq!(keeper.timings.start_timeout.seconds(), 120);
     assert_eq!(keeper.timings.settle.seconds(), 10);
-    assert!(
-        matches!(&keeper.ec2.instance, InstanceRef::Secret { key, .. } if key == "PK_INSTANCE")
-    );
+    let instance = &keeper.instance().unwrap().instance;
+    assert!(matches!(instance, InstanceRef::Secret { key, .. } if key == "PK_INSTANCE"));
     let pyelli = &config.fleet.targets["pyelli"];
     assert_eq!(pyelli.idle.as_ref().map(|idle| idle.after.seconds()), Some(900));
-    expect![[r#"
-        [
-            "targets.pyelli.idle: idle policies are not evaluated in this release: pyelli will stay on until it is stopped (or until max_hold)",
-        ]
-    "#]]
-    .assert_debug_eq(&config.warnings);
+    assert_eq!(config.warnings, [""; 0]);
 }
 
 #[test]
@@ -253,15 +247,9 @@ fn names_and_ids_are_checked() {
 #[test]
 fn kinds_of_a_later_release_are_refused_as_such() {
     check(
-        "[targets.f]\nkind = \"ecs-service\"\ncluster = \"c\"",
-        expect![[
-            r#"lamplighter.toml:2:8: targets.f.kind: the kind "ecs-service" is not in this release; expected "ec2-instance""#
-        ]],
-    );
-    check(
         "[targets.f]\nkind = \"ec2-template\"",
         expect![[
-            r#"lamplighter.toml:2:8: targets.f.kind: the kind "ec2-template" is not in this release; expected "ec2-instance""#
+            r#"lamplighter.toml:2:8: targets.f.kind: the kind "ec2-template" is not in this release; expected "ec2-instance" or "ecs-service""#
         ]],
     );
     check(
@@ -273,13 +261,13 @@ fn kinds_of_a_later_release_are_refused_as_such() {
     check(
         "[targets.f]\nkind = \"lambda\"",
         expect![[
-            r#"lamplighter.toml:2:8: targets.f.kind: unknown kind "lambda"; expected "ec2-instance""#
+            r#"lamplighter.toml:2:8: targets.f.kind: unknown kind "lambda"; expected "ec2-instance" or "ecs-service""#
         ]],
     );
     check(
         "[targets.f]\ninstance_id = \"i-01234567\"",
         expect![[
-            r#"lamplighter.toml:1:10: targets.f: kind is missing; expected kind = "ec2-instance""#
+            r#"lamplighter.toml:1:10: targets.f: kind is missing; expected kind = "ec2-instance" or "ecs-service""#
         ]],
     );
 }
@@ -447,106 +435,6 @@ fn a_refusal_names_a_few_targets_of_many() {
             r#"lamplighter.toml:3:11: schedules.s.command: no target is named "nobody"; expected a target of this file, which has none"#
         ]],
     );
-}
-
-fn variables(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
-}
-
-/// Variables that make no fleet, and why.
-#[track_caller]
-fn check_variables(pairs: &[(&str, &str)], expected: Expect) {
-    match environment::fleet(&variables(pairs), &mut Vec::new()) {
-        Err(error) => expected.assert_eq(&error.to_string()),
-        Ok(fleet) => panic!("taken as {fleet:?}"),
-    }
-}
-
-#[test]
-fn the_seeds_variables_alone_make_a_fleet_of_one() {
-    let mut warnings = Vec::new();
-    let env = variables(&[
-        ("INSTANCE_ID", "i-0abc123def456"),
-        ("BACKEND_BASE_URL", "http://10.0.1.50:8000/"),
-        ("IDLE_TIMEOUT_SECONDS", "900"),
-        ("SECRET_ARN", ""),
-    ]);
-    let fleet = environment::fleet(&env, &mut warnings).unwrap().unwrap();
-    let backend = &fleet.targets["backend"];
-    assert_eq!(
-        backend.health.as_ref().map(|health| health.as_str()),
-        Some("http://10.0.1.50:8000/health")
-    );
-    assert_eq!(backend.idle.as_ref().map(|idle| idle.after.seconds()), Some(900));
-    assert_eq!(warnings.len(), 2);
-
-    let env = variables(&[("SECRET_ARN", "arn:aws:secretsmanager:eu-west-1:1:secret:pk")]);
-    let fleet = environment::fleet(&env, &mut warnings).unwrap().unwrap();
-    let keeper = &fleet.targets["position-keeper"];
-    assert!(keeper.exclusive);
-    assert_eq!(keeper.ec2.systemd_unit.as_ref().map(|unit| unit.as_str()), Some("positionkeeper"));
-    assert_eq!(keeper.log_group.as_deref(), Some("/aws/ec2/positionkeeper"));
-
-    assert!(environment::fleet(&variables(&[]), &mut warnings).unwrap().is_none());
-}
-
-#[test]
-fn variables_that_make_no_fleet_are_refused() {
-    check_variables(
-        &[("INSTANCE_ID", "i-0abc123def456"), ("SECRET_ARN", "x")],
-        expect![
-            "environment variables INSTANCE_ID and SECRET_ARN are both set, and each names a machine; expected one of them, or a fleet file with two targets"
-        ],
-    );
-    check_variables(
-        &[("INSTANCE_ID", "web-1")],
-        expect![[
-            r#"environment variable INSTANCE_ID: "web-1" is not valid; expected an EC2 instance id: i- and 8 to 17 hex digits in lower case"#
-        ]],
-    );
-    check_variables(
-        &[("INSTANCE_ID", "i-01234567"), ("IDLE_TIMEOUT_SECONDS", "15m")],
-        expect![[
-            r#"environment variable IDLE_TIMEOUT_SECONDS: "15m" is not valid; expected whole seconds above zero, up to 366 days"#
-        ]],
-    );
-    check_variables(
-        &[("INSTANCE_ID", "i-01234567"), ("BACKEND_BASE_URL", "10.0.0.1")],
-        expect![[
-            r#"environment variable BACKEND_BASE_URL: "10.0.0.1" is not valid; expected an address such as "http://10.0.1.50:8000""#
-        ]],
-    );
-    check_variables(
-        &[("ECS_CLUSTER_NAME", "c"), ("ECS_SERVICE_NAME", "s")],
-        expect![
-            "environment variables ECS_CLUSTER_NAME, ECS_SERVICE_NAME are set, but ECS services and launch templates are not in this release; expected INSTANCE_ID or SECRET_ARN, or a fleet file"
-        ],
-    );
-    check_variables(
-        &[("AWS_LAUNCH_TEMPLATE_ID", "lt-1")],
-        expect![
-            "environment variable AWS_LAUNCH_TEMPLATE_ID is set, but ECS services and launch templates are not in this release; expected INSTANCE_ID or SECRET_ARN, or a fleet file"
-        ],
-    );
-}
-
-#[test]
-fn beside_a_file_the_variables_name_the_machine_of_its_only_target() {
-    let one = "[targets.a]\nkind = \"ec2-instance\"\ninstance_id = \"i-0123456789\"\n";
-    let two =
-        format!("{one}[targets.b]\nkind = \"ec2-instance\"\ninstance_id = \"i-0123456780\"\n");
-    let env = variables(&[("INSTANCE_ID", "i-0abc123def456")]);
-    let mut config = fleet(one).unwrap();
-    environment::override_machine(&env, "f.toml", &mut config.fleet, &mut config.warnings).unwrap();
-    let InstanceRef::Id(id) = &config.fleet.targets["a"].ec2.instance else { panic!("a secret") };
-    assert_eq!(id.as_str(), "i-0abc123def456");
-    expect!["environment variable INSTANCE_ID overrides the instance_id of target a in f.toml"]
-        .assert_eq(&config.warnings[0]);
-
-    let mut config = fleet(&two).unwrap();
-    let error = environment::override_machine(&env, "f.toml", &mut config.fleet, &mut Vec::new())
-        .unwrap_err();
-    expect!["environment variable INSTANCE_ID is set, but f.toml has 2 targets, so it is not clear whose machine it names; expected it to be unset, or a file with one target"].assert_eq(&error.to_string());
 }
 
 #[test]
