@@ -94,6 +94,9 @@ pub struct Target {
     /// The role EventBridge would use; kept, not read.
     #[serde(rename = "RoleArn", default, skip_serializing_if = "Option::is_none")]
     pub role_arn: Option<String>,
+    /// How long EventBridge would retry; kept, not read.
+    #[serde(rename = "RetryPolicy", default, skip_serializing_if = "Option::is_none")]
+    pub retry_policy: Option<Value>,
 }
 
 /// One rule.

@@ -13,6 +13,7 @@ use awsim_iam_policy::{
     AuthzRequest, ContextValue, Decision, EvalContext, ParseError, PolicyDocument, evaluate,
 };
 use lamplighter_cloud::bus::bus_name;
+use lamplighter_cloud::schedules::DEFAULT_GROUP;
 use lamplighter_cloud::services::{DEFAULT_CLUSTER, Place};
 use serde_json::Value;
 
@@ -192,6 +193,8 @@ fn checks(
                 format!("arn:aws:events:{region}:{account}:event-bus/{bus}"),
             )
         }
+        // Listing has no resource of its own.
+        "events" if operation == "ListRules" => one("events:ListRules".to_owned(), "*".to_owned()),
         "events" => {
             let bus = bus_name(text(input, "EventBusName"));
             let name = [text(input, "Name"), text(input, "Rule")].concat();
@@ -202,8 +205,13 @@ fn checks(
             } else {
                 given.to_owned()
             };
-            one(format!("events:{operation}"), resource)
+            let mut all = one(format!("events:{operation}"), resource.clone());
+            if operation == "PutRule" && !list(input, "Tags").is_empty() {
+                all.push(IamCheck::new("events:TagResource", resource));
+            }
+            all
         }
+        "scheduler" => scheduler_checks(operation, input, region, account),
         "ecs" => ecs_checks(shared, operation, input, region, account),
         "application-autoscaling" => {
             let action = format!("application-autoscaling:{operation}");
@@ -247,6 +255,42 @@ fn checks(
             } else {
                 known
             }
+        }
+    }
+}
+
+/// Schedules and groups are resources; listings have none. Who makes a schedule hands a role over, and who
+/// tags a group in making it tags.
+fn scheduler_checks(operation: &str, input: &Value, region: &str, account: &str) -> Vec<IamCheck> {
+    let arn = |path: String| format!("arn:aws:scheduler:{region}:{account}:{path}");
+    let action = format!("scheduler:{operation}");
+    let name = text(input, "Name");
+    match operation {
+        "ListSchedules" | "ListScheduleGroups" => vec![IamCheck::new(action, "*")],
+        "TagResource" | "ListTagsForResource" => {
+            vec![IamCheck::new(action, text(input, "ResourceArn"))]
+        }
+        _ if operation.ends_with("ScheduleGroup") => {
+            let resource = arn(format!("schedule-group/{name}"));
+            let mut all = vec![IamCheck::new(action, resource.clone())];
+            if !list(input, "Tags").is_empty() {
+                all.push(IamCheck::new("scheduler:TagResource", resource));
+            }
+            all
+        }
+        _ => {
+            let group = match [text(input, "GroupName"), text(input, "groupName")].concat() {
+                named if named.is_empty() => DEFAULT_GROUP.to_owned(),
+                named => named,
+            };
+            let mut all = vec![IamCheck::new(action, arn(format!("schedule/{group}/{name}")))];
+            if let Some(role) = input["Target"]["RoleArn"].as_str() {
+                let mut check = IamCheck::new("iam:PassRole", role);
+                let service = ContextValue::String("scheduler.amazonaws.com".to_owned());
+                check.context.insert("iam:PassedToService".to_owned(), service);
+                all.push(check);
+            }
+            all
         }
     }
 }
