@@ -330,11 +330,15 @@ fn references_to_targets_are_checked() {
 
 #[test]
 fn schedules_are_checked() {
+    check_line("[schedules.x]\nexpression = \"every day\"\ncommand = {}", expect![[""]]);
+    check_line("[schedules.x]\nexpression = \"cron(0 25 * * ? *)\"\ncommand = {}", expect![[""]]);
     check_line(
-        "[schedules.x]\nexpression = \"every day\"\ncommand = {}",
-        expect![[
-            r#"lamplighter.toml:5:14: schedules.x.expression: "every day" is not an expression; expected "rate(5 minutes)" or "cron(0 23 * * ? *)""#
-        ]],
+        "[schedules.x]\nexpression = \"at(2027-01-01T00:00:00)\"\ncommand = {}",
+        expect![[""]],
+    );
+    check_line(
+        "[schedules.x]\nexpression = \"rate(1 day)\"\nenabled = \"no\"\ncommand = {}",
+        expect![[""]],
     );
     check_line(
         "[schedules.x]\nexpression = \"rate(1 day)\"",
@@ -356,6 +360,93 @@ fn schedules_are_checked() {
     );
 }
 
+/// A schedule with a zone, and a `[scheduler]`.
+#[track_caller]
+fn check_zoned(expression: &str, zone: &str, scheduler: &str, expected: Expect) {
+    check_line(
+        &format!(
+            "[schedules.x]\nexpression = \"{expression}\"\nzone = \"{zone}\"\n\
+             command = {{ action = \"check-idle\" }}\n[scheduler]\n{scheduler}\n"
+        ),
+        expected,
+    );
+}
+
+#[test]
+fn a_zone_needs_a_role_and_a_name_and_no_rate() {
+    let role = "role = \"arn:aws:iam::123456789012:role/sender\"";
+    check_zoned("cron(0 8 * * ? *)", "Europe/Berlin", "", expect![[""]]);
+    check_zoned("cron(0 8 * * ? *)", "Europe/Bonn", role, expect![[""]]);
+    check_zoned("cron(0 8 * * ? *)", "europe/berlin", role, expect![[""]]);
+    check_zoned("rate(5 minutes)", "Europe/Berlin", role, expect![[""]]);
+    check_zoned("rate(5 minutes)", "UTC", "role = \"sender\"", expect![[""]]);
+    check_zoned("rate(5 minutes)", "UTC", "group = \"a b\"", expect![[""]]);
+    check_zoned("rate(5 minutes)", "UTC", "name = \"x\"", expect![[""]]);
+}
+
+#[test]
+fn schedules_are_taken_with_their_zones_and_states() {
+    let config = fleet(
+        r#"
+        [targets.a]
+        kind = "ec2-instance"
+        instance_id = "i-0123456789"
+        [scheduler]
+        role = "arn:aws:iam::123456789012:role/sender"
+        group = "office"
+        [schedules.morning]
+        expression = "cron(0 8 ? * MON-FRI *)"
+        zone = "Europe/Berlin"
+        command = { action = "start", target = "a", for = "10h" }
+        [schedules.once]
+        expression = "at(2027-01-01T00:00:00)"
+        zone = "UTC"
+        command = { action = "kill", target = "a" }
+        [schedules.nightly]
+        expression = "cron(0 23 * * ? *)"
+        enabled = false
+        command = { action = "kill", target = "a" }
+        "#,
+    )
+    .unwrap();
+    assert_eq!(config.warnings, [""; 0]);
+    assert_eq!(config.scheduler.group, "office");
+    assert_eq!(config.schedules["morning"].zone_name(), Some("Europe/Berlin"));
+    assert_eq!(config.schedules["nightly"].zone_name(), None);
+    assert!(config.schedules["morning"].enabled && !config.schedules["nightly"].enabled);
+    assert_eq!(config.schedules.len(), config.fleet.rules.len());
+    assert_eq!(config.schedules["once"].text, "at(2027-01-01T00:00:00)");
+}
+
+/// The warnings about schedules, for a target with an idle policy and these schedules.
+#[track_caller]
+fn check_warnings(schedules: &str, expected: Expect) {
+    let config = fleet(&format!(
+        "[targets.a]\nkind = \"ec2-instance\"\ninstance_id = \"i-0123456789\"\n\
+         idle = {{ after = \"15m\" }}\n[targets.b]\nkind = \"ec2-instance\"\n\
+         instance_id = \"i-0abcdef0123\"\n{schedules}"
+    ));
+    let warnings = config.unwrap().warnings;
+    let ours: Vec<String> = warnings.into_iter().filter(|it| it.contains("schedule")).collect();
+    expected.assert_debug_eq(&ours);
+}
+
+#[test]
+fn an_idle_policy_that_nobody_asks_for_is_warned_of() {
+    let asks = |command: &str, more: &str| {
+        format!("[schedules.x]\nexpression = \"rate(5 minutes)\"\ncommand = {command}\n{more}\n")
+    };
+    check_warnings("", expect![[""]]);
+    check_warnings(&asks("{ action = \"check-idle\" }", ""), expect![[""]]);
+    check_warnings(&asks("{ action = \"sleep\", target = \"a\" }", ""), expect![[""]]);
+    check_warnings(&asks("{ action = \"check-idle\", target = \"b\" }", ""), expect![[""]]);
+    check_warnings(&asks("{ action = \"check-idle\" }", "enabled = false"), expect![[""]]);
+    check_warnings(
+        &asks("{ action = \"check-idle\" }", "").replace("rate(5 minutes)", "cron(0 0 31 2 ? *)"),
+        expect![[""]],
+    );
+}
+
 #[test]
 fn the_design_s_schedules_are_taken_and_their_targets_checked() {
     let text = "[targets.a]\nkind = \"ec2-instance\"\ninstance_id = \"i-0123456789\"\n\
@@ -366,7 +457,7 @@ fn the_design_s_schedules_are_taken_and_their_targets_checked() {
     let config = fleet(text).unwrap();
     assert_eq!(config.fleet.rules.len(), 2);
     assert_eq!(config.fleet.rules["nightly"].action, lamplighter_events::Action::Kill);
-    assert_eq!(config.warnings.len(), 1);
+    assert_eq!(config.warnings, [""; 0]);
     check(
         &text.replace("target = \"a\"", "target = \"b\""),
         expect![[
