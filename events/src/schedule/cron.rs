@@ -211,15 +211,15 @@ impl Field {
     fn wrong(&self, text: &str, problem: impl Into<String>) -> ScheduleError {
         let names = match self.names {
             [] => String::new(),
-            [first, .., last] => format!(" or {first} to {last}"),
-            [only] => format!(" or {only}"),
+            [first, .., last] => format!(", {first} to {last}"),
+            [only] => format!(", {only}"),
         };
         ScheduleError::Field {
             field: self.name,
             value: text.to_owned(),
             problem: problem.into(),
             expected: format!(
-                "{} to {}{names}, alone or in lists (a,b), ranges (a-b) and steps (a/n), *{}",
+                "{} to {}{names} or *, alone or in lists (a,b), ranges (a-b) and steps (a/n){}",
                 self.low, self.high, self.more
             ),
         }

@@ -267,11 +267,11 @@ fn a_wrong_cron_is_refused_with_its_field() {
     );
     refuse(
         "cron(60 23 * * ? *)",
-        "cron: minutes \"60\" is none of its values; expected 0 to 59, alone or in lists (a,b), ranges (a-b) and steps (a/n), *",
+        "cron: minutes \"60\" is none of its values; expected 0 to 59 or *, alone or in lists (a,b), ranges (a-b) and steps (a/n)",
     );
     refuse(
         "cron(0 0 1 JANUARY ? *)",
-        "cron: month \"JANUARY\" is none of its values; expected 1 to 12 or JAN to DEC, alone or in lists (a,b), ranges (a-b) and steps (a/n), *",
+        "cron: month \"JANUARY\" is none of its values; expected 1 to 12, JAN to DEC or *, alone or in lists (a,b), ranges (a-b) and steps (a/n)",
     );
 }
 

@@ -17,7 +17,7 @@ use lamplighter_cloud::schedules::DEFAULT_GROUP;
 use lamplighter_cloud::services::{DEFAULT_CLUSTER, Place};
 use serde_json::Value;
 
-use crate::input::{list, text, texts};
+use crate::input::{list, tags, text, texts};
 use crate::shared::{Shared, fault};
 
 /// The policies in force.
@@ -205,11 +205,7 @@ fn checks(
             } else {
                 given.to_owned()
             };
-            let mut all = one(format!("events:{operation}"), resource.clone());
-            if operation == "PutRule" && !list(input, "Tags").is_empty() {
-                all.push(IamCheck::new("events:TagResource", resource));
-            }
-            all
+            rule_checks(shared, operation, input, bus, resource)
         }
         "scheduler" => scheduler_checks(operation, input, region, account),
         "ecs" => ecs_checks(shared, operation, input, region, account),
@@ -257,6 +253,31 @@ fn checks(
             }
         }
     }
+}
+
+/// A rule's tags are conditions, those that it has and those that it is to get; who makes it with tags
+/// tags it.
+fn rule_checks(
+    shared: &Shared,
+    operation: &str,
+    input: &Value,
+    bus: &str,
+    resource: String,
+) -> Vec<IamCheck> {
+    let name = resource.rsplit('/').next().unwrap_or_default().to_owned();
+    let found = shared.read(|world, _| world.bus.rule(bus, &name).ok().map(|it| it.tags.clone()));
+    let mut context = tag_context(found, "events:ResourceTag");
+    for (key, value) in tags(input, "Tags") {
+        context.insert(format!("aws:RequestTag/{key}"), ContextValue::String(value));
+    }
+    let tagging = operation == "PutRule" && !list(input, "Tags").is_empty();
+    let actions = [Some(operation), tagging.then_some("TagResource")];
+    let check = |action: &str| IamCheck {
+        action: format!("events:{action}"),
+        resource: resource.clone(),
+        context: context.clone(),
+    };
+    actions.into_iter().flatten().map(check).collect()
 }
 
 /// Schedules and groups are resources; listings have none. Who makes a schedule hands a role over, and who

@@ -171,7 +171,10 @@ pub(crate) fn warnings(schedules: &BTreeMap<String, Schedule>, fleet: &Fleet) ->
         .collect();
     let idle = fleet.targets.values().filter(|spec| spec.idle.is_some());
     for target in idle.map(|spec| &spec.name) {
-        if !schedules.iter().any(|(name, it)| it.enabled && checks(fleet.rules.get(name), target)) {
+        let asked = schedules.iter().any(|(name, it)| {
+            it.enabled && it.expression.ever_fires() && checks(fleet.rules.get(name), target)
+        });
+        if !asked {
             warnings.push(format!(
                 "targets.{target}.idle: no schedule asks whether {target} is idle, so nobody will know \
                  that it is; expected one such as [schedules.idle-check] with expression = \

@@ -71,6 +71,7 @@ fn the_design_s_targets_are_taken_with_their_defaults() {
     expect![[r#"
         [
             "targets.pyelli.idle: idle policies are not evaluated in this release: pyelli will stay on until it is stopped (or until max_hold)",
+            "targets.pyelli.idle: no schedule asks whether pyelli is idle, so nobody will know that it is; expected one such as [schedules.idle-check] with expression = \"rate(5 minutes)\" and command = { action = \"check-idle\" }",
         ]
     "#]]
     .assert_debug_eq(&config.warnings);
@@ -330,15 +331,29 @@ fn references_to_targets_are_checked() {
 
 #[test]
 fn schedules_are_checked() {
-    check_line("[schedules.x]\nexpression = \"every day\"\ncommand = {}", expect![[""]]);
-    check_line("[schedules.x]\nexpression = \"cron(0 25 * * ? *)\"\ncommand = {}", expect![[""]]);
+    check_line(
+        "[schedules.x]\nexpression = \"every day\"\ncommand = {}",
+        expect![[
+            r#"lamplighter.toml:5:14: schedules.x.expression: "every day" is not an expression; expected "rate(5 minutes)", "cron(0 23 * * ? *)" or "at(2026-12-01T18:00:00)""#
+        ]],
+    );
+    check_line(
+        "[schedules.x]\nexpression = \"cron(0 25 * * ? *)\"\ncommand = {}",
+        expect![[
+            r#"lamplighter.toml:5:14: schedules.x.expression: cron: hours "25" is none of its values; expected 0 to 23, alone or in lists (a,b), ranges (a-b) and steps (a/n), *"#
+        ]],
+    );
     check_line(
         "[schedules.x]\nexpression = \"at(2027-01-01T00:00:00)\"\ncommand = {}",
-        expect![[""]],
+        expect![[
+            r#"lamplighter.toml:5:14: schedules.x.expression: at(…) without a zone: a rule of EventBridge knows rate and cron alone; expected a zone beside it, such as zone = "UTC""#
+        ]],
     );
     check_line(
         "[schedules.x]\nexpression = \"rate(1 day)\"\nenabled = \"no\"\ncommand = {}",
-        expect![[""]],
+        expect![[
+            r#"lamplighter.toml:6:11: schedules.x.enabled: found the string "no"; expected true or false"#
+        ]],
     );
     check_line(
         "[schedules.x]\nexpression = \"rate(1 day)\"",
@@ -375,13 +390,62 @@ fn check_zoned(expression: &str, zone: &str, scheduler: &str, expected: Expect) 
 #[test]
 fn a_zone_needs_a_role_and_a_name_and_no_rate() {
     let role = "role = \"arn:aws:iam::123456789012:role/sender\"";
-    check_zoned("cron(0 8 * * ? *)", "Europe/Berlin", "", expect![[""]]);
-    check_zoned("cron(0 8 * * ? *)", "Europe/Bonn", role, expect![[""]]);
-    check_zoned("cron(0 8 * * ? *)", "europe/berlin", role, expect![[""]]);
-    check_zoned("rate(5 minutes)", "Europe/Berlin", role, expect![[""]]);
-    check_zoned("rate(5 minutes)", "UTC", "role = \"sender\"", expect![[""]]);
-    check_zoned("rate(5 minutes)", "UTC", "group = \"a b\"", expect![[""]]);
-    check_zoned("rate(5 minutes)", "UTC", "name = \"x\"", expect![[""]]);
+    check_zoned(
+        "cron(0 8 * * ? *)",
+        "Europe/Berlin",
+        "",
+        expect![[
+            r#"lamplighter.toml:6:8: schedules.x.zone: a schedule with a zone is sent by EventBridge Scheduler, which needs a role; expected [scheduler] role = "arn:aws:iam::…:role/…", a role that scheduler.amazonaws.com may assume and that may send to the command queue"#
+        ]],
+    );
+    check_zoned(
+        "cron(0 8 * * ? *)",
+        "Europe/Bonn",
+        role,
+        expect![[
+            r#"lamplighter.toml:6:8: schedules.x.zone: no time zone is named "Europe/Bonn"; expected the name of a time zone, such as "Europe/Berlin""#
+        ]],
+    );
+    check_zoned(
+        "cron(0 8 * * ? *)",
+        "europe/berlin",
+        role,
+        expect![[
+            r#"lamplighter.toml:6:8: schedules.x.zone: no time zone is named "europe/berlin"; expected the name of a time zone, such as "Europe/Berlin""#
+        ]],
+    );
+    check_zoned(
+        "rate(5 minutes)",
+        "Europe/Berlin",
+        role,
+        expect![
+            "lamplighter.toml:6:8: schedules.x.zone: a rate has no time zone: it counts from when it was made; expected cron(…) beside a zone, or no zone"
+        ],
+    );
+    check_zoned(
+        "rate(5 minutes)",
+        "UTC",
+        "role = \"sender\"",
+        expect![[
+            r#"lamplighter.toml:9:8: scheduler.role: "sender" is no role; expected the ARN of a role, such as "arn:aws:iam::123456789012:role/lamplighter-scheduler""#
+        ]],
+    );
+    check_zoned(
+        "rate(5 minutes)",
+        "UTC",
+        "group = \"a b\"",
+        expect![[
+            r#"lamplighter.toml:9:9: scheduler.group: "a b" is not valid; expected 1 to 64 letters, digits, '.', '_' and '-'"#
+        ]],
+    );
+    check_zoned(
+        "rate(5 minutes)",
+        "UTC",
+        "name = \"x\"",
+        expect![[
+            r#"lamplighter.toml:9:1: scheduler: unknown key "name"; expected one of role, group"#
+        ]],
+    );
 }
 
 #[test]
@@ -436,14 +500,49 @@ fn an_idle_policy_that_nobody_asks_for_is_warned_of() {
     let asks = |command: &str, more: &str| {
         format!("[schedules.x]\nexpression = \"rate(5 minutes)\"\ncommand = {command}\n{more}\n")
     };
-    check_warnings("", expect![[""]]);
-    check_warnings(&asks("{ action = \"check-idle\" }", ""), expect![[""]]);
-    check_warnings(&asks("{ action = \"sleep\", target = \"a\" }", ""), expect![[""]]);
-    check_warnings(&asks("{ action = \"check-idle\", target = \"b\" }", ""), expect![[""]]);
-    check_warnings(&asks("{ action = \"check-idle\" }", "enabled = false"), expect![[""]]);
+    check_warnings(
+        "",
+        expect![[r#"
+        [
+            "targets.a.idle: no schedule asks whether a is idle, so nobody will know that it is; expected one such as [schedules.idle-check] with expression = \"rate(5 minutes)\" and command = { action = \"check-idle\" }",
+        ]
+    "#]],
+    );
+    check_warnings(
+        &asks("{ action = \"check-idle\" }", ""),
+        expect![[r#"
+        []
+    "#]],
+    );
+    check_warnings(
+        &asks("{ action = \"sleep\", target = \"a\" }", ""),
+        expect![[r#"
+        []
+    "#]],
+    );
+    check_warnings(
+        &asks("{ action = \"check-idle\", target = \"b\" }", ""),
+        expect![[r#"
+        [
+            "targets.a.idle: no schedule asks whether a is idle, so nobody will know that it is; expected one such as [schedules.idle-check] with expression = \"rate(5 minutes)\" and command = { action = \"check-idle\" }",
+        ]
+    "#]],
+    );
+    check_warnings(
+        &asks("{ action = \"check-idle\" }", "enabled = false"),
+        expect![[r#"
+        [
+            "targets.a.idle: no schedule asks whether a is idle, so nobody will know that it is; expected one such as [schedules.idle-check] with expression = \"rate(5 minutes)\" and command = { action = \"check-idle\" }",
+        ]
+    "#]],
+    );
     check_warnings(
         &asks("{ action = \"check-idle\" }", "").replace("rate(5 minutes)", "cron(0 0 31 2 ? *)"),
-        expect![[""]],
+        expect![[r#"
+            [
+                "schedules.x: \"cron(0 0 31 2 ? *)\" never fires: no calendar has such a day",
+            ]
+        "#]],
     );
 }
 
