@@ -38,6 +38,7 @@ use toml::de::DeTable;
 pub(crate) use local::Local;
 pub(crate) use reader::nearest;
 use reader::{Reader, Source, one_of};
+pub(crate) use schedules::{Schedule, Scheduler};
 #[cfg(test)]
 pub(crate) use targets::{plain_instance, plain_target};
 
@@ -121,8 +122,12 @@ pub(crate) struct Config {
     pub(crate) table: String,
     /// `[events] bus`
     pub(crate) bus: String,
-    /// The targets and schedules.
+    /// The targets, and what the schedules' ticks mean.
     pub(crate) fleet: Fleet,
+    /// `[schedules]`: when they fire.
+    pub(crate) schedules: BTreeMap<String, Schedule>,
+    /// `[scheduler]`
+    pub(crate) scheduler: Scheduler,
     /// `[local]`
     #[cfg(feature = "local")]
     pub(crate) local: Local,
@@ -140,6 +145,8 @@ impl Config {
             table: "lamplighter".to_owned(),
             bus: "default".to_owned(),
             fleet: Fleet::default(),
+            schedules: BTreeMap::new(),
+            scheduler: Scheduler::default(),
             #[cfg(feature = "local")]
             local: Local::default(),
             warnings: Vec::new(),
@@ -195,7 +202,8 @@ pub(crate) fn parse(file: &str, text: &str) -> Result<Config, ConfigError> {
         let at = error.span().unwrap_or(0..0);
         source.refuse(&at, format!("this is not TOML: {}", error.message().replace('\n', ", ")))
     })?;
-    let sections = ["queue", "store", "events", "defaults", "targets", "schedules", "local"];
+    let sections =
+        ["queue", "store", "events", "defaults", "targets", "schedules", "scheduler", "local"];
     let top = Reader::top(&source, document.get_ref(), &sections)?;
     let mut config = Config::nameless();
     if let Some(item) = top.get("queue") {
@@ -233,21 +241,18 @@ pub(crate) fn parse(file: &str, text: &str) -> Result<Config, ConfigError> {
         }
         config.fleet.default_target = Some(name);
     }
+    if let Some(item) = top.get("scheduler") {
+        config.scheduler = schedules::scheduler(&item)?;
+    }
     if let Some(item) = top.get("schedules") {
         let tables = item.open_table()?;
         for item in tables.items() {
-            let (name, command) = schedules::schedule(&item, &config.fleet)?;
-            config.fleet.rules.insert(name, command);
-        }
-        if !config.fleet.rules.is_empty() {
-            let names: Vec<&str> = config.fleet.rules.keys().map(String::as_str).collect();
-            config.warnings.push(format!(
-                "schedules: EventBridge rules are not created by this release (setup makes only those \
-                 for AWS's signals); a rule made by hand under its name works: {}",
-                names.join(", ")
-            ));
+            let (schedule, command) = schedules::schedule(&item, &config.fleet, &config.scheduler)?;
+            config.fleet.rules.insert(item.key.to_owned(), command);
+            config.schedules.insert(item.key.to_owned(), schedule);
         }
     }
+    config.warnings.extend(schedules::warnings(&config.schedules, &config.fleet));
     #[cfg(feature = "local")]
     if let Some(item) = top.get("local") {
         config.local = local::read(&item, &config.fleet)?;
