@@ -66,6 +66,7 @@ def arguments_of(parameters, argv):
     )
     parser.add_argument("--destroy", action="store_true", help="takes everything back; as -a destroy")
     parser.add_argument("--fleet", metavar="FILE", help="the fleet file; without one it is generated, or stays as it is")
+    parser.add_argument("--keep", metavar="DIR", help="where the fleet file is kept; default: .lamplighter/deploy/ENV")
     parser.add_argument("--yes", action="store_true", help="asks nothing")
     parser.add_argument("--no-smoke", action="store_true", help="does not try the worker at the end")
     parser.add_argument("--smoke-target", metavar="TARGET", help="whose status is asked for; default: the first of the fleet")
@@ -92,7 +93,7 @@ class Deployment:
             raise DeployError("no AWS region is configured: set AWS_REGION, or `region` in the profile (AWS_PROFILE)")
         self.ssm = self.session.client("ssm")
         self.stack = Stack(self.session.client("cloudformation"), self.env, say)
-        self.folder = KEPT / self.env
+        self.folder = Path(args.keep).resolve() if args.keep else KEPT / self.env
         self.given = {name: getattr(args, name) for name in parameters if getattr(args, name, None) is not None}
         for name, value in self.given.items():
             check_value(name, parameters[name], value)

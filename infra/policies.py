@@ -34,6 +34,8 @@ MARKS = [
 CONDITIONS = [("${SecretName}", "HasSecret"), ("${ECSClusterName}", "HasService")]
 # What looks like a placeholder and is part of a name of AWS's.
 NAMES_OF_AWS = {"AWS"}
+# Words that YAML reads as a truth or as nothing.
+NO_TEXT = {"true", "false", "yes", "no", "on", "off", "y", "n", "null"}
 # Statements of operator-policy.json that a service which only sends commands needs (infra/README.md).
 SENDER = ["SendCommands"]
 
@@ -54,8 +56,9 @@ def filled(where, text):
 
 
 def scalar(text):
-    """A YAML scalar; quoted, so that no text is read as something else."""
-    return json.dumps(text) if re.search(r"[^A-Za-z0-9:./_-]", text) or ": " in text else text
+    """A YAML scalar; quoted, unless it is a name that no reader takes for something else."""
+    plain = re.fullmatch(r"[A-Za-z][A-Za-z0-9]*(:[A-Za-z]\w*)?", text) and text.lower() not in NO_TEXT
+    return text if plain else json.dumps(text)
 
 
 def resource(where, text):
