@@ -110,6 +110,10 @@ class Deployment:
             for name, spec in self.specs.items()
         }
         self.values["Env"] = self.env
+        if int(self.values["WorkersMax"]) < int(self.values["WorkersMin"]):
+            if "WorkersMax" in self.given:
+                raise OptionError("--workers-max is below --workers-min; expected it to be at least the same")
+            self.values["WorkersMax"] = self.values["WorkersMin"]
         heading("fleet")
         self._choose_fleet(before)
         found = fleets.check_fits(self.env, self.text, self.where)

@@ -84,7 +84,7 @@ service = "{service}"
 after = "{values["IdleThresholdMinutes"]}m"
 metrics = [
     {{ namespace = "Fluidity", name = "ActiveConnections", statistic = "Average", idle_when = "== 0" }},
-    {{ namespace = "Fluidity", name = "LastActivityEpochSeconds", statistic = "Maximum", reports = "epoch-seconds" }},
+    {{ namespace = "Fluidity", name = "LastActivityEpochSeconds", statistic = "Maximum", reads = "epoch" }},
 ]
 """
     if values["SleepEnabled"] == "true":

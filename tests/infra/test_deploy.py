@@ -260,7 +260,7 @@ class Hosts(WithAccount):
         self.assertIn("Scaling", said)
         stacks = self.account.client("cloudformation")
         made = {it["LogicalResourceId"] for it in stacks.describe_stack_resources(StackName="lamplighter-many")["StackResources"]}
-        self.assertLessEqual({"Scaling", "MoreWorkers", "FewerWorkers", "Busy"}, made)
+        self.assertLessEqual({"Scaling", "MoreWorkers", "FewerWorkers", "Busy", "Calm"}, made)
 
     def test_on_ec2_a_machine_installs_it_by_systemd(self):
         fleet, _ = self.account.fleet("box")
@@ -273,7 +273,7 @@ class Hosts(WithAccount):
         data = found["LaunchTemplateVersions"][0]["LaunchTemplateData"]
         script = base64.b64decode(data["UserData"]).decode()
         self.assertEqual(subprocess.run(["bash", "-n"], input=script, text=True, check=False).returncode, 0)
-        self.assertIn(f"aws s3 cp --only-show-errors '{binary_at}'", script)
+        self.assertIn(f"patiently aws s3 cp --only-show-errors '{binary_at}'", script)
         self.assertIn(next(iter(self.fleets("box"))), script)
         unit = re.search(r"<<'UNIT'\n(.*?)\nUNIT\n", script, re.S)[1]
         self.assertIn("ExecStart=/usr/local/bin/lamplighter run --fleet", unit)
@@ -296,6 +296,7 @@ class Refusals(WithAccount):
         self.check(2, '--daily-kill-time "25:00" is not valid; expected HH:MM', "--daily-kill-time", "25:00")
         self.check(2, 'found "lamplighter-other-commands"', "--fleet", other)
         self.check(2, "beside --fleet would have no effect", "--fleet", fleet, "--idle-threshold-minutes", "30")
+        self.check(2, "--workers-max is below", "--fleet", fleet, "--workers-min", "3", "--workers-max", "2")
         self.check(2, "differ", "--fleet", fleet, "--event-bus-name", "another")
         self.check(2, "invalid choice", "-a", "dance")
         self.check(1, "cannot read the fleet file", "--fleet", "no/such.toml")

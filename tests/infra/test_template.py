@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -130,7 +131,8 @@ class Shape(unittest.TestCase):
             self.assertIs(RESOURCES[queue]["Properties"]["SqsManagedSseEnabled"], True)
 
     def test_every_alarm_tells_the_topic_and_says_what_to_do(self):
-        alarms = {key: it for key, it in RESOURCES.items() if it["Type"] == "AWS::CloudWatch::Alarm" and key != "Busy"}
+        scaling = {"Busy", "Calm"}
+        alarms = {key: it for key, it in RESOURCES.items() if it["Type"] == "AWS::CloudWatch::Alarm" and key not in scaling}
         self.assertEqual(set(alarms), {"DeadLetterAlarm", "OldestMessageAlarm", "WorkerMissingAlarm", "ErrorAlarm"})
         readme = (ROOT / "infra" / "README.md").read_text()
         for key, alarm in alarms.items():
@@ -164,6 +166,18 @@ class Shape(unittest.TestCase):
         self.assertEqual(subprocess.run(["bash", "-n"], input=text, text=True, check=False).returncode, 0)
         agent = re.search(r"<<'AGENT'\n(.*?)\nAGENT\n", text, re.S)[1]
         self.assertIn("logs", json.loads(agent))
+        self.check_unit(re.search(r"<<'UNIT'\n(.*?)\nUNIT\n", text, re.S)[1])
+
+    def check_unit(self, unit):
+        """By systemd's own judgement, with a program and a user that are there."""
+        if not shutil.which("systemd-analyze"):
+            return
+        unit = unit.replace("/usr/local/bin/lamplighter ", "/bin/true ").replace("User=lamplighter", "User=root")
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "lamplighter.service"
+            path.write_text(unit + "\n")
+            answer = subprocess.run(["systemd-analyze", "verify", str(path)], capture_output=True, text=True, check=False)
+        self.assertEqual((answer.returncode, answer.stderr), (0, ""))
 
     def test_every_parameter_is_an_option_and_is_told(self):
         rows = {
@@ -198,6 +212,22 @@ class Shape(unittest.TestCase):
                 except stack.OptionError as error:
                     self.assertFalse(fits, error)
                     self.assertIn(stack.option(name), str(error))
+
+
+class Losses(unittest.TestCase):
+    def test_what_holds_records_is_not_lost_without_a_yes(self):
+        rows = [
+            ("Remove", "False", "AWS::DynamoDB::Table", True),
+            ("Modify", "True", "AWS::SQS::Queue", True),
+            ("Modify", "False", "AWS::SQS::Queue", False),
+            ("Remove", "False", "AWS::Events::Rule", False),
+            ("Modify", "True", "AWS::ECS::TaskDefinition", False),
+            ("Add", "False", "AWS::Logs::LogGroup", False),
+        ]
+        for action, replacement, kind, lost in rows:
+            change = {"Action": action, "Replacement": replacement, "ResourceType": kind, "LogicalResourceId": "X"}
+            found = stack.Stack.losses({"changes": [change]})
+            self.assertEqual(found, ["X"] if lost else [], change)
 
 
 class Fleet(unittest.TestCase):
