@@ -79,13 +79,26 @@ kind = "ecs-service"
 cluster = "{cluster}"
 service = "{service}"
 
-# Idle: no connections on average, and the last activity long enough ago. No data is not idle.
+# Idle: over the last ten minutes no connections on average, and the last activity long enough ago; no data is
+# not idle. If the metrics have dimensions, name them: dimensions = {{ Service = "{{service}}" }}.
 [targets.{TARGET}.idle]
 after = "{values["IdleThresholdMinutes"]}m"
-metrics = [
-    {{ namespace = "Fluidity", name = "ActiveConnections", statistic = "Average", idle_when = "== 0" }},
-    {{ namespace = "Fluidity", name = "LastActivityEpochSeconds", statistic = "Maximum", reads = "epoch" }},
-]
+
+[[targets.{TARGET}.idle.metrics]]
+namespace = "Fluidity"
+name = "ActiveConnections"
+statistic = "Average"
+period = "60s"
+look_back = "10m"
+idle_when = "== 0"
+
+[[targets.{TARGET}.idle.metrics]]
+namespace = "Fluidity"
+name = "LastActivityEpochSeconds"
+statistic = "Maximum"
+period = "60s"
+look_back = "10m"
+reads = "epoch"
 """
     if values["SleepEnabled"] == "true":
         text += f"""

@@ -246,6 +246,7 @@ class Fleet(unittest.TestCase):
         self.assertEqual(
             metrics, [("Fluidity", "ActiveConnections", "Average"), ("Fluidity", "LastActivityEpochSeconds", "Maximum")]
         )
+        self.assertEqual([it.get("idle_when") or it["reads"] for it in target["idle"]["metrics"]], ["== 0", "epoch"])
         schedules = found["schedules"]
         self.assertEqual(schedules["prod-idle-check"]["expression"], "rate(5 minutes)")
         self.assertEqual(schedules["prod-nightly"]["expression"], "cron(0 23 * * ? *)")
