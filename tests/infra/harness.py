@@ -162,9 +162,9 @@ class Account:
         assert "Traceback" not in said, said
         return said
 
-    def deploy(self, env, *words, code=0):
+    def deploy(self, env, *words, code=0, **more):
         keep = str(self.folder / "kept" / env)
-        return self.run(str(ROOT / "scripts" / "deploy"), "-e", env, "--keep", keep, *words, code=code)
+        return self.run(str(ROOT / "scripts" / "deploy"), "-e", env, "--keep", keep, *words, code=code, **more)
 
     def lamplighter(self, *words, code=0, **more):
         return self.run(binary(), *words, code=code, **more)

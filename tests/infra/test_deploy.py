@@ -6,6 +6,7 @@ behind this endpoint), that metrics come and alarms ring, and IAM's own judgemen
 
 import base64
 import json
+import os
 import re
 import subprocess
 import time
@@ -230,9 +231,16 @@ class Hosts(WithAccount):
 
     def test_on_fargate_a_small_task_gets_the_fleet_by_a_variable(self):
         fleet, _ = self.account.fleet("far")
-        said = self.account.deploy("far", "--fleet", fleet, *NETWORK, "--no-smoke", code=1)
-        # Without an engine or with uncommitted changes there is no image; with neither the registry is asked.
-        self.assertRegex(said, r"--worker-image|Connection refused|ended with")
+        # An engine that fails at once, whatever this machine has.
+        engine = self.account.folder / "docker"
+        engine.write_text("#!/bin/sh\nexit 3\n")
+        engine.chmod(0o755)
+        path = f"{engine.parent}:{os.environ['PATH']}"
+        self.assertIn("Add     Service", self.account.deploy("far", "-a", "plan", "--fleet", fleet, *NETWORK))
+        said = self.account.deploy("far", "--fleet", fleet, *NETWORK, "--no-smoke", code=1, PATH=path)
+        # What is not committed has no image either.
+        self.assertRegex(said, r"ended with 3|not committed")
+        self.assertIsNone(self.stack("far"))
         image = "000000000000.dkr.ecr.us-east-1.amazonaws.com/lamplighter-far:abc"
         self.account.deploy("far", "--fleet", fleet, *NETWORK, "--worker-image", image, "--no-smoke")
         ecs = self.account.client("ecs")
