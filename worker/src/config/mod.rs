@@ -4,9 +4,10 @@
 //! what was found and what was expected. What is valid and has no effect in this release is a warning
 //! that says what happens instead.
 //!
-//! *Order.* `--fleet FILE` (the word `example` is the built-in one), else `./lamplighter.toml`, else the
-//! seeds' variables (`INSTANCE_ID`, `SECRET_ARN`, or `ECS_CLUSTER_NAME` and `ECS_SERVICE_NAME`). Nothing found is an error of its own, so that the commands which
-//! only need the queue and the table may go on with their default names.
+//! *Order.* `--fleet FILE` (the word `example` is the built-in one), or the file's text itself in
+//! `LAMPLIGHTER_FLEET_TOML` (both: refused), else `./lamplighter.toml`, else the seeds' variables
+//! (`INSTANCE_ID`, `SECRET_ARN`, or `ECS_CLUSTER_NAME` and `ECS_SERVICE_NAME`). Nothing found is an error of
+//! its own, so that the commands which only need the queue and the table may go on with their default names.
 //!
 //! *Not here.* Whether the machines and secrets exist: `lamplighter check --aws`.
 
@@ -44,6 +45,8 @@ pub(crate) use targets::{plain_instance, plain_target};
 
 /// The file that is read where none is named.
 pub(crate) const DEFAULT_FILE: &str = "lamplighter.toml";
+/// The file's text itself: a container without a file system of its own gets it so.
+const TEXT_VARIABLE: &str = "LAMPLIGHTER_FLEET_TOML";
 /// The word for the built-in fleet.
 pub(crate) const EXAMPLE: &str = "example";
 const EXAMPLE_TEXT: &str = include_str!("../example.toml");
@@ -79,8 +82,8 @@ pub(crate) enum ConfigError {
     Environment(String),
     /// Nothing says what the fleet is.
     #[error(
-        "no fleet: there is no {DEFAULT_FILE} here, --fleet names none, and none of INSTANCE_ID, SECRET_ARN \
-         and ECS_CLUSTER_NAME is set"
+        "no fleet: there is no {DEFAULT_FILE} here, --fleet names none, and none of \
+         {TEXT_VARIABLE}, INSTANCE_ID, SECRET_ARN and ECS_CLUSTER_NAME is set"
     )]
     Absent,
 }
@@ -90,6 +93,8 @@ pub(crate) enum ConfigError {
 pub(crate) enum Origin {
     /// A file.
     File(PathBuf),
+    /// A file's text in a variable.
+    Text,
     /// The seeds' variables.
     Environment,
     /// What is compiled in.
@@ -102,6 +107,7 @@ impl std::fmt::Display for Origin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::File(path) => write!(f, "{}", path.display()),
+            Self::Text => f.write_str(TEXT_VARIABLE),
             Self::Environment => f.write_str("environment variables"),
             Self::Example => f.write_str("the built-in example"),
             Self::Nowhere => f.write_str("no fleet file"),
@@ -166,6 +172,20 @@ pub(crate) fn load(
     path: Option<&Path>,
     env: &BTreeMap<String, String>,
 ) -> Result<Config, ConfigError> {
+    let text = env.get(TEXT_VARIABLE).filter(|text| !text.trim().is_empty());
+    if let (Some(path), Some(_)) = (path, text) {
+        return Err(ConfigError::Environment(format!(
+            "environment variable {TEXT_VARIABLE} holds a fleet file, and another is named: {}; \
+             expected one of them",
+            path.display()
+        )));
+    }
+    if let Some(text) = text {
+        let mut config = parse(TEXT_VARIABLE, text)?;
+        environment::override_machine(env, TEXT_VARIABLE, &mut config.fleet, &mut config.warnings)?;
+        config.origin = Origin::Text;
+        return Ok(config);
+    }
     let path = match path {
         Some(word) if word == Path::new(EXAMPLE) => return Config::example(),
         Some(path) => path,

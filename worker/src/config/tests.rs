@@ -637,3 +637,19 @@ fn a_file_that_is_not_there_is_named() {
     expect!["cannot read the fleet file no/such.toml"].assert_eq(&error.to_string());
     assert!(std::error::Error::source(&error).is_some());
 }
+
+#[test]
+fn a_variable_may_hold_the_files_text_and_says_so_in_errors() {
+    let one = "[targets.a]\nkind = \"ec2-instance\"\ninstance_id = \"i-0123456789\"\n";
+    let config = load(None, &variables(&[("LAMPLIGHTER_FLEET_TOML", one)])).unwrap();
+    assert!(config.fleet.targets.contains_key("a"));
+    assert_eq!(config.origin.to_string(), "LAMPLIGHTER_FLEET_TOML");
+
+    let error = load(None, &variables(&[("LAMPLIGHTER_FLEET_TOML", "[targets]\nx = 1\n")]));
+    let words = error.unwrap_err().to_string();
+    assert!(words.starts_with("LAMPLIGHTER_FLEET_TOML:2:"), "{words}");
+
+    let both = load(Some("f.toml".as_ref()), &variables(&[("LAMPLIGHTER_FLEET_TOML", one)]));
+    expect!["environment variable LAMPLIGHTER_FLEET_TOML holds a fleet file, and another is named: f.toml; expected one of them"]
+        .assert_eq(&both.unwrap_err().to_string());
+}
