@@ -205,7 +205,7 @@ fn checks(
             } else {
                 given.to_owned()
             };
-            rule_checks(shared, operation, input, bus, resource)
+            rule_checks(shared, operation, input, bus, &resource)
         }
         "scheduler" => scheduler_checks(operation, input, region, account),
         "ecs" => ecs_checks(shared, operation, input, region, account),
@@ -262,7 +262,7 @@ fn rule_checks(
     operation: &str,
     input: &Value,
     bus: &str,
-    resource: String,
+    resource: &str,
 ) -> Vec<IamCheck> {
     let name = resource.rsplit('/').next().unwrap_or_default().to_owned();
     let found = shared.read(|world, _| world.bus.rule(bus, &name).ok().map(|it| it.tags.clone()));
@@ -274,7 +274,7 @@ fn rule_checks(
     let actions = [Some(operation), tagging.then_some("TagResource")];
     let check = |action: &str| IamCheck {
         action: format!("events:{action}"),
-        resource: resource.clone(),
+        resource: resource.to_owned(),
         context: context.clone(),
     };
     actions.into_iter().flatten().map(check).collect()
