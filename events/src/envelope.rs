@@ -18,7 +18,8 @@ use crate::fields::{self, Draft, unknown_field};
 use crate::http::{self, PathSays, Request};
 use crate::json::{self, kind_of};
 use crate::{
-    Action, Command, CommandId, Holder, LifecycleEvent, Signal, TargetName, TargetRef, Tick, WakeUp,
+    Action, Command, CommandId, Holder, IdleShard, LifecycleEvent, Signal, TargetName, TargetRef,
+    Thresholds, Tick, WakeUp,
 };
 
 /// SQS takes no longer message.
@@ -35,6 +36,8 @@ pub enum Inbound {
     Signal(Signal),
     /// A timer of the worker's own.
     WakeUp(WakeUp),
+    /// A part of a tick's work.
+    IdleShard(IdleShard),
 }
 
 /// Says what a message means, given its attributes and the commands that the fleet gives its schedules.
@@ -57,7 +60,9 @@ pub fn parse(
     let result = json::object(body, "the body").and_then(|map| inbound(&map, &around, rules));
     let result = match (result, mistake) {
         // These take nothing from attributes, so whatever stands there is not about them.
-        (Ok(nudge @ (Inbound::Signal(_) | Inbound::WakeUp(_))), _) => Ok(nudge),
+        (Ok(nudge @ (Inbound::Signal(_) | Inbound::WakeUp(_) | Inbound::IdleShard(_))), _) => {
+            Ok(nudge)
+        }
         (Ok(Inbound::Command(command)), Some(mistake)) => Err(Malformed {
             command: command.id,
             action: mistake.action.or(Some(command.action)),
@@ -156,9 +161,10 @@ fn inbound(
         return match what.as_str() {
             Some("tick") => transformed_tick(map, around, rules),
             Some("wake-up") => wake_up(map).map(Inbound::WakeUp),
+            Some("idle-shard") => idle_shard(map).map(Inbound::IdleShard),
             _ => Err(Malformed::new(
                 MalformedKind::UnknownEvent,
-                "`lamplighter` names no message of ours; expected \"tick\" or \"wake-up\"",
+                "`lamplighter` names no message of ours; expected \"tick\", \"wake-up\" or \"idle-shard\"",
             )),
         };
     }
@@ -380,6 +386,37 @@ fn wake_up(map: &Map<String, Value>) -> Result<WakeUp, Malformed> {
         FieldError::new("rev", "is missing or no whole number", "the record's version")
     })?;
     Ok(WakeUp { target, rev, at: time_at(map, "at", "the wake-up")? })
+}
+
+fn idle_shard(map: &Map<String, Value>) -> Result<IdleShard, Malformed> {
+    let minutes = ["idle_threshold_mins", "lookback_period_mins"];
+    only(map, "an idle-shard", &["lamplighter", "targets", "notes", minutes[0], minutes[1]])?;
+    let expected = "a list of 1 to 400 names of targets";
+    let wrong = |problem: &str| FieldError::new("targets", problem, expected);
+    let Some(Value::Array(names)) = map.get("targets") else {
+        return Err(wrong("is missing or no list").into());
+    };
+    if !(1..=IdleShard::TARGETS_MAX).contains(&names.len()) {
+        return Err(wrong("has too many names, or none").into());
+    }
+    let mut targets = Vec::new();
+    for name in names {
+        let name = name.as_str().ok_or_else(|| wrong("has an entry that is no text"))?;
+        targets.push(TargetName::parse(name).map_err(|error| error.at("targets"))?);
+    }
+    let given = |field: &str| map.get(field).map(|value| fields::minutes(field, value)).transpose();
+    let thresholds = Thresholds {
+        idle_threshold_mins: given(minutes[0])?,
+        lookback_period_mins: given(minutes[1])?,
+    };
+    let notes = match map.get("notes") {
+        Some(Value::Array(notes)) if notes.len() == targets.len() => notes.clone(),
+        _ => {
+            let problem = "is missing, or not as long as `targets`";
+            return Err(FieldError::new("notes", problem, "a note on each target").into());
+        }
+    };
+    Ok(IdleShard { targets, notes, thresholds })
 }
 
 fn only(map: &Map<String, Value>, what: &str, expected: &[&str]) -> Result<(), Malformed> {

@@ -387,7 +387,7 @@ fn reason(name: &str, value: &Value) -> Result<String, FieldError> {
     Ok(text.to_owned())
 }
 
-fn minutes(name: &str, value: &Value) -> Result<u32, FieldError> {
+pub(crate) fn minutes(name: &str, value: &Value) -> Result<u32, FieldError> {
     value
         .as_u64()
         .filter(|minutes| (1..=MINUTES_MAX).contains(minutes))

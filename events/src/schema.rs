@@ -26,6 +26,7 @@ pub fn schemas() -> BTreeMap<&'static str, Value> {
         ("tick.schema.json", schema_of::<wire::Tick>()),
         ("signal.schema.json", schema_of::<wire::Signal>()),
         ("wake-up.schema.json", schema_of::<wire::WakeUp>()),
+        ("idle-shard.schema.json", schema_of::<wire::IdleShard>()),
         ("lifecycle-event.schema.json", schema_of::<LifecycleEvent>()),
         ("outcome.schema.json", schema_of::<Outcome>()),
     ])
@@ -176,6 +177,7 @@ mod wire {
     use schemars::JsonSchema;
 
     use super::{Moment, Rfc3339};
+    use crate::fields::MINUTES_MAX;
     use crate::{Command, InstanceId, TargetName};
 
     /// A rule of EventBridge, or a schedule of EventBridge Scheduler, that came due.
@@ -226,6 +228,22 @@ mod wire {
         rev: u64,
         #[schemars(with = "Moment")]
         at: Moment,
+    }
+
+    /// A part of a tick's work: some targets that are on.
+    #[derive(JsonSchema)]
+    #[schemars(deny_unknown_fields)]
+    pub(super) struct IdleShard {
+        #[schemars(extend("const" = "idle-shard"))]
+        lamplighter: String,
+        #[schemars(length(min = 1, max = 400))]
+        targets: Vec<TargetName>,
+        /// The worker's own notes on each of them, in their order.
+        notes: Vec<serde_json::Value>,
+        #[schemars(range(min = 1, max = MINUTES_MAX))]
+        idle_threshold_mins: Option<u32>,
+        #[schemars(range(min = 1, max = MINUTES_MAX))]
+        lookback_period_mins: Option<u32>,
     }
 
     /// What AWS reports on its own, as EventBridge delivers it.

@@ -14,6 +14,7 @@ mod outages;
 mod poison;
 mod replay;
 mod rights;
+mod schedules;
 mod telemetry;
 mod ticks;
 mod verbs;

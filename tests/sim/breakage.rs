@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use lamplighter_events::InstanceId;
-use lamplighter_lifecycle::{Contradiction, Ec2State, EffectKind, Phase, TargetRecord};
+use lamplighter_lifecycle::{Contradiction, PowerState, EffectKind, Phase, TargetRecord};
 use lamplighter_runtime::ports::Commit;
 
 use crate::checker::Rule;
@@ -93,7 +93,7 @@ pub(crate) fn read_wrongly(
         Breakage::KeepsNoMargin => {
             record.quiet = None;
             let at = now - SignedDuration::from_hours(1);
-            let state = Ec2State::Stopped;
+            let state = PowerState::Stopped;
             record.contradiction = record.contradiction.or(Some(Contradiction { at, state }));
         }
         // Now and then, or nothing would ever stay on.

@@ -49,6 +49,7 @@ fn rendered(result: &Result<Inbound, Malformed>) -> String {
         Ok(Inbound::Command(command)) => format!("command {}\n", command.to_json()),
         Ok(Inbound::Tick(tick)) => format!("tick {} {}\n", tick.command_id(), tick.to_json()),
         Ok(Inbound::Signal(signal)) => format!("{signal:#?}\n"),
+        Ok(Inbound::IdleShard(shard)) => format!("idle-shard {}\n", shard.to_json()),
         Ok(Inbound::WakeUp(wake_up)) => format!("wake-up {}\n", wake_up.to_json()),
         Err(malformed) => {
             let mut text = format!("{}: {malformed}\n", malformed.kind);

@@ -448,6 +448,11 @@ fn check_input(input: &Input) -> &'static str {
             assert_eq!(again, Ok(Inbound::WakeUp(wake_up)));
             "wake-up"
         }
+        Ok(Inbound::IdleShard(shard)) => {
+            let again = bare(shard.to_json());
+            assert_eq!(again, Ok(Inbound::IdleShard(shard)));
+            "idle-shard"
+        }
         Ok(Inbound::Signal(signal)) => {
             check_signal(&signal);
             "signal"

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use lamplighter_events::{
-    Action, AttentionKind, Cause, Command, CommandId, EventBody, Holder, HumanDuration, Inbound,
-    InstanceId, LifecycleEvent, Outcome, TargetName, TargetRef, Thresholds, Tick, Verdict, WakeUp,
-    parse, parse_bytes, schemas,
+    Action, AttentionKind, Cause, Command, CommandId, EventBody, Holder, HumanDuration, IdleShard,
+    Inbound, InstanceId, LifecycleEvent, Outcome, TargetName, TargetRef, Thresholds, Tick, Verdict,
+    WakeUp, parse, parse_bytes, schemas,
 };
 use proptest::collection::{btree_map, vec};
 use proptest::option;
@@ -272,6 +272,16 @@ proptest! {
     ) {
         let tick = Tick { rule, scheduled, command: Some(command) };
         prop_assert_eq!(parse_bare(&tick.to_json().to_string()), Inbound::Tick(tick));
+    }
+
+    #[test]
+    fn an_idle_shard_reads_back(
+        targets in proptest::collection::vec(target_name(), 1..20), minutes in option::of(1u32..100),
+    ) {
+        let thresholds = Thresholds { idle_threshold_mins: minutes, lookback_period_mins: None };
+        let notes = targets.iter().map(|_| json!({ "floor": 1 })).collect();
+        let shard = IdleShard { targets, notes, thresholds };
+        prop_assert_eq!(parse_bare(&shard.to_json().to_string()), Inbound::IdleShard(shard));
     }
 
     #[test]

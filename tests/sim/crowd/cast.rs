@@ -186,11 +186,11 @@ fn draw_spec(dice: &mut Dice, name: TargetName, instance: InstanceId) -> TargetS
     if dice.one_in(2) {
         spec.ec2.systemd_unit = None;
     } else if dice.one_in(3) {
-        spec.ec2.unit_check_every = Some(HumanDuration::parse("30s").unwrap());
+        spec.unit_check_every() = Some(HumanDuration::parse("30s").unwrap());
     }
     if dice.one_in(4) {
         let url = HealthUrl::parse("http://{private_ip}:8000/health").unwrap();
-        spec.ec2.health = Some(url);
+        spec.health = Some(url);
     }
     if dice.one_in(8) {
         spec.max_hold = Some(HumanDuration::parse("10m").unwrap());

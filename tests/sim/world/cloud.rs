@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use lamplighter_cloud::commands::{CommandSpec, Progress};
 use lamplighter_events::{Cause, InstanceId};
 use lamplighter_lifecycle::{
-    Agent, CheckReading, Ec2State, Effect, HealthReading, InstanceRef, InstanceSeen, ObservePlan,
+    Agent, CheckReading, PowerState, Effect, HealthReading, InstanceRef, InstanceSeen, ObservePlan,
     Observed, Sighting,
 };
 use lamplighter_runtime::ports::{Applied, CallError, Clock, Cloud, Disposition};
@@ -192,13 +192,13 @@ impl Sim {
             Ok(machines) => machines.into_iter().next().unwrap(),
             // As the adapter has it: EC2 does not know the id.
             Err(_) => {
-                let instance = InstanceSeen::state(Ec2State::Missing);
+                let instance = InstanceSeen::state(PowerState::Missing);
                 return Ok(Ok(Observed { at, instance, agent: None, check: None, health: None }));
             }
         };
-        let mut ec2_state = Ec2State::parse(view.state.name()).unwrap();
+        let mut ec2_state = PowerState::parse(view.state.name()).unwrap();
         if lies {
-            ec2_state = Ec2State::Running;
+            ec2_state = PowerState::Running;
         }
         let mut instance = InstanceSeen::state(ec2_state);
         instance.reason = view.state_reason.map(|(code, message)| format!("{code}: {message}"));
@@ -208,7 +208,7 @@ impl Sim {
             .and_then(|time| format!("{}Z", time.replace(' ', "T")).parse().ok());
         instance.private_ip = Some(machine.private_ip);
         let mut observed = Observed { at, instance, agent: None, check: None, health: None };
-        if ec2_state != Ec2State::Running {
+        if ec2_state != PowerState::Running {
             return Ok(Ok(observed));
         }
         if plan.agent {

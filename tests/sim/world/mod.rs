@@ -183,6 +183,7 @@ impl Sim {
                 input_path: None,
                 transformer: None,
                 role_arn: None,
+                retry_policy: None,
             };
             world.bus.rule_mut("default", name).unwrap().put_targets(vec![target]).unwrap();
         }

@@ -13,7 +13,8 @@ use aws_sdk_ec2::types::Instance;
 use jiff::SignedDuration;
 use lamplighter_events::InstanceId;
 use lamplighter_lifecycle::{
-    Agent, CheckReading, Ec2State, InstanceRef, TargetSpec, UnitName, UnitProbe,
+    Agent, CheckReading, InstanceRef, InstanceSpec, Place, PowerState, TargetSpec, UnitName,
+    UnitProbe,
 };
 use lamplighter_runtime::ports::CallError;
 use serde::Serialize;
@@ -101,9 +102,20 @@ pub async fn check_common(aws: &Aws, names: &Names) -> Vec<Finding> {
 
 /// Looks at everything that one target needs.
 pub async fn check_target(aws: &Aws, spec: &TargetSpec) -> Vec<Finding> {
+    let mut findings = match &spec.place {
+        Place::Instance(instance) => check_instance(aws, instance).await,
+        Place::Service(_) => Vec::new(),
+    };
+    if let Some(group) = &spec.log_group {
+        findings.push(check_logs(aws, group).await);
+    }
+    findings
+}
+
+async fn check_instance(aws: &Aws, spec: &InstanceSpec) -> Vec<Finding> {
     let mut findings = Vec::new();
     let secrets = Secrets::new(aws.secrets.clone());
-    let instance = match secrets.resolve(&spec.ec2.instance).await {
+    let instance = match secrets.resolve(&spec.instance).await {
         Ok(instance) => instance,
         Err(refusal) => {
             findings.push(error(
@@ -113,7 +125,7 @@ pub async fn check_target(aws: &Aws, spec: &TargetSpec) -> Vec<Finding> {
             return findings;
         }
     };
-    if let InstanceRef::Secret { secret, key } = &spec.ec2.instance {
+    if let InstanceRef::Secret { secret, key } = &spec.instance {
         findings.push(ok(format!("secret {secret} has {key:?}: {instance}")));
     }
     let described = Batcher::new(Describe { client: aws.ec2.clone(), clock: aws.clock() })
@@ -133,18 +145,15 @@ pub async fn check_target(aws: &Aws, spec: &TargetSpec) -> Vec<Finding> {
     };
     let state = seen(Some(&machine)).state;
     findings.push(match state {
-        Ec2State::Terminated | Ec2State::ShuttingDown => {
+        PowerState::Terminated | PowerState::ShuttingDown => {
             error(format!("{instance} is {}", state.as_str()), "name another instance")
         }
         _ => ok(format!("{instance} is {}", state.as_str())),
     });
     findings.push(rights(aws, &instance, true).await);
     findings.push(rights(aws, &instance, false).await);
-    if let Some(unit) = &spec.ec2.systemd_unit {
+    if let Some(unit) = &spec.systemd_unit {
         findings.extend(check_host(aws, &instance, &machine, state, unit).await);
-    }
-    if let Some(group) = &spec.ec2.log_group {
-        findings.push(check_logs(aws, group).await);
     }
     findings
 }
@@ -153,7 +162,7 @@ async fn check_host(
     aws: &Aws,
     instance: &InstanceId,
     machine: &Instance,
-    state: Ec2State,
+    state: PowerState,
     unit: &UnitName,
 ) -> Vec<Finding> {
     let mut findings =
@@ -164,7 +173,7 @@ async fn check_host(
                 "attach one with the policy AmazonSSMManagedInstanceCore",
             ),
         }];
-    if state != Ec2State::Running {
+    if state != PowerState::Running {
         findings.push(warn(
             format!("{instance} is {}: its agent and unit were not asked", state.as_str()),
             "check again while it runs",
@@ -205,7 +214,9 @@ async fn boot_enabled(aws: &Aws, instance: &InstanceId, unit: &UnitName) -> Find
         tokio::time::sleep(Duration::from_secs(1)).await;
         match ssm::read_check(&aws.ssm, instance, command_id.as_deref(), &token).await {
             Ok(CheckReading::Said { state }) => return enabled(unit, &state),
-            Ok(CheckReading::Pending { .. } | CheckReading::Absent) => {}
+            Ok(
+                CheckReading::Pending { .. } | CheckReading::Absent | CheckReading::Exited { .. },
+            ) => {}
             Ok(CheckReading::Undelivered { detail } | CheckReading::Broken { detail }) => {
                 return warn(
                     format!("{asked}: {detail}"),

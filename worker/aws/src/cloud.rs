@@ -8,15 +8,16 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use lamplighter_events::InstanceId;
+use lamplighter_events::{Cause, InstanceId};
 use lamplighter_lifecycle::{
-    Agent, Ec2State, Effect, HealthReading, HealthUrl, InstanceRef, InstanceSeen, ObservePlan,
-    ObserveTrouble, Observed, Sighting,
+    Agent, Effect, HealthReading, HealthUrl, InstanceSeen, ObservePlan, ObserveTrouble, Observed,
+    Place, PowerState, ProbePlan, Question, Resource, Round, Seen, ServiceId, Sighting,
 };
-use lamplighter_runtime::ports::{CallError, Clock, Cloud, Disposition};
+use lamplighter_runtime::ports::{Applied, CallError, Clock, Cloud, Disposition};
 
 use crate::batch::{Batcher, together};
 use crate::client::Aws;
+use crate::disposition::own_error;
 use crate::ec2::{Describe, Start, Stop, Switch, seen};
 use crate::health::HealthClient;
 use crate::secrets::Secrets;
@@ -53,22 +54,33 @@ impl AwsCloud {
     }
 
     async fn look(&self, plan: &ObservePlan) -> Result<Sighting, CallError> {
-        let described = match self.describes.call(plan.instance.clone()).await {
+        match &plan.resource {
+            Resource::Instance(id) => self.look_at_instance(id, plan).await,
+            Resource::Service(service) => trouble(no_services(service)).map(Err),
+        }
+    }
+
+    async fn look_at_instance(
+        &self,
+        id: &InstanceId,
+        plan: &ObservePlan,
+    ) -> Result<Sighting, CallError> {
+        let described = match self.describes.call(id.clone()).await {
             Ok(described) => described,
             Err(error) => return trouble(error).map(Err),
         };
         let instance = seen(described.instance.as_ref());
-        let running = instance.state == Ec2State::Running;
+        let running = instance.state == PowerState::Running;
         let agent = async {
             match plan.agent && running {
-                true => self.agents.call(plan.instance.clone()).await.map(Some),
+                true => self.agents.call(id.clone()).await.map(Some),
                 false => Ok(None),
             }
         };
         let check = async {
             match &plan.check {
-                Some((id, token)) if instance.state != Ec2State::Missing => {
-                    ssm::read_check(&self.ssm, &plan.instance, id.as_deref(), token).await.map(Some)
+                Some((command, token)) if instance.state != PowerState::Missing => {
+                    ssm::read_check(&self.ssm, id, command.as_deref(), token).await.map(Some)
                 }
                 _ => Ok(None),
             }
@@ -88,7 +100,7 @@ impl AwsCloud {
             Ok(both) => both,
             Err(error) => return trouble(error).map(Err),
         };
-        Ok(Ok(Observed { at: described.at, instance, agent, check, health }))
+        Ok(Ok(Observed { at: described.at, seen: Seen::Instance(instance), agent, check, health }))
     }
 
     async fn ask_health(&self, url: &HealthUrl, instance: &InstanceSeen) -> HealthReading {
@@ -111,6 +123,15 @@ fn unheard<T>(error: CallError, otherwise: T) -> Result<T, CallError> {
         }
         Disposition::Fail | Disposition::Park => Err(error),
     }
+}
+
+fn no_services(service: &ServiceId) -> CallError {
+    not_yet("ecs:DescribeServices", &service.to_string())
+}
+
+fn not_yet(operation: &'static str, what: &str) -> CallError {
+    let words = format!("{what}: this adapter does not make the call yet");
+    own_error(operation, Cause::Invalid, Disposition::Fail, Applied::No, words)
 }
 
 /// What waiting does not cure is something that was seen.
@@ -141,14 +162,29 @@ impl Cloud for AwsCloud {
             Effect::StopInstance { instance } => {
                 self.stops.call((instance.clone(), act_by)).await.map(|()| None)
             }
-            Effect::SendCommand { instance, token, probe } => {
+            Effect::SendCommand { instance, token, question: Question::Unit(probe) } => {
                 ssm::send(&self.ssm, &self.clock, instance, token, probe, Verb::IsActive, act_by)
                     .await
             }
+            Effect::SendCommand { instance, .. } => {
+                Err(not_yet("ssm:SendCommand", &instance.to_string()))
+            }
+            Effect::UpdateService { service, .. }
+            | Effect::RegisterScalableTarget { service, .. } => Err(no_services(service)),
         }
     }
 
-    async fn resolve(&self, instance: &InstanceRef) -> Result<InstanceId, CallError> {
-        self.secrets.resolve(instance).await
+    async fn probe(&self, plan: &ProbePlan) -> Round {
+        let readings = plan.probes.iter().map(|_| None).collect();
+        Round { at: self.clock.now(), over: plan.over, readings }
+    }
+
+    async fn resolve(&self, place: &Place) -> Result<Resource, CallError> {
+        match place {
+            Place::Instance(spec) => {
+                self.secrets.resolve(&spec.instance).await.map(Resource::Instance)
+            }
+            Place::Service(spec) => Ok(Resource::Service(spec.service.clone())),
+        }
     }
 }

@@ -1,10 +1,10 @@
-//! DynamoDB: the table of targets, commands and machines.
+//! DynamoDB: the table of targets, commands, and what belongs to whom.
 //!
 //! *Theory.* A commit is one request: a conditional put where only the record changes, else one
 //! transaction. Its condition is the record's `rev`. An answer that was lost shows itself at the next
 //! attempt: the condition fails, and the item that made it fail bears the commit's own nonce.
 //!
-//! *Invariants.* An outcome never changes once it is set. A machine's owner never changes here. What
+//! *Invariants.* An outcome never changes once it is set. The owner of a machine or service never changes here. What
 //! decides (record, command, owner) is read consistently; what only nudges (indexes, lists) is not.
 
 use std::time::Duration;
@@ -17,8 +17,8 @@ use aws_sdk_dynamodb::types::{
     Update,
 };
 use jiff::Timestamp;
-use lamplighter_events::{Cause, CommandId, InstanceId, TargetName};
-use lamplighter_lifecycle::{COMMAND_LIFE_SECONDS, CommandRecord, TargetRecord};
+use lamplighter_events::{Cause, CommandId, TargetName};
+use lamplighter_lifecycle::{COMMAND_LIFE_SECONDS, CommandRecord, Resource, TargetRecord};
 use lamplighter_runtime::ports::{
     Applied, CallError, Commit, Committed, Disposition, PutCommand, Store, UpTarget,
 };
@@ -132,7 +132,8 @@ impl DynamoStore {
         let Some(cancelled) = read_cancelled(&parts, &error) else {
             return Err(attempts.correct(call_error(TRANSACT, &error)));
         };
-        let Cancelled { record, command, machine } = cancelled.map_err(|e| attempts.correct(e))?;
+        let Cancelled { record, command, resource: taken } =
+            cancelled.map_err(|e| attempts.correct(e))?;
         if let Some(old) = &record
             && self.lost_or_fenced(commit, old.clone()).await? == Committed::Done
         {
@@ -150,10 +151,10 @@ impl DynamoStore {
         if record.is_some() {
             return Ok(Committed::Fenced);
         }
-        if let (Some(old), Some(instance)) = (machine, &commit.claims) {
+        if let (Some(old), Some(resource)) = (taken, &commit.claims) {
             let owner = match old.as_ref().map(read_owner) {
                 Some(Ok(owner)) => Some(owner),
-                _ => self.owner(instance).await.map_err(after_write)?,
+                _ => self.owner(resource).await.map_err(after_write)?,
             };
             return Ok(owner.map_or(Committed::Fenced, Committed::ResourceTaken));
         }
@@ -204,11 +205,11 @@ impl DynamoStore {
             parts.push(Part::Outcome);
             items.push(TransactWriteItem::builder().update(update).build());
         }
-        if let Some(instance) = &commit.claims {
-            let mut item = resource_key(instance);
+        if let Some(resource) = &commit.claims {
+            let mut item = resource_key(resource);
             let me = text(commit.record.target.as_str());
             item.insert("owner".to_owned(), me.clone());
-            parts.push(Part::Machine);
+            parts.push(Part::Resource);
             let values = Some(Item::from([(":me".to_owned(), me)]));
             // `owner` is a word that DynamoDB keeps for itself.
             let rule = "attribute_not_exists(pk) OR #owner = :me";
@@ -409,8 +410,8 @@ impl Store for DynamoStore {
         self.query(UP, "up_shard = :shard", values, read_up).await
     }
 
-    async fn owner(&self, instance: &InstanceId) -> Result<Option<TargetName>, CallError> {
-        let item = self.get(resource_key(instance)).await?;
+    async fn owner(&self, resource: &Resource) -> Result<Option<TargetName>, CallError> {
+        let item = self.get(resource_key(resource)).await?;
         item.as_ref().map(read_owner).transpose().map_err(|error| unreadable(GET, &error))
     }
 }

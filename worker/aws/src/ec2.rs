@@ -23,7 +23,7 @@ use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use lamplighter_events::{Cause, InstanceId};
-use lamplighter_lifecycle::{Ec2State, InstanceSeen};
+use lamplighter_lifecycle::{InstanceSeen, PowerState};
 use lamplighter_runtime::ports::{Applied, CallError, Clock, Disposition};
 
 use crate::attempts::Attempts;
@@ -365,11 +365,11 @@ pub(crate) fn in_order<I, A>(
 /// A describe in our words.
 pub(crate) fn seen(instance: Option<&Instance>) -> InstanceSeen {
     let Some(instance) = instance else {
-        return InstanceSeen::state(Ec2State::Missing);
+        return InstanceSeen::state(PowerState::Missing);
     };
     let name = instance.state().and_then(|state| state.name()).map_or("", |name| name.as_str());
     // A word that EC2 may add one day is none that we can act on: pending is waited out.
-    let state = Ec2State::parse(name).unwrap_or(Ec2State::Pending);
+    let state = PowerState::parse(name).unwrap_or(PowerState::Pending);
     let transition = instance.state_transition_reason().filter(|reason| !reason.is_empty());
     let reason = instance.state_reason().and_then(|reason| {
         let text = |text: Option<&str>| text.filter(|text| !text.is_empty()).map(ToOwned::to_owned);

@@ -5,15 +5,17 @@
 //!
 //! | item | `pk` | `sk` | beside `doc` |
 //! | --- | --- | --- | --- |
-//! | target | `TARGET#<name>` | `RECORD` | `rev`, `nonce`, `phase`, `instance`, `due_shard` + `wake_at`, `up_shard` + `up_since` |
+//! | target | `TARGET#<name>` | `RECORD` | `rev`, `nonce`, `phase`, `resource`, `watch` (JSON, where a tick has something to look at), `due_shard` + `wake_at`, `up_shard` + `up_since` |
 //! | command | `COMMAND#<id>` | `COMMAND` | `fingerprint`, `outcome`, `expires_at` (TTL) |
-//! | machine | `RESOURCE#<instance>` | `RESOURCE` | `owner` (no `doc`) |
+//! | machine or service | `RESOURCE#<resource>` | `RESOURCE` | `owner` (no `doc`) |
 
 use std::collections::HashMap;
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use lamplighter_events::{CommandId, InstanceId, Outcome, TargetName};
-use lamplighter_lifecycle::{COMMAND_LIFE_SECONDS, CommandRecord, Phase, TargetRecord};
+use lamplighter_events::{CommandId, Outcome, TargetName};
+use lamplighter_lifecycle::{
+    COMMAND_LIFE_SECONDS, CommandRecord, IdleWatch, Phase, Resource, TargetRecord,
+};
 use lamplighter_runtime::ports::{SHARDS, UpTarget};
 
 /// The SDK's shape of an item.
@@ -75,9 +77,9 @@ pub(crate) fn command_key(id: &CommandId) -> Item {
     key(format!("{COMMAND}{id}"), "COMMAND")
 }
 
-/// The key of a machine.
-pub(crate) fn resource_key(instance: &InstanceId) -> Item {
-    key(format!("{RESOURCE}{instance}"), "RESOURCE")
+/// The key of a machine or service.
+pub(crate) fn resource_key(resource: &Resource) -> Item {
+    key(format!("{RESOURCE}{resource}"), "RESOURCE")
 }
 
 /// The shard of a target: FNV-1a, since it must be the same in every version for ever.
@@ -97,7 +99,10 @@ pub(crate) fn target_item(record: &TargetRecord, nonce: &str) -> Result<Item, se
     put("nonce", text(nonce));
     put("doc", text(serde_json::to_string(record)?));
     put("phase", text(record.phase.as_str()));
-    put("instance", text(record.instance.as_str()));
+    put("resource", text(record.resource.to_string()));
+    if let Some(watch) = IdleWatch::of(record) {
+        put("watch", text(serde_json::to_string(&watch)?));
+    }
     if let Some(wake_at) = record.wake_at {
         put("due_shard", text(shard(&record.target).to_string()));
         put("wake_at", number(wake_at.as_millisecond()));
@@ -174,7 +179,7 @@ pub(crate) fn read_command(item: &Item) -> Result<CommandRecord, ItemError> {
     Ok(record)
 }
 
-/// A machine's owner.
+/// The owner of a machine or service.
 pub(crate) fn read_owner(item: &Item) -> Result<TargetName, ItemError> {
     string(item, "owner").and_then(|name| TargetName::parse(name).ok()).ok_or_else(|| {
         let key = string(item, "pk").unwrap_or("?").to_owned();
@@ -194,11 +199,16 @@ pub(crate) fn read_name(item: &Item) -> Result<TargetName, ItemError> {
 pub(crate) fn read_up(item: &Item) -> Result<UpTarget, ItemError> {
     let target = read_name(item)?;
     let wrong = |attribute| ItemError::Attribute { key: format!("{TARGET}{target}"), attribute };
-    let instance = string(item, "instance").and_then(|id| InstanceId::parse(id).ok());
+    let resource = string(item, "resource").and_then(|text| Resource::parse(text).ok());
     let phase = string(item, "phase").and_then(read_phase);
+    let watch = match item.contains_key("watch") {
+        true => Some(document(item, "watch")?),
+        false => None,
+    };
     Ok(UpTarget {
-        instance: instance.ok_or_else(|| wrong("instance"))?,
+        resource: resource.ok_or_else(|| wrong("resource"))?,
         phase: phase.ok_or_else(|| wrong("phase"))?,
+        watch,
         target,
     })
 }
@@ -224,7 +234,7 @@ mod tests {
         TargetRecord::first_contact(
             TargetName::parse("position-keeper").unwrap(),
             "ec2-instance",
-            InstanceId::parse("i-01f5d046c86e4f36e").unwrap(),
+            Resource::parse("i-01f5d046c86e4f36e").unwrap(),
             at(1_795_000_000),
         )
     }

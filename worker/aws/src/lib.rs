@@ -23,6 +23,7 @@ mod ec2;
 mod events;
 mod health;
 mod item;
+pub mod schedules;
 mod secrets;
 pub mod setup;
 mod setup_table;

@@ -25,6 +25,8 @@ use crate::setup::{Change, SetupError, SetupStep, failed};
 const WAIT_SECONDS: u64 = 120;
 /// Between two looks at a table that is being created.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// What a line of the index of what is up tells beside its keys.
+const UP_PROJECTS: [&str; 3] = ["resource", "phase", "watch"];
 const EXPIRES: &str = "expires_at";
 /// Each index with its keys.
 const INDEXES: &[(&str, &str, &str)] =
@@ -88,7 +90,7 @@ async fn create(client: &Client, what: &str, table: &str) -> Result<(), SetupErr
         let projection = match *name {
             UP => Projection::builder()
                 .projection_type(ProjectionType::Include)
-                .set_non_key_attributes(Some(vec!["instance".to_owned(), "phase".to_owned()])),
+                .set_non_key_attributes(Some(UP_PROJECTS.map(str::to_owned).to_vec())),
             _ => Projection::builder().projection_type(ProjectionType::KeysOnly),
         };
         let index = GlobalSecondaryIndex::builder()
@@ -150,13 +152,32 @@ fn check_shape(table: &str, found: &TableDescription) -> Result<(), SetupError> 
         let expected = format!("{hash} (HASH), {range} (RANGE)");
         let index =
             found.global_secondary_indexes().iter().find(|index| index.index_name() == Some(name));
-        match index.map(|index| words(index.key_schema())) {
-            Some(key) if key == expected => {}
-            Some(key) => return refuse(format!("the index {name} with {key}"), expected),
-            None => return refuse(format!("no index {name}"), format!("one with {expected}")),
+        let Some(index) = index else {
+            return refuse(format!("no index {name}"), format!("one with {expected}"));
+        };
+        let key = words(index.key_schema());
+        if key != expected {
+            return refuse(format!("the index {name} with {key}"), expected);
+        }
+        if let (UP, Some(projection)) = (*name, index.projection())
+            && let Some(attribute) = UP_PROJECTS.iter().find(|name| !projects(projection, name))
+        {
+            let found = format!("the index {name} without the attribute {attribute}");
+            return refuse(found, format!("one that projects {}", UP_PROJECTS.join(", ")));
         }
     }
     Ok(())
+}
+
+fn projects(projection: &Projection, attribute: &str) -> bool {
+    match projection.projection_type() {
+        Some(ProjectionType::KeysOnly) => false,
+        Some(ProjectionType::Include) => {
+            projection.non_key_attributes().iter().any(|name| name == attribute)
+        }
+        // All of them, or an endpoint that does not say.
+        _ => true,
+    }
 }
 
 fn words(schema: &[KeySchemaElement]) -> String {

@@ -23,7 +23,7 @@ pub(crate) enum Part {
     Record,
     Command,
     Outcome,
-    Machine,
+    Resource,
 }
 
 /// The conditions that did not hold, each with the item that was there, where DynamoDB showed it.
@@ -31,7 +31,7 @@ pub(crate) enum Part {
 pub(crate) struct Cancelled {
     pub(crate) record: Option<Option<Item>>,
     pub(crate) command: Option<Option<Item>>,
-    pub(crate) machine: Option<Option<Item>>,
+    pub(crate) resource: Option<Option<Item>>,
 }
 
 /// Whether the token was used before, with what DynamoDB takes for another request.
@@ -66,7 +66,7 @@ fn read_reasons(parts: &[Part], reasons: &[CancellationReason]) -> Result<Cancel
                 match part {
                     Part::Record => cancelled.record = Some(item),
                     Part::Command => cancelled.command = Some(item),
-                    Part::Machine => cancelled.machine = Some(item),
+                    Part::Resource => cancelled.resource = Some(item),
                     // It has no condition.
                     Part::Outcome => {}
                 }
@@ -102,18 +102,18 @@ mod tests {
 
     use super::*;
 
-    const PARTS: &[Part] = &[Part::Record, Part::Command, Part::Outcome, Part::Machine];
+    const PARTS: &[Part] = &[Part::Record, Part::Command, Part::Outcome, Part::Resource];
 
     fn reasons(codes: &[&str]) -> Vec<CancellationReason> {
         codes.iter().map(|code| CancellationReason::builder().code(*code).build()).collect()
     }
 
     #[track_caller]
-    fn check(codes: &[&str], record: bool, command: bool, machine: bool) {
+    fn check(codes: &[&str], record: bool, command: bool, resource: bool) {
         let cancelled = read_reasons(PARTS, &reasons(codes)).unwrap();
         let found =
-            (cancelled.record.is_some(), cancelled.command.is_some(), cancelled.machine.is_some());
-        assert_eq!(found, (record, command, machine), "{codes:?}");
+            (cancelled.record.is_some(), cancelled.command.is_some(), cancelled.resource.is_some());
+        assert_eq!(found, (record, command, resource), "{codes:?}");
     }
 
     #[test]

@@ -13,8 +13,8 @@ use lamplighter_aws::{Aws, ConnectOptions, Names, StaticCredentials, check, conn
 use lamplighter_events::{Action, Cause, CommandId, InstanceId, Outcome, TargetName, Verdict};
 use lamplighter_events::{AttentionKind, EventBody, LifecycleEvent};
 use lamplighter_lifecycle::{
-    Agent, CheckReading, CommandRecord, Ec2State, Effect, InstanceRef, ObservePlan, Phase,
-    TargetRecord, UnitName, UnitProbe,
+    Agent, CheckReading, CommandRecord, Effect, InstanceRef, InstanceSpec, ObservePlan, Phase,
+    Place, PowerState, Question, Resource, TargetRecord, UnitName, UnitProbe,
 };
 use lamplighter_local::{Endpoint, Fault, MachineSeed, Options, SecretSeed, Timings};
 use lamplighter_runtime::ports::{
@@ -85,10 +85,14 @@ fn id(text: &str) -> InstanceId {
     InstanceId::parse(text).unwrap()
 }
 
+fn of(text: &str) -> Resource {
+    Resource::parse(text).unwrap()
+}
+
 fn record(name: &str, rev: u64) -> TargetRecord {
     let now = Timestamp::from_second(1_795_000_000).unwrap();
     let target = TargetName::parse(name).unwrap();
-    let mut record = TargetRecord::first_contact(target, "ec2-instance", id(KEEPER), now);
+    let mut record = TargetRecord::first_contact(target, "ec2-instance", of(KEEPER), now);
     record.rev = rev;
     record
 }
@@ -179,10 +183,10 @@ async fn a_transaction_takes_record_command_and_machine_together_or_not_at_all()
     let store = &bench.ports.store;
     let mut first = commit(record("keeper", 1), "n-1");
     first.accepted = Some(command("c-1"));
-    first.claims = Some(id(KEEPER));
+    first.claims = Some(of(KEEPER));
     assert_eq!(store.commit(&first).await.unwrap(), Committed::Done);
     assert_eq!(store.commit(&first).await.unwrap(), Committed::Done);
-    assert_eq!(store.owner(&id(KEEPER)).await.unwrap(), Some(first.record.target.clone()));
+    assert_eq!(store.owner(&of(KEEPER)).await.unwrap(), Some(first.record.target.clone()));
 
     let mut again = commit(record("keeper", 2), "n-2");
     again.accepted = Some(command("c-1"));
@@ -193,7 +197,7 @@ async fn a_transaction_takes_record_command_and_machine_together_or_not_at_all()
     assert_eq!(store.load(&again.record.target).await.unwrap().unwrap().rev, 1);
 
     let mut thief = commit(record("thief", 1), "n-3");
-    thief.claims = Some(id(KEEPER));
+    thief.claims = Some(of(KEEPER));
     assert_eq!(
         store.commit(&thief).await.unwrap(),
         Committed::ResourceTaken(first.record.target.clone())
@@ -262,7 +266,7 @@ async fn the_indexes_hold_what_is_due_and_what_is_up() {
         up.extend(store.up(shard).await.unwrap());
     }
     assert_eq!((due.len(), up.len()), (15, 10));
-    assert!(up.iter().all(|line| line.phase == Phase::On && line.instance == id(KEEPER)));
+    assert!(up.iter().all(|line| line.phase == Phase::On && line.resource == of(KEEPER)));
     let mut rest = record("t0", 2);
     rest.wake_at = None;
     assert_eq!(store.commit(&commit(rest, "m")).await.unwrap(), Committed::Done);
@@ -272,7 +276,7 @@ async fn the_indexes_hold_what_is_due_and_what_is_up() {
 }
 
 fn plan(instance: &str) -> ObservePlan {
-    ObservePlan { instance: id(instance), agent: true, check: None, health: None }
+    ObservePlan { agent: true, ..ObservePlan::bare(of(instance)) }
 }
 
 #[tokio::test]
@@ -280,7 +284,7 @@ async fn one_bad_id_among_good_ones_harms_no_other() {
     let bench = bench(options()).await;
     let before = Timestamp::now();
     let seen = bench.ports.cloud.observe(&[plan(KEEPER), plan(NOBODY), plan(OTHER)]).await;
-    let states: Vec<Ec2State> = seen
+    let states: Vec<PowerState> = seen
         .into_iter()
         .map(|seen| seen.unwrap().unwrap())
         .map(|seen| {
@@ -288,7 +292,7 @@ async fn one_bad_id_among_good_ones_harms_no_other() {
             seen.state()
         })
         .collect();
-    assert_eq!(states, [Ec2State::Stopped, Ec2State::Missing, Ec2State::Stopped]);
+    assert_eq!(states, [PowerState::Stopped, PowerState::Missing, PowerState::Stopped]);
     assert!(bench.ports.clock.skew().unwrap().abs() < SignedDuration::from_secs(2));
 }
 
@@ -325,7 +329,8 @@ async fn a_machine_is_started_asked_for_its_unit_and_stopped() {
         settle_seconds: 1,
         activating_seconds: 5,
     };
-    let ask = Effect::SendCommand { instance: id(KEEPER), token: token.clone(), probe };
+    let question = Question::Unit(probe);
+    let ask = Effect::SendCommand { instance: id(KEEPER), token: token.clone(), question };
     let absent = ObservePlan { check: Some((None, token.clone())), ..plan(KEEPER) };
     until(&bench, &absent, |seen| seen.check == Some(CheckReading::Absent)).await;
     let command_id = cloud.execute(&ask, soon()).await.unwrap();
@@ -339,7 +344,7 @@ async fn a_machine_is_started_asked_for_its_unit_and_stopped() {
     let down = Effect::StopInstance { instance: id(KEEPER) };
     cloud.execute(&down, soon()).await.unwrap();
     until(&bench, &plan(KEEPER), |seen| {
-        seen.state() == Ec2State::Stopped && seen.instance.user_stopped_at.is_some()
+        seen.state() == PowerState::Stopped && seen.instance().unwrap().user_stopped_at.is_some()
     })
     .await;
     let gone = Effect::StartInstance { instance: id(NOBODY) };
@@ -377,12 +382,12 @@ async fn no_capacity_is_answered_at_once_and_not_retried() {
 #[tokio::test]
 async fn secrets_name_machines_or_say_what_is_wrong() {
     let bench = bench(options()).await;
-    let ask = |secret: &str, key: &str| InstanceRef::Secret {
-        secret: secret.to_owned(),
-        key: key.to_owned(),
+    let ask = |secret: &str, key: &str| {
+        let instance = InstanceRef::Secret { secret: secret.to_owned(), key: key.to_owned() };
+        Place::Instance(InstanceSpec { instance, systemd_unit: None, unit_check_every: None })
     };
     let cloud = &bench.ports.cloud;
-    assert_eq!(cloud.resolve(&ask("pk/prod", "PK_INSTANCE")).await.unwrap(), id(KEEPER));
+    assert_eq!(cloud.resolve(&ask("pk/prod", "PK_INSTANCE")).await.unwrap(), of(KEEPER));
     for (secret, key, cause) in [
         ("pk/prod", "OTHER", Cause::NotFound),
         ("pk/broken", "PK_INSTANCE", Cause::Invalid),
@@ -498,7 +503,7 @@ async fn a_check_changes_nothing_and_says_what_is_wrong() {
     let common = check::check_common(&bench.aws, &bench.names).await;
     assert!(common.iter().all(|finding| finding.level == check::Level::Ok), "{common:#?}");
     let seen = bench.ports.cloud.observe(&[plan(KEEPER)]).await.remove(0).unwrap().unwrap();
-    assert_eq!(seen.state(), Ec2State::Stopped);
+    assert_eq!(seen.state(), PowerState::Stopped);
 }
 
 #[tokio::test]

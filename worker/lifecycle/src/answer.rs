@@ -1,12 +1,14 @@
 //! The kind's own fields of an outcome, named as the seeds' clients know them (SEEDS.md), and tokens.
 
+use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::hold::Hold;
-use crate::observed::Ec2State;
+use crate::observed::PowerState;
 use crate::pass::Pass;
-use crate::record::{OpenCommand, TargetRecord};
+use crate::record::{OpenCommand, Phase, TargetRecord};
+use crate::resource::Resource;
 use crate::status::StatusView;
 
 type Fields = Map<String, Value>;
@@ -17,7 +19,7 @@ pub(crate) fn token(record: &TargetRecord) -> String {
     let mut hash = Sha256::new();
     hash.update(record.target.as_str());
     hash.update([0]);
-    hash.update(record.instance.as_str());
+    hash.update(record.resource.to_string());
     hash.update([0]);
     hash.update(record.generation.to_be_bytes());
     hash.update(record.checks.to_be_bytes());
@@ -46,19 +48,51 @@ fn view(pass: &Pass<'_>) -> StatusView {
     StatusView::of(&pass.record, pass.spec, pass.now)
 }
 
-/// Seed 000: `{message, started, current_state, …}`.
+/// A service's counts as Fluidity's clients read them.
+fn add_counts(pass: &Pass<'_>, fields: &mut Fields) {
+    let seen = pass.seen().or(pass.record.observed.as_ref()).and_then(|seen| seen.service());
+    let Some(seen) = seen else { return };
+    for (name, count) in [
+        ("desiredCount", seen.desired),
+        ("runningCount", seen.running),
+        ("pendingCount", seen.pending),
+    ] {
+        fields.insert(name.to_owned(), count.into());
+    }
+}
+
+/// Seed 000: `{message, started, current_state, …}`; seed 001: `{status, desiredCount, …, message}`.
 pub(crate) fn start(pass: &Pass<'_>, open: &OpenCommand, started: bool, message: &str) -> Fields {
     let view = view(pass);
     let mine = pass.record.holds_in_force(pass.now).find(|hold| hold.holder == open.holder);
-    fields(json!({
+    let mut fields = fields(json!({
         "message": message,
         "started": started,
         "current_state": current_state(pass),
-        "status": view.instance_status,
-        "instance": pass.record.instance,
+        "status": view.overall_status,
+        "instance": pass.record.resource,
         "holder": open.holder,
         "expires_at": mine.and_then(|hold| hold.until),
-    }))
+    }));
+    match pass.record.resource {
+        Resource::Instance(_) => {
+            fields.insert("status".to_owned(), json!(view.instance_status));
+        }
+        Resource::Service(_) => {
+            add_counts(pass, &mut fields);
+            // What the command found: none wanted, some on their way, or all there.
+            let found = match open.found {
+                Some(PowerState::Running) => "already_running",
+                Some(PowerState::Pending) => "starting",
+                _ => "waking",
+            };
+            fields.insert("status".to_owned(), found.into());
+            // Whoever is told that it is on need not wait.
+            let ready = (pass.record.phase == Phase::On).then_some(pass.now);
+            fields.insert("estimatedStartTime".to_owned(), json!(ready));
+        }
+    }
+    fields
 }
 
 /// Seed 000's 409: `{error, status, holder, expires_at}`.
@@ -72,20 +106,27 @@ pub(crate) fn conflict(pass: &Pass<'_>, held: &Hold, message: &str) -> Fields {
     }))
 }
 
-/// Seed 000: `{message, stopped, previous_state}`.
+/// Seed 000: `{message, stopped, previous_state}`; seed 001's kill: `{status: "killed", desiredCount, message}`.
 pub(crate) fn stop(pass: &Pass<'_>, open: &OpenCommand, stopped: bool, message: &str) -> Fields {
-    fields(json!({
+    let mut fields = fields(json!({
         "message": message,
         "stopped": stopped,
-        "previous_state": open.found.map(Ec2State::as_str),
+        "previous_state": open.found.map(PowerState::as_str),
         "held_by": holders(pass),
-    }))
+    }));
+    if matches!(pass.record.resource, Resource::Service(_)) {
+        add_counts(pass, &mut fields);
+        let off = matches!(pass.record.phase, Phase::Off | Phase::Failed);
+        let word = if stopped || (off && !pass.wanted()) { "killed" } else { "no_change" };
+        fields.insert("status".to_owned(), word.into());
+    }
+    fields
 }
 
 /// Seed 000: `{lock_status, instance_status, instance, expires_at}`.
 pub(crate) fn status(pass: &Pass<'_>) -> Fields {
     let view = view(pass);
-    fields(json!({
+    let mut fields = fields(json!({
         "lock_status": view.lock_status,
         "instance_status": view.instance_status,
         "instance": view.instance,
@@ -94,17 +135,54 @@ pub(crate) fn status(pass: &Pass<'_>) -> Fields {
         "step": view.step,
         "holds": view.holds,
         "why": pass.record.why,
-    }))
+    }));
+    if matches!(pass.record.resource, Resource::Service(_)) {
+        add_counts(pass, &mut fields);
+    }
+    fields
 }
 
-/// Seed 002: `{stopped, idle_seconds, threshold_seconds, message}`.
-pub(crate) fn check_idle(pass: &Pass<'_>, message: &str) -> Fields {
-    fields(json!({
-        "stopped": false,
-        "idle_seconds": null,
-        "threshold_seconds": pass.spec.idle.as_ref().map(|idle| idle.after.seconds()),
+/// What is known of how idle it is.
+pub(crate) struct Idleness {
+    /// Since when.
+    pub(crate) since: Option<Timestamp>,
+    /// The first metric's value.
+    pub(crate) level: Option<f64>,
+}
+
+/// Seed 002: `{stopped, idle_seconds, threshold_seconds, message}`; seed 001: `{action, desiredCount,
+/// runningCount, avgActiveConnections, idleDurationSeconds, message}`.
+pub(crate) fn check_idle(
+    pass: &Pass<'_>,
+    open: &OpenCommand,
+    stopped: bool,
+    message: &str,
+    idleness: &Idleness,
+) -> Fields {
+    let seconds = crate::phases::idle_seconds(idleness.since, pass.now);
+    let threshold = pass.spec.idle.as_ref().map(|idle| idle.after.seconds());
+    let mut fields = fields(json!({
+        "stopped": stopped,
+        "idle_seconds": seconds,
+        "threshold_seconds": open.idle.after_seconds.or(threshold),
         "message": message,
-    }))
+        "held_by": holders(pass),
+    }));
+    if matches!(pass.record.resource, Resource::Service(_)) {
+        add_counts(pass, &mut fields);
+        let action = if stopped { "scaled_down" } else { "no_change" };
+        fields.insert("action".to_owned(), action.into());
+        fields.insert("avgActiveConnections".to_owned(), json!(idleness.level));
+        fields.insert("idleDurationSeconds".to_owned(), json!(seconds));
+    }
+    fields
+}
+
+pub(crate) fn keep_alive(pass: &Pass<'_>, message: &str) -> Fields {
+    let until = pass.record.idle.kept_alive_at;
+    let after = pass.spec.idle.as_ref().map(|idle| idle.after);
+    let until = until.zip(after).map(|(at, after)| crate::pass::add(at, after));
+    fields(json!({ "message": message, "kept_alive_until": until }))
 }
 
 pub(crate) fn paused(pass: &Pass<'_>, paused: bool) -> Fields {

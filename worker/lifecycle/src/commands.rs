@@ -15,6 +15,7 @@ use crate::limits::{HOLDS_MAX, OPEN_COMMANDS_MAX, RELEASES_MAX};
 use crate::observed::Agent;
 use crate::pass::{AcceptedCommand, Pass, add};
 use crate::record::{CommandRecord, OpenCommand, Paused, Phase};
+use crate::{phases, windows};
 
 /// Takes a command: its item, and what it does to the record.
 pub(crate) fn apply(pass: &mut Pass<'_>, command: &AcceptedCommand) {
@@ -34,6 +35,7 @@ pub(crate) fn apply(pass: &mut Pass<'_>, command: &AcceptedCommand) {
         sent: command.sent(),
         trace: command.trace.clone(),
         found: pass.seen().map(|seen| seen.state()),
+        idle: command.idle,
     };
     if command.trace.is_some() && command.action != Action::Status {
         pass.record.trace.clone_from(&command.trace);
@@ -47,10 +49,11 @@ pub(crate) fn apply(pass: &mut Pass<'_>, command: &AcceptedCommand) {
         Action::Stop => stop(pass, open),
         Action::Kill => kill(pass, open),
         Action::Status => status(pass, open),
-        Action::CheckIdle => check_idle(pass, &open),
+        Action::CheckIdle => check_idle(pass, open),
+        Action::KeepAlive => keep_alive(pass, &open),
         Action::Pause => pause(pass, command, &open),
         Action::Resume => resume(pass, &open),
-        Action::KeepAlive | Action::Create | Action::Destroy => {
+        Action::Create | Action::Destroy => {
             let message = format!(
                 "{} is not something that a target of kind {} can do",
                 command.action.as_str(),
@@ -140,7 +143,7 @@ fn start(pass: &mut Pass<'_>, command: &AcceptedCommand, open: OpenCommand) {
         }
         None => pass.record.holds.push(hold),
     }
-    crate::phases::welcome_start(pass);
+    phases::welcome_start(pass);
     pass.record.open.push(open);
 }
 
@@ -162,7 +165,7 @@ fn stop(pass: &mut Pass<'_>, open: OpenCommand) {
 }
 
 /// From now on no start of this holder that is older counts.
-fn remember_release(pass: &mut Pass<'_>, holder: &Holder, sent: &Sent) {
+pub(crate) fn remember_release(pass: &mut Pass<'_>, holder: &Holder, sent: &Sent) {
     let releases = &mut pass.record.releases;
     let last = releases.entry(holder.to_string()).or_insert_with(|| sent.clone());
     if *last < *sent {
@@ -214,6 +217,9 @@ pub(crate) fn end_holds(pass: &mut Pass<'_>, sent: &Sent, which: impl Fn(&Hold) 
         .into_iter()
         .partition(|hold| hold.sent < *sent && which(hold));
     pass.record.holds = kept;
+    for hold in &ended {
+        windows::suppress(pass, hold);
+    }
     let starts = pass.take_open(|open| {
         open.action == Action::Start
             && open.sent < *sent
@@ -255,7 +261,7 @@ fn status(pass: &mut Pass<'_>, open: OpenCommand) {
     let reachable = pass.record.check.is_some()
         || pass.seen().is_some_and(|seen| seen.agent == Some(Agent::Online));
     let can_ask = pass.record.phase == Phase::On
-        && pass.spec.ec2.systemd_unit.is_some()
+        && pass.spec.unit().is_some()
         && pass.record.paused.is_none()
         && !pass.in_flight()
         && reachable
@@ -272,13 +278,35 @@ fn close_status(pass: &mut Pass<'_>, open: &OpenCommand) {
     pass.close(open, Verdict::Done, None, format!("it is {}", pass.record.phase.as_str()), answer);
 }
 
-/// Without a reading nothing is known to be idle, and unknown is not idle: nothing is stopped.
-fn check_idle(pass: &mut Pass<'_>, open: &OpenCommand) {
+/// A target that is on is judged by its probes; one that is not is told of at once.
+fn check_idle(pass: &mut Pass<'_>, open: OpenCommand) {
+    let judges = pass.record.phase == Phase::On && pass.spec.idle.is_some();
+    if judges && has_room(pass) {
+        return pass.record.open.push(open);
+    }
+    if judges {
+        return reject_for_room(pass, &open);
+    }
     let message = match pass.spec.idle {
-        Some(_) => "no idle probe was read, and unknown is not idle; nothing is stopped",
-        None => "it has no idle policy; nothing is stopped",
+        Some(_) => format!("it is {}; nothing is stopped", pass.record.phase.as_str()),
+        None => "it has no idle policy; nothing is stopped".to_owned(),
     };
-    let answer = answer::check_idle(pass, message);
+    let answer = phases::check_answer(pass, &open, false, &message, None);
+    pass.close(&open, Verdict::Done, None, message, answer);
+}
+
+/// Activity, by somebody's word. It counts from its sending, so a late one keeps nothing alive.
+fn keep_alive(pass: &mut Pass<'_>, open: &OpenCommand) {
+    let message = match (&pass.spec.idle, pass.record.phase) {
+        (None, _) => "it has no idle policy, so there is nothing to keep off",
+        (Some(_), Phase::On | Phase::Starting) => {
+            let kept = &mut pass.record.idle.kept_alive_at;
+            *kept = (*kept).max(Some(open.sent.at));
+            "it counts as active"
+        }
+        (Some(_), _) => "it is not on; a keep-alive starts nothing",
+    };
+    let answer = answer::keep_alive(pass, message);
     pass.close(open, Verdict::Done, None, message, answer);
 }
 
@@ -333,8 +361,21 @@ pub(crate) fn reject(pass: &mut Pass<'_>, open: &OpenCommand, cause: Cause, mess
 /// Answers whatever the record, as it will be written, can answer.
 pub(crate) fn answer_what_can_be(pass: &mut Pass<'_>) {
     if pass.wanted() {
-        for open in pass.take_open(|open| matches!(open.action, Action::Stop | Action::Kill)) {
+        for open in pass.take_open(phases::waits_for_off) {
             close_held(pass, &open);
+        }
+    }
+    // A check is judged while the target is on, and answered at the end of the way down that it led to.
+    let turned = pass.wanted() && pass.record.phase == Phase::Starting;
+    if turned || matches!(pass.record.phase, Phase::Off | Phase::Failed) {
+        let stopped = pass.record.phase == Phase::Off;
+        for open in pass.take_open(|open| open.action == Action::CheckIdle) {
+            let message = match turned {
+                true => "it was wanted again before it had stopped".to_owned(),
+                false => format!("it is {}", pass.record.phase.as_str()),
+            };
+            let answer = phases::check_answer(pass, &open, stopped, &message, None);
+            pass.close(&open, Verdict::Done, None, message, answer);
         }
     }
     let on = pass.record.phase == Phase::On

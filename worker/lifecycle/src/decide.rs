@@ -15,13 +15,13 @@ use crate::limits::{
     CONSISTENCY_MARGIN_SECONDS, NEWS_AFTER_SECONDS, OUTBOX_LOOK_SECONDS, SIGNATURE_LIFE_SECONDS,
     SKEW_MAX_SECONDS, UNANSWERED_LOOK_SECONDS, UNANSWERED_MAX,
 };
-use crate::observed::{ObservePlan, Sighting};
+use crate::observed::Sighting;
 use crate::pass::{Flow, Input, Pass, later};
 use crate::record::{
     CheckPurpose, CommandRecord, Failure, Phase, Quiet, Step, TargetRecord, Unanswered, UnitHealth,
 };
 use crate::spec::TargetSpec;
-use crate::{commands, phases};
+use crate::{commands, phases, windows};
 
 /// A phase can hand over to another in the same pass; more than this would be a circle.
 const TRANSITIONS_MAX: usize = 8;
@@ -47,6 +47,9 @@ pub struct Decision {
     pub look_at: Option<Timestamp>,
     /// The same, once all events are sent.
     pub look_when_sent: Option<Timestamp>,
+    /// It looks idle by one round of readings: nothing of this is to be committed before the probes were
+    /// asked once more (DESIGN.md §4: holds are looked at last).
+    pub asks_again: bool,
     /// Why; never empty.
     pub why: String,
 }
@@ -71,55 +74,6 @@ pub fn clear_sent(decision: &Decision, sent: &[String]) -> TargetRecord {
     next
 }
 
-/// The record with the machine that the fleet names now. A target that is up, or whose last effect may
-/// still happen, keeps its old machine until it is surely off: two machines are never minded as one.
-pub fn align(mut record: TargetRecord, instance: &lamplighter_events::InstanceId) -> TargetRecord {
-    let at_rest = !record.is_up() && record.doing.is_none() && record.unanswered.is_empty();
-    if record.instance != *instance && at_rest {
-        record.instance = instance.clone();
-        record.observed = None;
-        record.unit = None;
-        record.contradiction = None;
-        record.quiet = None;
-    }
-    record
-}
-
-/// What to look at before `decide`, given the record and the inputs.
-pub fn plan_observation(
-    record: &TargetRecord,
-    spec: &TargetSpec,
-    inputs: &[Input],
-    now: Timestamp,
-) -> ObservePlan {
-    let asks_status = inputs.iter().any(|input| {
-        matches!(input, Input::Command(command) if command.action == lamplighter_events::Action::Status)
-    });
-    let waits = record.phase == Phase::Starting
-        && matches!(record.step, None | Some(Step::StartInstance | Step::WaitRunning));
-    // A start of a machine that runs already goes on to its agent in the same pass.
-    let first = record.rev == 0 || record.phase != Phase::On;
-    let starts = first
-        && inputs.iter().any(|input| {
-            matches!(input, Input::Command(command) if command.action == lamplighter_events::Action::Start)
-        });
-    let watches = record.phase == Phase::On && phases::watch_is_due(record, spec, now);
-    // Whoever is to be stopped is not asked how it is: trouble with SSM must not keep it on.
-    let ends = inputs.iter().any(|input| {
-        matches!(input, Input::Command(command)
-            if matches!(command.action, lamplighter_events::Action::Stop | lamplighter_events::Action::Kill))
-    });
-    let asks = !ends && (starts || record.wanted(now));
-    let unit = asks && spec.ec2.systemd_unit.is_some();
-    let check = record.check.as_ref().filter(|_| asks);
-    ObservePlan {
-        instance: record.instance.clone(),
-        agent: unit && (waits || starts || watches || asks_status) && record.check.is_none(),
-        check: check.map(|check| (check.command_id.clone(), check.token.clone())),
-        health: spec.ec2.health.clone().filter(|_| record.step == Some(Step::VerifyHealth)),
-    }
-}
-
 /// Folds inputs and an observation into the next record. `nonce` names the permission of the effect,
 /// if one is decided; it must be new.
 pub fn decide(
@@ -131,6 +85,13 @@ pub fn decide(
     nonce: &str,
 ) -> Decision {
     let mut pass = Pass::new(record.clone(), spec, Some(sighting), now, nonce);
+    pass.rounds = inputs
+        .iter()
+        .filter_map(|input| match input {
+            Input::Round(round) => Some(round.clone()),
+            Input::Command(_) | Input::EventsSent(_) => None,
+        })
+        .collect();
     drop_sent(&mut pass.record, inputs);
     drop_what_is_over(&mut pass);
     // An observation from before the end of the last permission says nothing (DESIGN.md §3).
@@ -146,6 +107,7 @@ pub fn decide(
         phases::reconcile(&mut pass);
     }
     commands::end_expired_holds(&mut pass);
+    windows::open(&mut pass);
     for input in inputs {
         if let Input::Command(command) = input {
             commands::apply(&mut pass, command);
@@ -220,24 +182,30 @@ fn accepted(pass: &mut Pass<'_>, kind: EffectKind, command_id: Option<String>) {
     let until = pass.in_seconds(CONSISTENCY_MARGIN_SECONDS);
     pass.record.retry_at = None;
     pass.record.refusal = None;
+    let (speaker, noun) = (pass.record.resource.speaker(), pass.record.resource.noun());
     match kind {
         EffectKind::Start => {
             pass.record.quiet = Some(Quiet { until, after: kind });
             pass.record.accepted_at = Some(pass.now);
             pass.record.step = Some(Step::WaitRunning);
-            pass.why("EC2 accepted the start; waiting until the machine runs");
+            pass.why(format!("{speaker} accepted the start; waiting until the {noun} runs"));
         }
         EffectKind::Stop => {
             pass.record.quiet = Some(Quiet { until, after: kind });
             pass.record.accepted_at = Some(pass.now);
             pass.record.step = Some(Step::WaitStopped);
-            pass.why("EC2 accepted the stop; waiting until the machine is stopped");
+            pass.why(format!("{speaker} accepted the stop; waiting until the {noun} is stopped"));
+        }
+        EffectKind::Scale => {
+            pass.record.quiet = Some(Quiet { until, after: kind });
+            pass.why("the bounds of its scaling are set");
+            return pass.look(pass.now);
         }
         EffectKind::Send => {
             if let Some(check) = &mut pass.record.check {
                 check.command_id = command_id;
             }
-            pass.why("SSM took the question for the unit; waiting for the host's answer");
+            pass.why("SSM took the question; waiting for the host's answer");
         }
     }
     pass.look_after_poll();
@@ -246,7 +214,9 @@ fn accepted(pass: &mut Pass<'_>, kind: EffectKind, command_id: Option<String>) {
 /// Decided anew at the next look, with all its time before it.
 fn not_made(pass: &mut Pass<'_>, kind: EffectKind) {
     match kind {
-        EffectKind::Start | EffectKind::Stop => pass.record.began_at = Some(pass.now),
+        EffectKind::Start | EffectKind::Stop | EffectKind::Scale => {
+            pass.record.began_at = Some(pass.now);
+        }
         EffectKind::Send => drop_question(pass),
     }
     pass.look(pass.now);
@@ -255,11 +225,13 @@ fn not_made(pass: &mut Pass<'_>, kind: EffectKind) {
 
 /// A question that was not asked: a start goes back to where it asks, a watch waits for its next time.
 fn drop_question(pass: &mut Pass<'_>) {
-    let purpose = pass.record.check.take().map(|check| check.purpose);
-    if purpose == Some(CheckPurpose::Watch) {
-        pass.record.unit = Some(UnitHealth { state: "unknown".to_owned(), at: pass.now });
-    } else {
-        pass.record.step = Some(Step::WaitRunning);
+    match pass.record.check.take().map(|check| check.purpose) {
+        Some(CheckPurpose::Watch) => {
+            pass.record.unit = Some(UnitHealth { state: "unknown".to_owned(), at: pass.now });
+        }
+        // Asked again at the next tick; whoever waits is told that nothing is known.
+        Some(CheckPurpose::Idle) => phases::host_said_nothing(pass, "its host could not be asked"),
+        Some(CheckPurpose::Verify) | None => pass.record.step = Some(Step::WaitRunning),
     }
 }
 
@@ -334,6 +306,14 @@ fn finish(mut pass: Pass<'_>, before: &TargetRecord) -> Decision {
         let at = pass.in_seconds(UNANSWERED_LOOK_SECONDS);
         pass.look(at);
     }
+    if let Some(at) = windows::next(&pass) {
+        pass.look(at);
+    }
+    if let Some(at) = pass.record.idle.look_at.filter(|_| pass.record.phase == Phase::On) {
+        // One that is due and could not be made now is made soon.
+        let soon = pass.after(pass.spec.timings.poll);
+        pass.look(if at > pass.now { at } else { soon });
+    }
     let mut why = pass.take_why();
     if why.is_empty() {
         why.clone_from(&before.why);
@@ -366,10 +346,10 @@ fn finish(mut pass: Pass<'_>, before: &TargetRecord) -> Decision {
             (Some(recorded), None) => recorded <= pass.now,
             (None, None) => false,
         };
-    let Pass { record: mut next, effect, accepted, outcomes, .. } = pass;
+    let Pass { record: mut next, effect, accepted, outcomes, asks_again, .. } = pass;
     next.wake_at = look_at;
     next.rev = rev;
-    Decision { next, changed, effect, accepted, outcomes, look_at, look_when_sent, why }
+    Decision { next, changed, effect, accepted, outcomes, look_at, look_when_sent, asks_again, why }
 }
 
 /// A long wait that writes nothing would leave people with an old sight: once it is old, a look that

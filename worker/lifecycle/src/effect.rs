@@ -3,6 +3,8 @@
 use lamplighter_events::{Cause, InstanceId};
 use serde::{Deserialize, Serialize};
 
+use crate::observed::Bounds;
+use crate::resource::{Resource, ServiceId};
 use crate::spec::UnitName;
 
 /// What the script on a host is asked to find out.
@@ -14,6 +16,21 @@ pub struct UnitProbe {
     pub settle_seconds: i64,
     /// How long a unit that is `activating` is waited for on the host, seconds.
     pub activating_seconds: i64,
+}
+
+/// What a host is asked by `SendCommand`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "question", rename_all = "kebab-case")]
+pub enum Question {
+    /// How its unit is.
+    Unit(UnitProbe),
+    /// Whether it is idle: the fleet's own script.
+    Idle {
+        /// The shell script.
+        script: String,
+        /// It is ended after this long, seconds.
+        timeout_seconds: u32,
+    },
 }
 
 /// One AWS call that changes something.
@@ -38,7 +55,21 @@ pub enum Effect {
         /// Names this question; the same token is asked at most once per host.
         token: String,
         /// The question.
-        probe: UnitProbe,
+        question: Question,
+    },
+    /// `ecs:UpdateService` of the desired count alone. Level-triggered: a repeat does no harm.
+    UpdateService {
+        /// The service.
+        service: ServiceId,
+        /// How many tasks it is to have.
+        desired: i64,
+    },
+    /// `application-autoscaling:RegisterScalableTarget` of the bounds alone. Level-triggered.
+    RegisterScalableTarget {
+        /// The service.
+        service: ServiceId,
+        /// The bounds.
+        bounds: Bounds,
     },
 }
 
@@ -46,12 +77,14 @@ pub enum Effect {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum EffectKind {
-    /// `StartInstance`
+    /// `StartInstance`, or `UpdateService` to some tasks
     Start,
-    /// `StopInstance`
+    /// `StopInstance`, or `UpdateService` to none
     Stop,
     /// `SendCommand`
     Send,
+    /// `RegisterScalableTarget`
+    Scale,
 }
 
 impl Effect {
@@ -61,6 +94,9 @@ impl Effect {
             Self::StartInstance { .. } => EffectKind::Start,
             Self::StopInstance { .. } => EffectKind::Stop,
             Self::SendCommand { .. } => EffectKind::Send,
+            Self::UpdateService { desired, .. } if *desired > 0 => EffectKind::Start,
+            Self::UpdateService { .. } => EffectKind::Stop,
+            Self::RegisterScalableTarget { .. } => EffectKind::Scale,
         }
     }
     /// The AWS operation, for people.
@@ -69,14 +105,19 @@ impl Effect {
             Self::StartInstance { .. } => "StartInstances",
             Self::StopInstance { .. } => "StopInstances",
             Self::SendCommand { .. } => "SendCommand",
+            Self::UpdateService { .. } => "UpdateService",
+            Self::RegisterScalableTarget { .. } => "RegisterScalableTarget",
         }
     }
-    /// The machine it concerns.
-    pub fn instance(&self) -> &InstanceId {
+    /// What it concerns.
+    pub fn resource(&self) -> Resource {
         match self {
             Self::StartInstance { instance }
             | Self::StopInstance { instance }
-            | Self::SendCommand { instance, .. } => instance,
+            | Self::SendCommand { instance, .. } => Resource::Instance(instance.clone()),
+            Self::UpdateService { service, .. } | Self::RegisterScalableTarget { service, .. } => {
+                Resource::Service(service.clone())
+            }
         }
     }
 }

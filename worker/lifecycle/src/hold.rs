@@ -36,6 +36,8 @@ pub enum HoldKind {
     UntilReleased,
     /// The machine was found running, or started by someone else.
     Adopted,
+    /// A window of the target's office hours.
+    Window,
 }
 
 impl HoldKind {
@@ -46,6 +48,7 @@ impl HoldKind {
             Self::IdleBounded => "idle-bounded",
             Self::UntilReleased => "until-released",
             Self::Adopted => "adopted",
+            Self::Window => "window",
         }
     }
 }
@@ -53,7 +56,7 @@ impl HoldKind {
 /// A recorded reason for a target to be on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hold {
-    /// The id of the command that made it, or `adopted:<generation>`.
+    /// The id of the command that made it, or `adopted:<generation>`, or `window:<from>`.
     pub id: String,
     /// Who wants it.
     pub holder: Holder,
@@ -82,6 +85,6 @@ impl Hold {
     }
     /// Whether somebody asked for it.
     pub fn requested(&self) -> bool {
-        self.kind != HoldKind::Adopted
+        !matches!(self.kind, HoldKind::Adopted | HoldKind::Window)
     }
 }

@@ -20,31 +20,51 @@ mod commands;
 mod decide;
 mod effect;
 mod hold;
+mod hours;
+mod idle;
 mod limits;
 mod observed;
 mod pass;
 mod phases;
+mod plan;
+mod probe;
 mod record;
+mod resource;
 mod spec;
 mod status;
+mod windows;
 
-pub use decide::{
-    ApplyAnswer, Decision, align, apply_answer, clear_sent, decide, plan_observation,
-};
-pub use effect::{Effect, EffectAnswer, EffectKind, Refusal, UnitProbe};
+pub use decide::{ApplyAnswer, Decision, apply_answer, clear_sent, decide};
+pub use effect::{Effect, EffectAnswer, EffectKind, Question, Refusal, UnitProbe};
 pub use hold::{Hold, HoldKind, Sent};
+pub use hours::{Hours, HoursError, Window};
+pub use idle::{
+    HostReading, IdleMemory, IdleVerdict, Judged, OwnProbe, ProbeWord, Says, Streak, judge,
+};
 pub use limits::*;
 pub use observed::{
-    Agent, CheckReading, Ec2State, HealthReading, InstanceSeen, ObservePlan, ObserveTrouble,
-    Observed, Sighting,
+    Agent, Bounds, CheckReading, HealthReading, InstanceSeen, ObservePlan, ObserveTrouble,
+    Observed, PowerState, Seen, ServiceSeen, Sighting, TaskStopped,
 };
 pub use pass::{AcceptedCommand, Input};
+pub use plan::{
+    IdleWatch, align, ends_by_idleness, idle_floor, idle_override, plan_observation, plan_probes,
+    probes_are_due,
+};
+pub use probe::{
+    CommandProbe, CommandReads, Condition, HttpProbe, HttpReads, IdleOverride, IdleSpec,
+    MetricProbe, MetricReads, Probe, ProbePlan, Reading, Round, Statistic,
+};
 pub use record::{
     Check, CheckPurpose, CommandRecord, Contradiction, Doing, Failure, HistoryEntry, OpenCommand,
     Paused, Phase, Quiet, Step, TargetRecord, Unanswered, UnitHealth,
 };
-pub use spec::{Ec2Spec, HealthUrl, IdleSpec, InstanceRef, SpecError, TargetSpec, UnitName};
-pub use status::{InstanceStatus, StatusView};
+pub use resource::{NotAResource, Resource, ServiceId, ServicePattern};
+pub use spec::{
+    HealthUrl, InstanceRef, InstanceSpec, Place, ServiceSpec, SpecError, TargetSpec, Timings,
+    UnitName,
+};
+pub use status::{InstanceStatus, ServiceStatus, StatusView};
 
 #[cfg(test)]
 mod tests;

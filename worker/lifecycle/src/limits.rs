@@ -47,3 +47,21 @@ pub const UNIT_ACTIVATING_SECONDS: i64 = 45;
 pub const CHECK_GRACE_SECONDS: i64 = 30;
 /// Command items live 45 days: 14 days of queue retention, 14 of dead letters, and room to replay.
 pub const COMMAND_LIFE_SECONDS: i64 = 45 * 24 * 3600;
+/// A probe that knows only the moment begins its count anew when its readings lie further apart than this
+/// (or than the policy's `after`): twice the usual tick of five minutes, so that one lost tick does no harm.
+pub const GAP_SECONDS_MAX: i64 = 10 * 60;
+/// How often a count that runs is looked after without a tick: the usual tick.
+pub const IDLE_LOOK_SECONDS: i64 = 5 * 60;
+/// A reported activity this near to our own request is that request: HTTP's `Date` tells a clock to the
+/// second, and a backend takes its time anywhere while it answers.
+pub const OWN_PROBE_MILLIS: i64 = 2_000;
+/// The host's word on its idleness serves the judgement that asked for it, and none much later.
+pub const HOST_READING_SECONDS: i64 = 60;
+/// Before 2001 nobody's backend was active: a missing field that was read as 0, or a duration.
+pub const EPOCH_SECONDS_MIN: f64 = 978_307_200.0;
+/// Epoch seconds beyond this are milliseconds (this is the year 5138).
+pub const EPOCH_SECONDS_MAX: f64 = 1e11;
+/// A window whose start failed tries again after this, until it ends.
+pub const WINDOW_RETRY_SECONDS: i64 = 5 * 60;
+/// As many tasks that stopped at once are a service that does not come up: ECS would go on for ever.
+pub const STOPPED_TASKS_MAX: usize = 2;

@@ -4,16 +4,18 @@
 //! that "made after `act_by`" can be told.
 
 use jiff::Timestamp;
-use lamplighter_events::{Cause, InstanceId};
+use lamplighter_events::Cause;
 use serde::{Deserialize, Serialize};
 
+use crate::resource::Resource;
 use crate::spec::HealthUrl;
 
-/// An instance's state. `Missing` is ours: EC2 does not know the id.
+/// An instance's state, in EC2's words; they fit a service too (see [`ServiceSeen::state`]). `Missing` is
+/// ours: AWS does not know the thing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[allow(missing_docs)]
-pub enum Ec2State {
+pub enum PowerState {
     Pending,
     Running,
     Stopping,
@@ -23,7 +25,7 @@ pub enum Ec2State {
     Missing,
 }
 
-impl Ec2State {
+impl PowerState {
     /// EC2's word (`missing` where EC2 has none).
     pub fn as_str(self) -> &'static str {
         match self {
@@ -62,7 +64,7 @@ impl Ec2State {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InstanceSeen {
     /// Its state.
-    pub state: Ec2State,
+    pub state: PowerState,
     /// `StateReason` (code and message) or the transition reason, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -80,9 +82,102 @@ pub struct InstanceSeen {
 
 impl InstanceSeen {
     /// A bare state.
-    pub fn state(state: Ec2State) -> Self {
+    pub fn state(state: PowerState) -> Self {
         Self { state, reason: None, user_stopped_at: None, private_ip: None, public_ip: None }
     }
+}
+
+/// The bounds between which Application Auto Scaling keeps a service's desired count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bounds {
+    /// The least.
+    pub min: i64,
+    /// The most.
+    pub max: i64,
+}
+
+impl Bounds {
+    /// What keeps a service off.
+    pub const ZERO: Self = Self { min: 0, max: 0 };
+    /// A count that the bounds allow.
+    pub fn clamp(self, count: i64) -> i64 {
+        count.min(self.max).max(self.min)
+    }
+}
+
+/// A task that stopped by itself, or was stopped by ECS.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskStopped {
+    /// When.
+    pub at: Timestamp,
+    /// ECS's `stopCode`, where it gave one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+    /// ECS's words: the task's reason, and its container's.
+    pub reason: String,
+}
+
+/// One describe of an ECS service.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceSeen {
+    /// ECS knows it, and it is `ACTIVE`.
+    pub active: bool,
+    /// How many tasks it is to have.
+    pub desired: i64,
+    /// How many are `RUNNING`.
+    pub running: i64,
+    /// How many are on their way.
+    pub pending: i64,
+    /// How many of the running are `HEALTHY`; `None` where it was not asked, or none has a health check.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub healthy: Option<i64>,
+    /// Why its deployment failed (the circuit breaker's words), where it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout_failed: Option<String>,
+    /// ECS's last words on why a task could not be placed, and when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unplaced: Option<(Timestamp, String)>,
+    /// The tasks that stopped lately, newest first; asked only where it matters.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stopped: Vec<TaskStopped>,
+    /// Application Auto Scaling's bounds, where it minds the service and was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bounds: Option<Bounds>,
+}
+
+impl ServiceSeen {
+    /// A bare count.
+    pub fn counts(desired: i64, running: i64, pending: i64) -> Self {
+        Self { active: true, desired, running, pending, ..Self::default() }
+    }
+    /// EC2's word for it: wanting tasks it has not is `pending`, having tasks it does not want is `stopping`.
+    pub fn state(&self) -> PowerState {
+        let there = self.running + self.pending;
+        match (self.active, self.desired) {
+            (false, _) if there > 0 => PowerState::ShuttingDown,
+            (false, _) => PowerState::Missing,
+            (true, ..=0) if there > 0 => PowerState::Stopping,
+            (true, ..=0) => PowerState::Stopped,
+            (true, desired) => {
+                let healthy = self.healthy.is_none_or(|healthy| healthy >= desired);
+                if self.running >= desired && healthy {
+                    PowerState::Running
+                } else {
+                    PowerState::Pending
+                }
+            }
+        }
+    }
+}
+
+/// What AWS says of a resource.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Seen {
+    /// Of an instance.
+    Instance(InstanceSeen),
+    /// Of a service.
+    Service(ServiceSeen),
 }
 
 /// Whether SSM can reach the machine's agent.
@@ -95,6 +190,21 @@ pub enum Agent {
     Offline,
     /// SSM has never heard of it.
     Unregistered,
+}
+
+impl ObservePlan {
+    /// A bare look.
+    pub fn bare(resource: Resource) -> Self {
+        Self {
+            resource,
+            stopped_tasks: false,
+            task_health: false,
+            bounds: false,
+            agent: false,
+            check: None,
+            health: None,
+        }
+    }
 }
 
 /// What became of a question that was sent with `SendCommand`.
@@ -112,6 +222,13 @@ pub enum CheckReading {
     Said {
         /// `active`, `failed`, `inactive`, …
         state: String,
+    },
+    /// The idle policy's command ran to its end.
+    Exited {
+        /// Its exit code.
+        code: i64,
+        /// The beginning of what it printed.
+        output: String,
     },
     /// It never reached the agent.
     Undelivered {
@@ -143,8 +260,9 @@ pub enum HealthReading {
 pub struct Observed {
     /// Just before the look, by the worker's clock.
     pub at: Timestamp,
-    /// EC2's word.
-    pub instance: InstanceSeen,
+    /// EC2's word, or ECS's.
+    #[serde(flatten)]
+    pub seen: Seen,
     /// SSM's word on the agent, where it was asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<Agent>,
@@ -157,13 +275,34 @@ pub struct Observed {
 }
 
 impl Observed {
-    /// A bare look at the machine.
-    pub fn bare(at: Timestamp, state: Ec2State) -> Self {
-        Self { at, instance: InstanceSeen::state(state), agent: None, check: None, health: None }
+    /// A bare look at a machine.
+    pub fn bare(at: Timestamp, state: PowerState) -> Self {
+        Self::of(at, Seen::Instance(InstanceSeen::state(state)))
+    }
+    /// A look at something, and no more.
+    pub fn of(at: Timestamp, seen: Seen) -> Self {
+        Self { at, seen, agent: None, check: None, health: None }
     }
     /// EC2's word.
-    pub fn state(&self) -> Ec2State {
-        self.instance.state
+    pub fn state(&self) -> PowerState {
+        match &self.seen {
+            Seen::Instance(instance) => instance.state,
+            Seen::Service(service) => service.state(),
+        }
+    }
+    /// The machine, where it is one.
+    pub fn instance(&self) -> Option<&InstanceSeen> {
+        match &self.seen {
+            Seen::Instance(instance) => Some(instance),
+            Seen::Service(_) => None,
+        }
+    }
+    /// The service, where it is one.
+    pub fn service(&self) -> Option<&ServiceSeen> {
+        match &self.seen {
+            Seen::Service(service) => Some(service),
+            Seen::Instance(_) => None,
+        }
     }
 }
 
@@ -182,8 +321,14 @@ pub type Sighting = Result<Observed, ObserveTrouble>;
 /// What to look at in the next pass.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObservePlan {
-    /// The machine.
-    pub instance: InstanceId,
+    /// The machine, or the service.
+    pub resource: Resource,
+    /// Ask ECS why tasks of the service stopped, where it has fewer than it is to have.
+    pub stopped_tasks: bool,
+    /// Ask ECS how healthy the service's running tasks are.
+    pub task_health: bool,
+    /// Ask Application Auto Scaling for the service's bounds.
+    pub bounds: bool,
     /// Ask SSM for the agent, if the machine runs.
     pub agent: bool,
     /// Ask SSM what became of a question: its id, or else its token.

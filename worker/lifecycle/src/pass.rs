@@ -15,13 +15,14 @@ use crate::limits::{
     ACT_WITHIN_SECONDS, CONSISTENCY_MARGIN_SECONDS, HISTORY_MAX, OUTBOX_MAX,
     UNIT_ACTIVATING_SECONDS,
 };
-use crate::observed::{Ec2State, Observed, Sighting};
+use crate::observed::{Observed, PowerState, Sighting};
+use crate::probe::{IdleOverride, Round};
 use crate::record::{
     Check, CheckPurpose, CommandRecord, Contradiction, Doing, HistoryEntry, OpenCommand, Phase,
     Step, TargetRecord,
 };
 use crate::spec::TargetSpec;
-use crate::{Sent, UnitProbe, answer};
+use crate::{Question, Sent, UnitProbe, answer};
 
 /// A command that was parsed and found its target.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +47,8 @@ pub struct AcceptedCommand {
     pub expires: Option<Timestamp>,
     /// The sender's trace.
     pub trace: Option<String>,
+    /// The caller's own idea of idle.
+    pub idle: IdleOverride,
 }
 
 impl AcceptedCommand {
@@ -57,12 +60,14 @@ impl AcceptedCommand {
 
 /// What may change a record besides what AWS says. Signals and wake-ups are no inputs: they only
 /// cause a pass.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Input {
     /// A new command (its id was not seen before; the commit's condition makes sure).
     Command(Box<AcceptedCommand>),
     /// These events were acknowledged by EventBridge.
     EventsSent(Vec<String>),
+    /// Answers of the idle policy's probes, oldest round first.
+    Round(Round),
 }
 
 /// Whether a transition has more to say in the same pass.
@@ -82,6 +87,9 @@ pub(crate) struct Pass<'a> {
     pub(crate) accepted: Option<CommandRecord>,
     pub(crate) outcomes: Vec<Outcome>,
     pub(crate) look_at: Option<Timestamp>,
+    pub(crate) rounds: Vec<Round>,
+    pub(crate) asks_again: bool,
+    pub(crate) idle_why: Option<String>,
     why: String,
     events: Vec<EventBody>,
     notes: Vec<String>,
@@ -105,6 +113,9 @@ impl<'a> Pass<'a> {
             accepted: None,
             outcomes: Vec::new(),
             look_at: None,
+            rounds: Vec::new(),
+            asks_again: false,
+            idle_why: None,
             why: String::new(),
             events: Vec::new(),
             notes: Vec::new(),
@@ -144,7 +155,7 @@ impl<'a> Pass<'a> {
     }
 
     pub(crate) fn look_after_poll(&mut self) {
-        let at = self.after(self.spec.ec2.poll);
+        let at = self.after(self.spec.timings.poll);
         self.look(at);
     }
 
@@ -165,7 +176,7 @@ impl<'a> Pass<'a> {
     pub(crate) fn attention(&mut self, attention: AttentionKind, message: impl Into<String>) {
         let message = message.into();
         self.note(message.clone());
-        let instance = Some(self.record.instance.to_string());
+        let instance = Some(self.record.resource.to_string());
         self.events.push(EventBody::Attention { attention, message, instance });
     }
 
@@ -191,7 +202,7 @@ impl<'a> Pass<'a> {
                 step: step.map(|step| step.as_str().to_owned()),
                 cause,
                 why: why.clone(),
-                instance: Some(self.record.instance.to_string()),
+                instance: Some(self.record.resource.to_string()),
             });
         }
         self.why = why;
@@ -230,27 +241,36 @@ impl<'a> Pass<'a> {
 
     /// Asks with a token that exists already: the guard on the host makes it once.
     pub(crate) fn ask_again(&mut self, check: Check, why: &str) -> Flow {
-        let Some(unit) = self.spec.ec2.systemd_unit.clone() else { return Flow::Rest };
         let step = match check.purpose {
             CheckPurpose::Verify => Some(Step::VerifyUnit),
-            CheckPurpose::Watch => self.record.step,
+            CheckPurpose::Watch | CheckPurpose::Idle => self.record.step,
         };
-        let probe = UnitProbe {
-            unit,
-            settle_seconds: self.spec.ec2.settle_seconds(),
-            activating_seconds: match check.purpose {
-                CheckPurpose::Verify => UNIT_ACTIVATING_SECONDS,
-                CheckPurpose::Watch => 0,
-            },
-        };
-        let instance = self.record.instance.clone();
-        let effect = Effect::SendCommand { instance, token: check.token.clone(), probe };
+        let Some(question) = self.question(check.purpose) else { return Flow::Rest };
+        let Some(instance) = self.record.resource.instance().cloned() else { return Flow::Rest };
+        let effect = Effect::SendCommand { instance, token: check.token.clone(), question };
         let before = self.record.check.replace(check);
         let flow = self.act(effect, step, why);
         if self.effect.is_none() {
             self.record.check = before;
         }
         flow
+    }
+
+    fn question(&self, purpose: CheckPurpose) -> Option<Question> {
+        let activating_seconds = match purpose {
+            CheckPurpose::Verify => UNIT_ACTIVATING_SECONDS,
+            CheckPurpose::Watch => 0,
+            CheckPurpose::Idle => {
+                let command = self.spec.idle.as_ref()?.host_command()?;
+                let timeout_seconds = command.timeout_seconds;
+                return Some(Question::Idle { script: command.script.clone(), timeout_seconds });
+            }
+        };
+        Some(Question::Unit(UnitProbe {
+            unit: self.spec.unit()?.clone(),
+            settle_seconds: self.spec.settle_seconds(),
+            activating_seconds,
+        }))
     }
 
     /// The margin after `kind`, if it still runs.
@@ -267,11 +287,12 @@ impl<'a> Pass<'a> {
 
     /// Whether an observation that contradicts the record has stood for the consistency margin, and
     /// the margin of the last effect is over. If not, somebody looks again.
-    pub(crate) fn confirmed(&mut self, state: Ec2State) -> bool {
+    pub(crate) fn confirmed(&mut self, state: PowerState) -> bool {
         if let Some(quiet) = self.record.quiet.filter(|quiet| self.seen_at() < quiet.until) {
             self.look(quiet.until);
             self.why(format!(
-                "EC2 says {}, within its consistency margin; looking again",
+                "{} says {}, within its consistency margin; looking again",
+                self.record.resource.speaker(),
                 state.as_str()
             ));
             return false;
@@ -289,7 +310,9 @@ impl<'a> Pass<'a> {
             return true;
         }
         self.look(at);
-        self.why(format!("EC2 says {}, unexpectedly; looking again to be sure", state.as_str()));
+        let speaker = self.record.resource.speaker();
+        let state = state.as_str();
+        self.why(format!("{speaker} says {state}, unexpectedly; looking again to be sure"));
         false
     }
 

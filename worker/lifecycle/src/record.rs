@@ -10,14 +10,15 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use lamplighter_events::{
-    Action, Cause, CommandId, Holder, InstanceId, LifecycleEvent, Outcome, TargetName,
-};
+use lamplighter_events::{Action, Cause, CommandId, Holder, LifecycleEvent, Outcome, TargetName};
 use serde::{Deserialize, Serialize};
 
 use crate::effect::{Effect, EffectKind};
 use crate::hold::{Hold, Sent};
-use crate::observed::{Ec2State, Observed};
+use crate::idle::IdleMemory;
+use crate::observed::{Bounds, Observed, PowerState};
+use crate::probe::IdleOverride;
+use crate::resource::Resource;
 
 /// The large state of a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +53,10 @@ pub enum Step {
     WaitStoppedFirst,
     /// Starting: StartInstances is to be made, or is being made.
     StartInstance,
+    /// Starting: the bounds that Application Auto Scaling had are to be set again, or are being set.
+    RestoreScaling,
+    /// Starting: the desired count is to be set, or is being set.
+    StartService,
     /// Starting: accepted; until it runs and, where a unit is to be verified, its agent answers.
     WaitRunning,
     /// Starting: it runs; left alone until it has settled.
@@ -64,6 +69,10 @@ pub enum Step {
     WaitStoppable,
     /// Stopping: StopInstances is to be made, or is being made.
     StopInstance,
+    /// Stopping: Application Auto Scaling's bounds are to be set to 0, or are being set.
+    SuspendScaling,
+    /// Stopping: the desired count is to be set to 0, or is being set.
+    StopService,
     /// Stopping: accepted; until it is `stopped`.
     WaitStopped,
 }
@@ -74,14 +83,29 @@ impl Step {
         match self {
             Self::WaitStoppedFirst => "wait-stopped-first",
             Self::StartInstance => "start-instance",
+            Self::RestoreScaling => "restore-scaling",
+            Self::StartService => "start-service",
             Self::WaitRunning => "wait-running",
             Self::Settle => "settle",
             Self::VerifyUnit => "verify-unit",
             Self::VerifyHealth => "verify-health",
             Self::WaitStoppable => "wait-stoppable",
             Self::StopInstance => "stop-instance",
+            Self::SuspendScaling => "suspend-scaling",
+            Self::StopService => "stop-service",
             Self::WaitStopped => "wait-stopped",
         }
+    }
+
+    /// Before AWS took the start.
+    pub(crate) fn is_before_the_way(self) -> bool {
+        matches!(
+            self,
+            Self::StartInstance
+                | Self::RestoreScaling
+                | Self::StartService
+                | Self::WaitStoppedFirst
+        )
     }
 }
 
@@ -122,7 +146,7 @@ pub struct Contradiction {
     /// First seen.
     pub at: Timestamp,
     /// What was seen.
-    pub state: Ec2State,
+    pub state: PowerState,
 }
 
 /// A command that was accepted and has no outcome yet.
@@ -141,7 +165,10 @@ pub struct OpenCommand {
     pub trace: Option<String>,
     /// EC2's word when it was accepted (`previous_state` of a stop's answer).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub found: Option<Ec2State>,
+    pub found: Option<PowerState>,
+    /// The caller's own idea of idle.
+    #[serde(default, skip_serializing_if = "IdleOverride::is_none")]
+    pub idle: IdleOverride,
 }
 
 /// Why a target failed.
@@ -163,6 +190,8 @@ pub enum CheckPurpose {
     Verify,
     /// A look at a unit that should be alive: by the clock, or since somebody asked for the status.
     Watch,
+    /// The idle policy's command.
+    Idle,
 }
 
 /// An open question to the host.
@@ -244,8 +273,8 @@ pub struct TargetRecord {
     pub kind: String,
     /// The version; 0 was never stored.
     pub rev: u64,
-    /// The machine that this record minds. It changes only while the target is off.
-    pub instance: InstanceId,
+    /// The machine or service that this record minds. It changes only while the target is off.
+    pub resource: Resource,
     /// The large state.
     pub phase: Phase,
     /// The small one.
@@ -323,6 +352,15 @@ pub struct TargetRecord {
     /// Why the last start failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
+    /// Application Auto Scaling's bounds, as they were before the way down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bounds: Option<Bounds>,
+    /// The window that was suppressed ends here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suppressed_until: Option<Timestamp>,
+    /// What is remembered of the idle probes.
+    #[serde(default, skip_serializing_if = "IdleMemory::is_empty")]
+    pub idle: IdleMemory,
     /// Hands off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<Paused>,
@@ -353,14 +391,14 @@ impl TargetRecord {
     pub fn first_contact(
         target: TargetName,
         kind: &str,
-        instance: InstanceId,
+        resource: Resource,
         now: Timestamp,
     ) -> Self {
         Self {
             target,
             kind: kind.to_owned(),
             rev: 0,
-            instance,
+            resource,
             phase: Phase::Off,
             step: None,
             since: now,
@@ -388,6 +426,9 @@ impl TargetRecord {
             kept: false,
             overdue: false,
             failure: None,
+            bounds: None,
+            suppressed_until: None,
+            idle: IdleMemory::default(),
             paused: None,
             open: Vec::new(),
             observed: None,

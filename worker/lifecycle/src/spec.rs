@@ -6,6 +6,10 @@
 use lamplighter_events::{HumanDuration, InstanceId, TargetName};
 use serde::{Deserialize, Serialize};
 
+use crate::hours::Hours;
+use crate::probe::IdleSpec;
+use crate::resource::{Resource, ServiceId, ServicePattern};
+
 /// Why a value of a spec was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SpecError {
@@ -115,56 +119,70 @@ pub enum InstanceRef {
     },
 }
 
-/// An idle policy. Its probes come with a later release; what counts now is that it exists, since it
-/// makes a plain `start` idle-bounded.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct IdleSpec {
-    /// How long everything must have been idle.
-    pub after: HumanDuration,
-}
-
 /// An EC2 instance that is started and stopped.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ec2Spec {
+pub struct InstanceSpec {
     /// Which machine.
     pub instance: InstanceRef,
     /// The unit that must be active before the target counts as on.
     pub systemd_unit: Option<UnitName>,
-    /// The address that must answer 2xx before the target counts as on.
-    pub health: Option<HealthUrl>,
-    /// From the accepted StartInstances to `running` (seed 000: 2 min).
+    /// How often the unit is asked for while the target is on; `None`: never.
+    pub unit_check_every: Option<HumanDuration>,
+}
+
+/// An ECS service whose desired count is set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceSpec {
+    /// Which service.
+    pub service: ServiceId,
+    /// The desired count that means on; at least 1.
+    pub desired: i64,
+    /// The running tasks must be `HEALTHY` by their containers' health checks.
+    pub healthy: bool,
+    /// Other services that a payload may name, which then are targets of their own with these settings.
+    pub also: Vec<ServicePattern>,
+}
+
+/// What is switched on and off.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// Kind `ec2-instance`.
+    Instance(InstanceSpec),
+    /// Kind `ecs-service`.
+    Service(ServiceSpec),
+}
+
+/// How long things may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timings {
+    /// From the accepted start to `running` (seed 000: 2 min).
     pub start_timeout: HumanDuration,
-    /// How long a machine must have been up before it is verified (seed 000: 10 s). With a unit the
-    /// host itself waits for this uptime, without one the record does.
+    /// How long it must have been up before it is verified (seed 000: 10 s). With a unit the host itself
+    /// waits for this uptime, without one the record does.
     pub settle: HumanDuration,
     /// From the end of `start_timeout` to agent and unit being verified.
     pub ready_timeout: HumanDuration,
     /// From the unit's (or the settled machine's) readiness to a healthy answer (seed 002: 180 s).
     pub health_timeout: HumanDuration,
-    /// From the accepted StopInstances to `stopped`.
+    /// From the accepted stop to `stopped`.
     pub stop_timeout: HumanDuration,
     /// Pause between looks while waiting; AWS's events usually come first.
     pub poll: HumanDuration,
-    /// How often the unit is asked for while the target is on; `None`: never.
-    pub unit_check_every: Option<HumanDuration>,
-    /// The CloudWatch log group that the machine ships its logs to; only `check --aws` reads it.
-    pub log_group: Option<String>,
-}
-
-impl Ec2Spec {
-    /// `settle` in whole seconds, rounded up, as the script on the host takes it.
-    pub fn settle_seconds(&self) -> i64 {
-        i64::try_from(self.settle.millis().div_ceil(1000)).unwrap_or(i64::MAX)
-    }
 }
 
 /// One target of the fleet.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct TargetSpec {
     /// Its name.
     pub name: TargetName,
-    /// The machine.
-    pub ec2: Ec2Spec,
+    /// The machine, or the service.
+    pub place: Place,
+    /// The address that must answer 2xx before the target counts as on.
+    pub health: Option<HealthUrl>,
+    /// How long things may take.
+    pub timings: Timings,
+    /// The CloudWatch log group that it ships its logs to.
+    pub log_group: Option<String>,
     /// At most one holder at a time.
     pub exclusive: bool,
     /// No requested hold lasts longer than this.
@@ -173,12 +191,66 @@ pub struct TargetSpec {
     pub keep_failed: bool,
     /// Makes plain starts idle-bounded.
     pub idle: Option<IdleSpec>,
+    /// Recurring windows in which it is wanted.
+    pub hours: Option<Hours>,
 }
 
 impl TargetSpec {
     /// The kind's name, as in the fleet file and in every answer.
     pub fn kind(&self) -> &'static str {
-        "ec2-instance"
+        match &self.place {
+            Place::Instance(_) => "ec2-instance",
+            Place::Service(_) => "ecs-service",
+        }
+    }
+    /// The machine, where it is one.
+    pub fn instance(&self) -> Option<&InstanceSpec> {
+        match &self.place {
+            Place::Instance(instance) => Some(instance),
+            Place::Service(_) => None,
+        }
+    }
+    /// The service, where it is one.
+    pub fn service(&self) -> Option<&ServiceSpec> {
+        match &self.place {
+            Place::Service(service) => Some(service),
+            Place::Instance(_) => None,
+        }
+    }
+    /// What is switched, where the fleet file says it outright.
+    pub fn resource(&self) -> Option<Resource> {
+        match &self.place {
+            Place::Instance(InstanceSpec { instance: InstanceRef::Id(id), .. }) => {
+                Some(Resource::Instance(id.clone()))
+            }
+            Place::Instance(_) => None,
+            Place::Service(service) => Some(Resource::Service(service.service.clone())),
+        }
+    }
+    /// The same settings for another service.
+    pub fn named(&self, name: TargetName, id: ServiceId) -> Self {
+        let mut spec = Self { name, ..self.clone() };
+        if let Place::Service(service) = &mut spec.place {
+            service.service = id;
+            service.also.clear();
+        }
+        spec
+    }
+    /// The unit to be verified, where there is one.
+    pub fn unit(&self) -> Option<&UnitName> {
+        self.instance().and_then(|instance| instance.systemd_unit.as_ref())
+    }
+    /// How often the unit is asked for.
+    pub fn unit_check_every(&self) -> Option<HumanDuration> {
+        self.instance().and_then(|instance| instance.unit_check_every)
+    }
+    /// Whether it is left alone before it counts as on. The shortest duration, a millisecond, is none at all.
+    pub fn settles(&self) -> bool {
+        self.timings.settle.millis() > 1
+    }
+    /// `settle` in whole seconds, rounded up, as the script on the host takes it.
+    pub fn settle_seconds(&self) -> i64 {
+        i64::try_from(self.timings.settle.millis().div_ceil(1000)).unwrap_or(i64::MAX)
     }
 }
 

@@ -1,12 +1,13 @@
 //! What `status` shows: a record in the words of people and of seed 000's clients.
 
 use jiff::Timestamp;
-use lamplighter_events::{Holder, InstanceId, TargetName};
+use lamplighter_events::{Holder, TargetName};
 use serde::Serialize;
 
 use crate::hold::Hold;
-use crate::observed::{Ec2State, Observed};
+use crate::observed::{Observed, PowerState};
 use crate::record::{Failure, Paused, Phase, Step, TargetRecord, Unanswered};
+use crate::resource::Resource;
 use crate::spec::TargetSpec;
 
 /// Seed 000's `instance_status`.
@@ -18,6 +19,18 @@ pub struct InstanceStatus {
     pub service_state: String,
     /// `running`, `stopped`, `starting`, `stopping` or `error`.
     pub overall_status: String,
+}
+
+/// A service's counts, in the words of seed 001's clients.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceStatus {
+    /// How many tasks it is to have.
+    pub desired_count: i64,
+    /// How many run.
+    pub running_count: i64,
+    /// How many are on their way.
+    pub pending_count: i64,
 }
 
 /// A target as `status --json` prints it.
@@ -47,8 +60,13 @@ pub struct StatusView {
     pub lock_status: &'static str,
     /// Who holds it, where there is exactly one word for it.
     pub holder: Option<Holder>,
-    /// The machine.
-    pub instance: InstanceId,
+    /// The machine, or the service as `cluster/service`.
+    pub instance: Resource,
+    /// A service's counts.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub service: Option<ServiceStatus>,
+    /// A window of its office hours is suppressed until then.
+    pub suppressed_until: Option<Timestamp>,
     /// When the last of the requested holds ends; null where one has no end.
     pub expires_at: Option<Timestamp>,
     /// EC2's word.
@@ -77,10 +95,10 @@ impl StatusView {
         let requested: Vec<&Hold> =
             record.holds_in_force(now).filter(|hold| hold.requested()).collect();
         let state = record.observed.as_ref().map(Observed::state);
-        let ec2_state = state.map_or("unknown", Ec2State::as_str).to_owned();
-        let service_state = match (state, &spec.ec2.systemd_unit, &record.unit) {
-            (Some(Ec2State::Running), Some(_), Some(unit)) => unit.state.clone(),
-            (Some(Ec2State::Running), Some(_), None) | (None, _, _) => "unknown".to_owned(),
+        let ec2_state = state.map_or("unknown", PowerState::as_str).to_owned();
+        let service_state = match (state, spec.unit(), &record.unit) {
+            (Some(PowerState::Running), Some(_), Some(unit)) => unit.state.clone(),
+            (Some(PowerState::Running), Some(_), None) | (None, _, _) => "unknown".to_owned(),
             _ => "n/a".to_owned(),
         };
         let overall_status = match record.phase {
@@ -117,7 +135,15 @@ impl StatusView {
             since: record.since,
             lock_status: if requested.is_empty() { "idle" } else { "running" },
             holder,
-            instance: record.instance.clone(),
+            instance: record.resource.clone(),
+            service: record.observed.as_ref().and_then(Observed::service).map(|seen| {
+                ServiceStatus {
+                    desired_count: seen.desired,
+                    running_count: seen.running,
+                    pending_count: seen.pending,
+                }
+            }),
+            suppressed_until: record.suppressed_until,
             expires_at,
             ec2_state: ec2_state.clone(),
             service_state: service_state.clone(),

@@ -4,18 +4,22 @@
 //! with a rejected outcome where it had an id. It is never dropped and never tried to death. A message
 //! that is nobody's (a signal of a foreign machine) is dropped, since it says nothing about ours.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use lamplighter_events::{
-    Cause, Command, CommandId, EventBody, Holder, Inbound, LifecycleEvent, Malformed, Outcome,
-    Signal, TargetName, Verdict,
+    Action, Cause, Command, CommandId, EventBody, Holder, Inbound, LifecycleEvent, Malformed,
+    Outcome, Signal, TargetName, Verdict,
 };
-use lamplighter_lifecycle::{AcceptedCommand, CommandRecord};
+use lamplighter_lifecycle::{AcceptedCommand, CommandRecord, Resource, Round, ServiceId};
 
+use crate::idle_check;
 use crate::ports::{CallError, Outgoing, PutCommand, Received};
 use crate::worker::Shared;
 
+/// A tick is worth nothing long after it was due: a nightly stop that comes in the morning would stop what the
+/// day has begun. Half an hour is some ticks of the usual five minutes, and a worker's longest restart.
+const TICK_LIFE_SECONDS: i64 = 30 * 60;
 /// The attribute that keeps the first sending's time through a replay or a fan-out.
 pub const SENT_AT_ATTRIBUTE: &str = "lamplighter-sent-at";
 /// The attribute with a command's id.
@@ -31,13 +35,25 @@ pub const REASON_ATTRIBUTE: &str = "reason";
 pub const REASON_MESSAGE_ATTRIBUTE: &str = "reason-message";
 
 /// What a message asks of a target.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Work {
     /// A new input.
     Command(Box<AcceptedCommand>),
     /// A look; a wake-up's carries the version that set it. `look`: somebody else asked for it too (a
     /// signal, a sweep), so that it is made even if the wake-up turns out to be void.
-    Nudge { wake_rev: Option<u64>, look: bool },
+    Nudge {
+        wake_rev: Option<u64>,
+        look: bool,
+        /// A tick's answers of the target's probes, where they look as if something followed from them.
+        round: Option<Box<Round>>,
+    },
+}
+
+impl Work {
+    /// A look that a signal or a sweep asks for.
+    pub(crate) fn look() -> Self {
+        Self::Nudge { wake_rev: None, look: true, round: None }
+    }
 }
 
 /// Where a message goes.
@@ -49,25 +65,38 @@ pub(crate) enum Routed {
 }
 
 /// Reads a message and finds its target. `Err`: again later.
-pub(crate) async fn route(shared: &Shared, message: &Received) -> Result<Routed, CallError> {
+pub(crate) async fn route(shared: &Arc<Shared>, message: &Received) -> Result<Routed, CallError> {
     match lamplighter_events::parse(&message.body, &message.attributes, &shared.fleet.rules) {
         Ok(Inbound::Command(command)) => {
             let given = command.id.clone();
             let id = given.clone().unwrap_or_else(|| message_command_id(message));
-            address(shared, message, &command, id, given.is_some()).await
+            address(shared, message, message.sent_at, &command, id, given.is_some()).await
         }
         Ok(Inbound::Tick(tick)) => {
             let id = tick.command_id();
             let rule = tick.rule.clone();
+            // What it asks was asked when it was due, however late it comes: a kill of eleven o'clock does
+            // not end the hold of midnight.
+            let sent_at = tick.scheduled.min(message.sent_at);
             match tick.command {
-                Some(command) => address(shared, message, &command, id, true).await,
+                Some(mut command) => {
+                    let life = SignedDuration::from_secs(TICK_LIFE_SECONDS);
+                    let expires = tick.scheduled.saturating_add(life).unwrap_or(Timestamp::MAX);
+                    command.expires = command.expires.or(Some(expires));
+                    address(shared, message, sent_at, &command, id, true).await
+                }
                 // The parser has refused a tick of an unknown rule; nothing is left to do here.
                 None => park(shared, message, "unknown-rule", &rule, None).await,
             }
         }
         Ok(Inbound::Signal(signal)) => Ok(route_signal(shared, signal).await?),
-        Ok(Inbound::WakeUp(wake_up)) if shared.fleet.targets.contains_key(&wake_up.target) => {
-            Ok(Routed::To(wake_up.target, Work::Nudge { wake_rev: Some(wake_up.rev), look: false }))
+        Ok(Inbound::WakeUp(wake_up)) if shared.fleet.has(&wake_up.target) => Ok(Routed::To(
+            wake_up.target,
+            Work::Nudge { wake_rev: Some(wake_up.rev), look: false, round: None },
+        )),
+        Ok(Inbound::IdleShard(shard)) => {
+            idle_check::ask_shard(shared, &shard).await?;
+            Ok(Routed::Done)
         }
         Ok(Inbound::WakeUp(wake_up)) => {
             tracing::info!(target_name = %wake_up.target, "a wake-up for a target that left the fleet");
@@ -92,50 +121,65 @@ fn message_command_id(message: &Received) -> CommandId {
     })
 }
 
-/// The machine of a signal that is worth a look. A machine that goes up says `running` soon after
+/// What a signal is about, where that is worth a look. A machine that goes up says `running` soon after
 /// `pending`, and a command that runs says how it ended: the former of each pair tells nothing that a
-/// pass could act on.
-fn newsworthy(signal: Signal) -> Option<lamplighter_events::InstanceId> {
+/// pass could act on. Of a task's many steps the end of its way up or down counts.
+fn newsworthy(signal: Signal) -> Option<Resource> {
     match signal {
-        Signal::Ec2StateChange { instance, state, .. } => (state != "pending").then_some(instance),
-        Signal::SsmCommandStatus { instance, status, .. } => {
-            instance.filter(|_| !matches!(status.as_str(), "Pending" | "InProgress" | "Delayed"))
+        Signal::Ec2StateChange { instance, state, .. } => {
+            (state != "pending").then_some(Resource::Instance(instance))
         }
-        Signal::EcsTaskStateChange { .. } => None,
+        Signal::SsmCommandStatus { instance, status, .. } => instance
+            .filter(|_| !matches!(status.as_str(), "Pending" | "InProgress" | "Delayed"))
+            .map(Resource::Instance),
+        Signal::EcsTaskStateChange { cluster, group, last_status, .. } => {
+            let service = group.strip_prefix("service:")?;
+            let ended = matches!(last_status.as_str(), "RUNNING" | "STOPPED");
+            let id = ServiceId::parse(&cluster, service).ok().filter(|_| ended)?;
+            Some(Resource::Service(id))
+        }
     }
 }
 
 async fn route_signal(shared: &Shared, signal: Signal) -> Result<Routed, CallError> {
-    let Some(instance) = newsworthy(signal) else { return Ok(Routed::Done) };
-    let owner = match shared.fleet.owner(&instance) {
-        Some(owner) => Some(owner.clone()),
-        None => shared.ports.store.owner(&instance).await?,
+    let Some(resource) = newsworthy(signal) else { return Ok(Routed::Done) };
+    let owner = match shared.fleet.owner(&resource) {
+        Some(owner) => Some(owner),
+        // A service is always named by the fleet, so nobody need be asked whose another one is.
+        None if resource.service().is_some() => None,
+        None => shared.ports.store.owner(&resource).await?,
     };
-    Ok(match owner.filter(|owner| shared.fleet.targets.contains_key(owner)) {
-        Some(owner) => Routed::To(owner, Work::Nudge { wake_rev: None, look: true }),
+    Ok(match owner.filter(|owner| shared.fleet.has(owner)) {
+        Some(owner) => Routed::To(owner, Work::look()),
         None => {
-            tracing::debug!(%instance, "a signal of a machine that is nobody's");
+            tracing::debug!(%resource, "a signal of what is nobody's");
             Routed::Done
         }
     })
 }
 
 async fn address(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     message: &Received,
+    sent_at: Timestamp,
     command: &Command,
     id: CommandId,
     had_id: bool,
 ) -> Result<Routed, CallError> {
     let claimed = match &command.target {
-        Some(lamplighter_events::TargetRef::Instance(instance))
-            if shared.fleet.owner(instance).is_none() =>
-        {
-            shared.ports.store.owner(instance).await?
+        Some(lamplighter_events::TargetRef::Instance(instance)) => {
+            let resource = Resource::Instance(instance.clone());
+            match shared.fleet.owner(&resource) {
+                Some(_) => None,
+                None => shared.ports.store.owner(&resource).await?,
+            }
         }
         _ => None,
     };
     let fingerprint = command.fingerprint();
+    if command.target.is_none() && command.action == Action::CheckIdle {
+        return idle_check::share_out(shared, message, command, &id).await;
+    }
     match shared.fleet.address(command, claimed.as_ref()) {
         Err(unaddressed) => {
             let id = had_id.then_some(id);
@@ -146,72 +190,23 @@ async fn address(
             };
             park(shared, message, "unknown-target", &unaddressed.to_string(), Some(refusal)).await
         }
-        Ok(specs) => match specs.as_slice() {
-            [spec] => {
-                let accepted = AcceptedCommand {
-                    id,
-                    fingerprint,
-                    action: command.action,
-                    holder: command.holder.clone().unwrap_or_else(Holder::shared),
-                    sent_at: message.sent_at,
-                    hold_for: command.hold_for,
-                    until: command.until,
-                    reason: command.reason.clone(),
-                    expires: command.expires,
-                    trace: message.attributes.get(TRACE_ATTRIBUTE).cloned(),
-                };
-                Ok(Routed::To(spec.name.clone(), Work::Command(Box::new(accepted))))
-            }
-            specs => {
-                let names: Vec<TargetName> = specs.iter().map(|spec| spec.name.clone()).collect();
-                fan_out(shared, message, command, &id, &names).await
-            }
-        },
-    }
-}
-
-/// One message for each target, with ids that derive from the command's: a repeat dies at the claim.
-async fn fan_out(
-    shared: &Shared,
-    message: &Received,
-    command: &Command,
-    id: &CommandId,
-    targets: &[TargetName],
-) -> Result<Routed, CallError> {
-    for target in targets.iter().filter(|_| !shared.options.dry_run) {
-        let mut one = command.clone();
-        one.target = Some(lamplighter_events::TargetRef::Name(target.clone()));
-        one.id = CommandId::parse(&format!("{id}:{target}")).ok();
-        let mut attributes = BTreeMap::new();
-        attributes.insert(SENT_AT_ATTRIBUTE.to_owned(), message.sent_at.to_string());
-        if let Some(trace) = message.attributes.get(TRACE_ATTRIBUTE) {
-            attributes.insert(TRACE_ATTRIBUTE.to_owned(), trace.clone());
+        Ok(spec) => {
+            let accepted = AcceptedCommand {
+                id,
+                fingerprint,
+                action: command.action,
+                holder: command.holder.clone().unwrap_or_else(Holder::shared),
+                sent_at,
+                hold_for: command.hold_for,
+                until: command.until,
+                reason: command.reason.clone(),
+                expires: command.expires,
+                trace: message.attributes.get(TRACE_ATTRIBUTE).cloned(),
+                idle: idle_check::override_of(&command.thresholds),
+            };
+            Ok(Routed::To(spec.name.clone(), Work::Command(Box::new(accepted))))
         }
-        let outgoing = Outgoing { body: one.to_json().to_string(), attributes, delay_seconds: 0 };
-        shared.ports.queue.send(&outgoing).await?;
     }
-    if shared.options.dry_run {
-        return Ok(Routed::Done);
-    }
-    // Last, so that whoever dies before sends them all again; repeats are told by their ids.
-    let names: Vec<&str> = targets.iter().map(TargetName::as_str).collect();
-    let message_text = match names.as_slice() {
-        [] => "no target has an idle policy: there is nothing to check".to_owned(),
-        names => format!("asked of {}, each under an id of its own", names.join(", ")),
-    };
-    let answer = serde_json::Map::from_iter([("targets".to_owned(), names.into())]);
-    let concluded = Concluded {
-        id: Some(id.clone()),
-        fingerprint: command.fingerprint(),
-        action: Some(command.action),
-        target: None,
-        verdict: Verdict::Done,
-        cause: None,
-        message: message_text,
-        answer,
-    };
-    conclude(shared, message.sent_at, concluded).await?;
-    Ok(Routed::Done)
 }
 
 /// What the outcome says of a command that reaches no record, if it has an id.

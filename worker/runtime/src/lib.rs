@@ -10,6 +10,7 @@
 mod backoff;
 pub mod fleet;
 mod held;
+mod idle_check;
 mod inbox;
 mod pass;
 pub mod ports;

@@ -10,10 +10,11 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use lamplighter_events::{Cause, InstanceId, Outcome, Verdict, WakeUp};
+use lamplighter_events::{Cause, Outcome, Verdict, WakeUp};
 use lamplighter_lifecycle::{
     AcceptedCommand, ApplyAnswer, Decision, Effect, EffectAnswer, Input, ObserveTrouble, Refusal,
-    Sighting, TargetRecord, TargetSpec, align, apply_answer, clear_sent, decide, plan_observation,
+    Resource, Round, Sighting, TargetRecord, TargetSpec, align, apply_answer, clear_sent, decide,
+    idle_override, plan_observation, plan_probes, probes_are_due,
 };
 use tracing::Instrument;
 
@@ -52,9 +53,9 @@ pub(crate) async fn run(shared: &Shared, spec: &TargetSpec, work: &Work) -> Resu
         step = tracing::field::Empty,
     );
     let mut command = command.cloned();
-    let (mut wake_rev, must_look) = match work {
-        Work::Nudge { wake_rev, look } => (*wake_rev, *look),
-        Work::Command(_) => (None, true),
+    let (mut wake_rev, must_look, round) = match work {
+        Work::Nudge { wake_rev, look, round } => (*wake_rev, *look, round.as_deref()),
+        Work::Command(_) => (None, true, None),
     };
     let mut joined = false;
     if let Some(trace) = command.as_ref().and_then(|command| command.trace.as_deref()) {
@@ -77,8 +78,9 @@ pub(crate) async fn run(shared: &Shared, spec: &TargetSpec, work: &Work) -> Resu
             }
             wake_rev = None;
         }
-        let once = Once { shared, spec, wake_rev };
-        match once.pass(loaded, command.as_ref()).instrument(span.clone()).await? {
+        let once = Once { shared, spec, wake_rev, round };
+        let pass = Box::pin(once.pass(loaded, command.as_ref()));
+        match pass.instrument(span.clone()).await? {
             Ended::Done => return Ok(()),
             Ended::Repeated => command = None,
             Ended::Fenced => {
@@ -119,6 +121,8 @@ struct Once<'a> {
     shared: &'a Shared,
     spec: &'a TargetSpec,
     wake_rev: Option<u64>,
+    /// A tick's readings, which are the first of two rounds.
+    round: Option<&'a Round>,
 }
 
 impl Once<'_> {
@@ -129,19 +133,19 @@ impl Once<'_> {
     ) -> Result<Ended, CallError> {
         let ports = &self.shared.ports;
         let began = ports.clock.now();
-        let (instance, trouble) = match ports.cloud.resolve(&self.spec.ec2.instance).await {
-            Ok(instance) => (instance, None),
+        let (resource, trouble) = match ports.cloud.resolve(&self.spec.place).await {
+            Ok(resource) => (resource, None),
             Err(error) if error.disposition == Disposition::Fail => {
                 let message = error.to_string();
                 let trouble = ObserveTrouble { cause: error.cause, message };
                 match &loaded {
-                    Some(record) => (record.instance.clone(), Some(trouble)),
+                    Some(record) => (record.resource.clone(), Some(trouble)),
                     None => return self.fail_unresolved(command, trouble).await,
                 }
             }
             Err(error) => return Err(error),
         };
-        let record = self.record(loaded.as_ref(), &instance, began);
+        let record = self.record(loaded.as_ref(), &resource, began);
         let mut inputs: Vec<Input> =
             command.into_iter().map(|command| Input::Command(Box::new(command.clone()))).collect();
         let resent = self.emit(&record).await;
@@ -151,13 +155,25 @@ impl Once<'_> {
         if !resent.is_empty() {
             inputs.push(Input::EventsSent(resent));
         }
+        inputs.extend(self.round.cloned().map(Input::Round));
         let sighting = match trouble {
             Some(trouble) => Err(trouble),
             None => self.observe(&record, &inputs).await?,
         };
+        if probes_are_due(&record, self.spec, &inputs, &sighting, ports.clock.now()) {
+            inputs.extend(self.probe(&record, &inputs, &sighting).await);
+        }
         let now = ports.clock.now();
         let nonce = ports.clock.new_id();
-        let decision = decide(&record, self.spec, &inputs, &sighting, now, &nonce);
+        let mut decision = decide(&record, self.spec, &inputs, &sighting, now, &nonce);
+        if decision.asks_again {
+            // Whoever became active in between is seen by it; whoever asked for a hold, by the commit.
+            inputs.extend(self.probe(&record, &inputs, &sighting).await);
+            let now = ports.clock.now();
+            decision = decide(&record, self.spec, &inputs, &sighting, now, &nonce);
+            debug_assert!(!decision.asks_again, "two rounds are enough");
+        }
+        let now = ports.clock.now();
         // What is to be written is logged once it is: a decision that lost its write never was.
         if self.shared.options.dry_run || !decision.changed {
             self.log(&decision, began, now);
@@ -175,13 +191,13 @@ impl Once<'_> {
             }
             return Ok(Ended::Done);
         }
-        let moved = loaded.as_ref().is_none_or(|before| before.instance != decision.next.instance);
+        let moved = loaded.as_ref().is_none_or(|before| before.resource != decision.next.resource);
         let commit = Commit {
             expected_rev: record.rev,
             nonce,
             accepted: decision.accepted.clone(),
             outcomes: decision.outcomes.clone(),
-            claims: moved.then(|| decision.next.instance.clone()),
+            claims: moved.then(|| decision.next.resource.clone()),
             record: decision.next.clone(),
         };
         match ports.store.commit(&commit).await? {
@@ -189,7 +205,7 @@ impl Once<'_> {
             Committed::Fenced => return Ok(Ended::Fenced),
             Committed::CommandExists(existing) => return self.repeated(command, &existing).await,
             Committed::ResourceTaken(owner) => {
-                let message = format!("{instance} belongs to the target {owner} already");
+                let message = format!("{resource} belongs to the target {owner} already");
                 let trouble = ObserveTrouble { cause: Cause::Conflict, message };
                 return self.fail_unresolved(command, trouble).await;
             }
@@ -203,15 +219,15 @@ impl Once<'_> {
     fn record(
         &self,
         loaded: Option<&TargetRecord>,
-        instance: &InstanceId,
+        resource: &Resource,
         now: Timestamp,
     ) -> TargetRecord {
         match loaded {
             Some(record) => {
-                let aligned = align(record.clone(), instance);
-                if aligned.instance != *instance {
+                let aligned = align(record.clone(), resource);
+                if aligned.resource != *resource {
                     tracing::warn!(
-                        target_name = %self.spec.name, minded = %aligned.instance, named = %instance,
+                        target_name = %self.spec.name, minded = %aligned.resource, named = %resource,
                         "the fleet names another machine; the one that is up is minded until it is off"
                     );
                 }
@@ -220,7 +236,7 @@ impl Once<'_> {
             None => TargetRecord::first_contact(
                 self.spec.name.clone(),
                 self.spec.kind(),
-                instance.clone(),
+                resource.clone(),
                 now,
             ),
         }
@@ -234,6 +250,19 @@ impl Once<'_> {
         let plan = plan_observation(record, self.spec, inputs, self.shared.ports.clock.now());
         let mut sightings = self.shared.ports.cloud.observe(std::slice::from_ref(&plan)).await;
         sightings.pop().unwrap_or_else(|| unreachable!("one plan has one sighting"))
+    }
+
+    /// One round of the idle policy's probes.
+    async fn probe(
+        &self,
+        record: &TargetRecord,
+        inputs: &[Input],
+        sighting: &Sighting,
+    ) -> Option<Input> {
+        let seen = sighting.as_ref().ok()?;
+        let over = idle_override(record, inputs);
+        let plan = plan_probes(self.spec, seen, &record.resource, over)?;
+        Some(Input::Round(self.shared.ports.cloud.probe(&plan).await))
     }
 
     /// What follows a commit: its events, its effect, and the next look. None of it can fail the

@@ -13,9 +13,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
-use lamplighter_events::{Cause, CommandId, InstanceId, LifecycleEvent, Outcome, TargetName};
+use lamplighter_events::{Cause, CommandId, LifecycleEvent, Outcome, TargetName};
 use lamplighter_lifecycle::{
-    CommandRecord, Effect, InstanceRef, ObservePlan, Phase, Sighting, TargetRecord,
+    CommandRecord, Effect, IdleWatch, ObservePlan, Phase, Place, ProbePlan, Resource, Round,
+    Sighting, TargetRecord,
 };
 
 /// What a failed call means for whoever made it. Where an error's code is known, this is decided in
@@ -119,8 +120,8 @@ pub struct Commit {
     pub accepted: Option<CommandRecord>,
     /// Outcomes of commands whose items exist.
     pub outcomes: Vec<Outcome>,
-    /// A machine that this target takes for its own (`RESOURCE#<id>`): it must be nobody else's.
-    pub claims: Option<InstanceId>,
+    /// What this target takes for its own (`RESOURCE#<id>`): it must be nobody else's.
+    pub claims: Option<Resource>,
 }
 
 /// What became of a commit.
@@ -146,14 +147,16 @@ pub enum PutCommand {
 }
 
 /// A line of the index of what is up.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct UpTarget {
     /// The target.
     pub target: TargetName,
-    /// Its machine.
-    pub instance: InstanceId,
+    /// Its machine, or its service.
+    pub resource: Resource,
     /// Its phase when it was written.
     pub phase: Phase,
+    /// What a tick needs to know of it, where its idleness could end something.
+    pub watch: Option<IdleWatch>,
 }
 
 /// The table.
@@ -173,15 +176,15 @@ pub trait Store: Send + Sync {
     async fn due(&self, shard: u32, now: Timestamp) -> Result<Vec<TargetName>, CallError>;
     /// The targets of a shard that are up, paged to the end.
     async fn up(&self, shard: u32) -> Result<Vec<UpTarget>, CallError>;
-    /// Whose a machine is.
-    async fn owner(&self, instance: &InstanceId) -> Result<Option<TargetName>, CallError>;
+    /// Whose a machine or service is.
+    async fn owner(&self, resource: &Resource) -> Result<Option<TargetName>, CallError>;
 }
 
 /// The shards of the sparse indexes. Two, so that an idle worker asks twice a minute; a partition of
 /// an index takes a thousand writes a second, far beyond what small fleets need.
 pub const SHARDS: u32 = 2;
 
-/// EC2, SSM, the health addresses and the secrets.
+/// EC2, ECS, SSM, CloudWatch, the backends' addresses and the secrets.
 #[async_trait]
 pub trait Cloud: Send + Sync {
     /// Looks at targets, sharing calls. `Err` is passing trouble; trouble that waiting does not cure
@@ -193,8 +196,11 @@ pub trait Cloud: Send + Sync {
         effect: &Effect,
         act_by: Timestamp,
     ) -> Result<Option<String>, CallError>;
-    /// The id of a machine. Secrets are remembered for some minutes.
-    async fn resolve(&self, instance: &InstanceRef) -> Result<InstanceId, CallError>;
+    /// Asks the probes of an idle policy once, all but a command on the host (its place stays `None`),
+    /// sharing calls with whoever asks at the same moment. Trouble of any sort is a reading: unknown.
+    async fn probe(&self, plan: &ProbePlan) -> Round;
+    /// What a target is made of. Secrets are remembered for some minutes.
+    async fn resolve(&self, place: &Place) -> Result<Resource, CallError>;
 }
 
 /// EventBridge.

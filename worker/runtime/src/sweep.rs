@@ -10,8 +10,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use lamplighter_events::{InstanceId, TargetName};
-use lamplighter_lifecycle::{Ec2State, OFF_LOOK_SECONDS, ON_LOOK_SECONDS, ObservePlan, Phase};
+use lamplighter_events::TargetName;
+use lamplighter_lifecycle::{
+    OFF_LOOK_SECONDS, ON_LOOK_SECONDS, ObservePlan, Phase, PowerState, Resource,
+};
 
 use crate::ports::{CallError, SHARDS};
 use crate::worker::Shared;
@@ -65,7 +67,7 @@ async fn due(shared: &Arc<Shared>) -> Result<(), CallError> {
     let horizon = now.saturating_add(ahead).unwrap_or(now);
     for shard in 0..SHARDS {
         for target in shared.ports.store.due(shard, horizon).await? {
-            if !shared.fleet.targets.contains_key(&target) {
+            if !shared.fleet.has(&target) {
                 continue;
             }
             let Some(record) = shared.ports.store.load(&target).await? else { continue };
@@ -99,26 +101,27 @@ async fn look(
     off_too: bool,
     left: &mut BTreeSet<TargetName>,
 ) -> Result<(), CallError> {
-    let mut expected: BTreeMap<TargetName, (InstanceId, Option<Phase>)> = BTreeMap::new();
+    let mut expected: BTreeMap<TargetName, (Resource, Option<Phase>)> = BTreeMap::new();
     for shard in 0..SHARDS {
         for up in shared.ports.store.up(shard).await? {
-            if shared.fleet.targets.contains_key(&up.target) {
-                expected.insert(up.target, (up.instance, Some(up.phase)));
+            if shared.fleet.has(&up.target) {
+                expected.insert(up.target, (up.resource, Some(up.phase)));
             } else if left.insert(up.target.clone()) {
                 tracing::error!(
-                    target_name = %up.target, instance = %up.instance,
+                    target_name = %up.target, resource = %up.resource,
                     "a target that left the fleet file is still up; put it back, or stop it by hand"
                 );
-                announce_left(shared, &up.target, &up.instance).await?;
+                announce_left(shared, &up.target, &up.resource).await?;
             }
         }
     }
     let up: BTreeSet<TargetName> = expected.keys().cloned().collect();
     if off_too {
+        mind_hours(shared, &up).await?;
         for (name, spec) in shared.fleet.targets.iter().filter(|(name, _)| !up.contains(*name)) {
-            match shared.ports.cloud.resolve(&spec.ec2.instance).await {
-                Ok(instance) => {
-                    expected.insert(name.clone(), (instance, None));
+            match shared.ports.cloud.resolve(&spec.place).await {
+                Ok(resource) => {
+                    expected.insert(name.clone(), (resource, None));
                 }
                 Err(error) => tracing::warn!(target_name = %name, %error, "it has no machine"),
             }
@@ -126,23 +129,16 @@ async fn look(
     }
     let expected: Vec<_> = expected.into_iter().collect();
     for chunk in expected.chunks(LOOK_MAX) {
-        let plans: Vec<ObservePlan> = chunk
-            .iter()
-            .map(|(_, (instance, _))| ObservePlan {
-                instance: instance.clone(),
-                agent: false,
-                check: None,
-                health: None,
-            })
-            .collect();
+        let plans: Vec<ObservePlan> =
+            chunk.iter().map(|(_, (resource, _))| ObservePlan::bare(resource.clone())).collect();
         let sightings = shared.ports.cloud.observe(&plans).await;
         for ((target, (_, phase)), sighting) in chunk.iter().zip(sightings) {
             let Ok(seen) = sighting? else { continue };
             let agrees = match phase {
                 // What is on its way has a wait of its own.
                 Some(Phase::Starting | Phase::Stopping) => true,
-                Some(_) => seen.state() == Ec2State::Running,
-                None => seen.state().is_off() || seen.state() == Ec2State::ShuttingDown,
+                Some(_) => seen.state() == PowerState::Running,
+                None => seen.state().is_off() || seen.state() == PowerState::ShuttingDown,
             };
             if !agrees {
                 tracing::info!(target_name = %target, state = seen.state().as_str(), "unexpected");
@@ -153,11 +149,42 @@ async fn look(
     Ok(())
 }
 
+/// A target with office hours has a `wake_at` for its next window. One that nobody has looked at yet, or whose
+/// hours are new or others than before, gets its first look here.
+async fn mind_hours(shared: &Arc<Shared>, up: &BTreeSet<TargetName>) -> Result<(), CallError> {
+    let now = shared.ports.clock.now();
+    let timed: Vec<(&TargetName, jiff::Timestamp)> = shared
+        .fleet
+        .targets
+        .iter()
+        .filter(|(name, _)| !up.contains(*name))
+        .filter_map(|(name, spec)| {
+            let hours = spec.hours.as_ref()?;
+            Some((name, hours.at(now).map(|_| now).or_else(|| hours.next_from(now))?))
+        })
+        .collect();
+    let names: Vec<TargetName> = timed.iter().map(|(name, _)| (*name).clone()).collect();
+    if names.is_empty() {
+        return Ok(());
+    }
+    let records = shared.ports.store.load_all(&names).await?;
+    for (name, needed) in timed {
+        let record = records.iter().find(|record| record.target == *name);
+        let suppressed = record.and_then(|record| record.suppressed_until);
+        let needed = suppressed.map_or(needed, |until| until.max(needed));
+        let minded = record.and_then(|record| record.wake_at).is_some_and(|at| at <= needed);
+        if !minded {
+            shared.nudge(name).await;
+        }
+    }
+    Ok(())
+}
+
 /// Said once a process: the record of such a target is nobody's to write.
 async fn announce_left(
     shared: &Shared,
     target: &TargetName,
-    instance: &InstanceId,
+    resource: &Resource,
 ) -> Result<(), CallError> {
     use lamplighter_events::{AttentionKind, EventBody, LifecycleEvent};
     let event = LifecycleEvent {
@@ -167,7 +194,7 @@ async fn announce_left(
         body: EventBody::Attention {
             attention: AttentionKind::LeftFleet,
             message: "it left the fleet file and is still up".to_owned(),
-            instance: Some(instance.to_string()),
+            instance: Some(resource.to_string()),
         },
     };
     shared.ports.bus.emit(&[event]).await.map(|_| ())

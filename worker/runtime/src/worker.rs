@@ -9,6 +9,7 @@
 //! back and harms no other. After a shutdown begins nothing new is taken; by its deadline everything is
 //! finished or given back.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -300,7 +301,7 @@ impl Shared {
                 self.deliver(&target, Item { work, held: Some(held) }).await;
             }
             Ok(Ok(Routed::Done)) => {
-                let work = Work::Nudge { wake_rev: None, look: true };
+                let work = Work::look();
                 let item = Item { work, held: Some(held) };
                 self.settle(item, Ok(())).await;
             }
@@ -311,7 +312,11 @@ impl Shared {
 
     /// A nudge of our own.
     pub(crate) async fn nudge(self: &Arc<Self>, target: &TargetName) {
-        let work = Work::Nudge { wake_rev: None, look: true };
+        self.nudge_with(target, Work::look()).await;
+    }
+
+    /// A nudge of our own that brings something.
+    pub(crate) async fn nudge_with(self: &Arc<Self>, target: &TargetName, work: Work) {
         self.deliver(target, Item { work, held: None }).await;
     }
 
@@ -343,7 +348,7 @@ impl Shared {
     /// The one task of a target: until its mailbox is empty.
     async fn work_on(self: Arc<Self>, target: TargetName) {
         while let Some((work, items)) = self.next_work(&target) {
-            let Some(spec) = self.fleet.targets.get(&target).cloned() else {
+            let Some(spec) = self.fleet.spec(&target).map(Cow::into_owned) else {
                 for item in items {
                     self.settle(item, Ok(())).await;
                 }
@@ -388,12 +393,16 @@ impl Shared {
                 // A wake-up hands its chain on, which a command's pass need not: it keeps its turn.
                 (Work::Command(_), Work::Nudge { wake_rev: Some(_), .. }) => rest.push_back(item),
                 (
-                    Work::Nudge { wake_rev: one, look },
-                    Work::Nudge { wake_rev: other, look: too },
+                    Work::Nudge { wake_rev: one, look, round },
+                    Work::Nudge { wake_rev: other, look: too, round: newer },
                 ) => {
                     // Only the newest version's wake-up can be valid. One that is void must not swallow
                     // the look that a signal or a sweep asked for.
-                    work = Work::Nudge { wake_rev: (*one).max(*other), look: *look || *too };
+                    work = Work::Nudge {
+                        wake_rev: (*one).max(*other),
+                        look: *look || *too,
+                        round: newer.clone().or_else(|| round.clone()),
+                    };
                     items.push(item);
                 }
             }

@@ -15,7 +15,7 @@ use lamplighter_runtime::Worker;
 use serde_json::{Map, Value, json};
 
 use super::run::RunArgs;
-use super::{CliError, Context, output, setup};
+use super::{CliError, Context, output, schedule, setup};
 use crate::config::{self, Config, ConfigError, Local};
 use crate::wiring;
 
@@ -100,6 +100,7 @@ pub(super) async fn run(context: &Context, args: LocalArgs) -> Result<ExitCode, 
     let aws = wiring::connect(Some(connect)).await?;
     let steps = setup::set_up(&aws, &config).await?;
     tracing::debug!(steps = steps.len(), "set up");
+    schedule::apply_quietly(&aws, &config).await?;
     let queue = queue_url(&endpoint.url(), &config.commands);
     let ports = wiring::ports(&aws, &config)?;
     tell(context, &config, &endpoint.url(), &queue, &region, args.no_worker);
@@ -125,7 +126,7 @@ fn options(config: &Config, region: &str, args: &LocalArgs) -> Options {
         .map(|(id, value)| SecretSeed { id, value: value.to_string() })
         .collect();
     let log_groups =
-        config.fleet.targets.values().filter_map(|spec| spec.ec2.log_group.clone()).collect();
+        config.fleet.targets.values().filter_map(|spec| spec.log_group.clone()).collect();
     let latency = args.latency.map(|millis| Latency {
         base: SignedDuration::from_millis(i64::from(millis)),
         jitter: SignedDuration::ZERO,
@@ -134,6 +135,7 @@ fn options(config: &Config, region: &str, args: &LocalArgs) -> Options {
         port: args.aws_port,
         region: region.to_owned(),
         machines: config.local.machines(&config.fleet),
+        services: config.local.services(&config.fleet),
         secrets,
         log_groups,
         timings: config.local.timings.clone(),

@@ -5,15 +5,18 @@
 //! that says what happens instead.
 //!
 //! *Order.* `--fleet FILE` (the word `example` is the built-in one), or the file's text itself in
-//! `LAMPLIGHTER_FLEET_TOML` (both: refused), else `./lamplighter.toml`, else `INSTANCE_ID` or
-//! `SECRET_ARN`. Nothing found is an error of its own, so that the commands which only need the queue
-//! and the table may go on with their default names.
+//! `LAMPLIGHTER_FLEET_TOML` (both: refused), else `./lamplighter.toml`, else the seeds' variables
+//! (`INSTANCE_ID`, `SECRET_ARN`, or `ECS_CLUSTER_NAME` and `ECS_SERVICE_NAME`). Nothing found is an error
+//! of its own, so that the commands which only need the queue and the table may go on with their default
+//! names.
 //!
 //! *Not here.* Whether the machines and secrets exist: `lamplighter check --aws`.
 
 mod environment;
 #[cfg(test)]
 mod fuzz;
+mod hours;
+mod idle;
 #[cfg(feature = "local")]
 mod local;
 mod reader;
@@ -21,6 +24,10 @@ mod schedules;
 mod targets;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_idle;
+#[cfg(test)]
+mod tests_services;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -33,8 +40,9 @@ use toml::de::DeTable;
 pub(crate) use local::Local;
 pub(crate) use reader::nearest;
 use reader::{Reader, Source, one_of};
+pub(crate) use schedules::{Schedule, Scheduler};
 #[cfg(test)]
-pub(crate) use targets::defaults as default_ec2;
+pub(crate) use targets::{plain_instance, plain_target};
 
 /// The file that is read where none is named.
 pub(crate) const DEFAULT_FILE: &str = "lamplighter.toml";
@@ -75,8 +83,8 @@ pub(crate) enum ConfigError {
     Environment(String),
     /// Nothing says what the fleet is.
     #[error(
-        "no fleet: there is no {DEFAULT_FILE} here, --fleet names none, and none of \
-         {TEXT_VARIABLE}, INSTANCE_ID and SECRET_ARN is set"
+        "no fleet: there is no {DEFAULT_FILE} here, --fleet names none, and none of {TEXT_VARIABLE}, \
+         INSTANCE_ID, SECRET_ARN and ECS_CLUSTER_NAME is set"
     )]
     Absent,
 }
@@ -121,8 +129,12 @@ pub(crate) struct Config {
     pub(crate) table: String,
     /// `[events] bus`
     pub(crate) bus: String,
-    /// The targets and schedules.
+    /// The targets, and what the schedules' ticks mean.
     pub(crate) fleet: Fleet,
+    /// `[schedules]`: when they fire.
+    pub(crate) schedules: BTreeMap<String, Schedule>,
+    /// `[scheduler]`
+    pub(crate) scheduler: Scheduler,
     /// `[local]`
     #[cfg(feature = "local")]
     pub(crate) local: Local,
@@ -140,6 +152,8 @@ impl Config {
             table: "lamplighter".to_owned(),
             bus: "default".to_owned(),
             fleet: Fleet::default(),
+            schedules: BTreeMap::new(),
+            scheduler: Scheduler::default(),
             #[cfg(feature = "local")]
             local: Local::default(),
             warnings: Vec::new(),
@@ -169,7 +183,7 @@ pub(crate) fn load(
     }
     if let Some(text) = text {
         let mut config = parse(TEXT_VARIABLE, text)?;
-        environment::override_machine(env, TEXT_VARIABLE, &mut config.fleet, &mut config.warnings)?;
+        environment::override_fleet(env, TEXT_VARIABLE, &mut config.fleet, &mut config.warnings)?;
         config.origin = Origin::Text;
         return Ok(config);
     }
@@ -187,7 +201,7 @@ pub(crate) fn load(
     };
     let name = path.display().to_string();
     let mut config = parse(&name, &read(path)?)?;
-    environment::override_machine(env, &name, &mut config.fleet, &mut config.warnings)?;
+    environment::override_fleet(env, &name, &mut config.fleet, &mut config.warnings)?;
     config.origin = Origin::File(path.to_owned());
     Ok(config)
 }
@@ -209,7 +223,8 @@ pub(crate) fn parse(file: &str, text: &str) -> Result<Config, ConfigError> {
         let at = error.span().unwrap_or(0..0);
         source.refuse(&at, format!("this is not TOML: {}", error.message().replace('\n', ", ")))
     })?;
-    let sections = ["queue", "store", "events", "defaults", "targets", "schedules", "local"];
+    let sections =
+        ["queue", "store", "events", "defaults", "targets", "schedules", "scheduler", "local"];
     let top = Reader::top(&source, document.get_ref(), &sections)?;
     let mut config = Config::nameless();
     if let Some(item) = top.get("queue") {
@@ -247,21 +262,18 @@ pub(crate) fn parse(file: &str, text: &str) -> Result<Config, ConfigError> {
         }
         config.fleet.default_target = Some(name);
     }
+    if let Some(item) = top.get("scheduler") {
+        config.scheduler = schedules::scheduler(&item)?;
+    }
     if let Some(item) = top.get("schedules") {
         let tables = item.open_table()?;
         for item in tables.items() {
-            let (name, command) = schedules::schedule(&item, &config.fleet)?;
-            config.fleet.rules.insert(name, command);
-        }
-        if !config.fleet.rules.is_empty() {
-            let names: Vec<&str> = config.fleet.rules.keys().map(String::as_str).collect();
-            config.warnings.push(format!(
-                "schedules: EventBridge rules are not created by this release (setup makes only those \
-                 for AWS's signals); a rule made by hand under its name works: {}",
-                names.join(", ")
-            ));
+            let (schedule, command) = schedules::schedule(&item, &config.fleet, &config.scheduler)?;
+            config.fleet.rules.insert(item.key.to_owned(), command);
+            config.schedules.insert(item.key.to_owned(), schedule);
         }
     }
+    config.warnings.extend(schedules::warnings(&config.schedules, &config.fleet));
     #[cfg(feature = "local")]
     if let Some(item) = top.get("local") {
         config.local = local::read(&item, &config.fleet)?;

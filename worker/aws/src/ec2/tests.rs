@@ -39,14 +39,14 @@ fn a_describe_is_told_in_our_words() {
         .private_ip_address("10.0.0.1")
         .build();
     let seen = seen(Some(&instance));
-    assert_eq!(seen.state, Ec2State::Stopped);
+    assert_eq!(seen.state, PowerState::Stopped);
     assert_eq!(
         seen.reason.as_deref(),
         Some("Client.UserInitiatedShutdown: User initiated shutdown")
     );
     assert!(seen.user_stopped_at.is_some());
     assert_eq!(seen.private_ip.as_deref(), Some("10.0.0.1"));
-    assert_eq!(super::seen(None).state, Ec2State::Missing);
+    assert_eq!(super::seen(None).state, PowerState::Missing);
 }
 
 fn refusal(cause: Cause, disposition: Disposition, message: &str) -> CallError {

@@ -2,11 +2,14 @@
 //!
 //! Every `advance` ends in one of: rest until a stated time, an effect, or another phase (`Again`).
 
+mod idling;
 mod off;
 mod on;
+mod service;
 mod starting;
 mod stopping;
 
+pub(crate) use idling::{check_answer, host_said_nothing, idle_seconds};
 pub(crate) use on::watch_is_due;
 
 use lamplighter_events::{Action, AttentionKind, Cause, Verdict};
@@ -14,12 +17,13 @@ use lamplighter_events::{Action, AttentionKind, Cause, Verdict};
 use crate::answer;
 use crate::commands::end_holds;
 use crate::effect::EffectKind;
-use crate::hold::Sent;
-use crate::limits::OVERDUE_LOOK_SECONDS;
+use crate::hold::{HoldKind, Sent};
 use crate::limits::{CHECK_GRACE_SECONDS, UNIT_ACTIVATING_SECONDS};
-use crate::observed::{CheckReading, Ec2State};
+use crate::limits::{OVERDUE_LOOK_SECONDS, WINDOW_RETRY_SECONDS};
+use crate::observed::{CheckReading, PowerState};
 use crate::pass::{Flow, Pass, add, later};
-use crate::record::{Check, Failure, Phase, Step};
+use crate::record::{Check, CheckPurpose, Failure, OpenCommand, Phase, Step};
+use crate::resource::Resource;
 
 /// What must be settled before commands are looked at: a machine that runs at first contact is
 /// adopted, so that no command can stop it by the way.
@@ -59,8 +63,9 @@ fn cannot_see(pass: &mut Pass<'_>, cause: Cause, message: &str) -> Flow {
     if pass.record.phase == Phase::Stopping {
         pass.look(at);
     }
-    for open in pass.take_open(|open| matches!(open.action, Action::Stop | Action::Kill)) {
-        let answer = answer::stop(pass, &open, false, message);
+    close_waiting(pass, Verdict::Failed, Some(cause), false, message);
+    for open in pass.take_open(|open| open.action == Action::CheckIdle) {
+        let answer = check_answer(pass, &open, false, message, None);
         pass.close(&open, Verdict::Failed, Some(cause), message, answer);
     }
     pass.why(format!("it cannot be observed ({cause}): {message}"));
@@ -77,8 +82,26 @@ fn begin_start(pass: &mut Pass<'_>) {
     record.kept = false;
     record.unit = None;
     record.unit_down = false;
+    record.idle = crate::idle::IdleMemory::default();
     clear_way(pass);
-    pass.enter(Phase::Starting, Some(Step::StartInstance), None, "it is wanted");
+    let step = first_step(pass);
+    pass.enter(Phase::Starting, Some(step), None, "it is wanted");
+}
+
+/// The first step of the way up.
+fn first_step(pass: &Pass<'_>) -> Step {
+    match pass.record.resource {
+        Resource::Instance(_) => Step::StartInstance,
+        Resource::Service(_) => Step::StartService,
+    }
+}
+
+/// The first step of the way down.
+fn stop_step(pass: &Pass<'_>) -> Step {
+    match pass.record.resource {
+        Resource::Instance(_) => Step::StopInstance,
+        Resource::Service(_) => Step::StopService,
+    }
 }
 
 /// The way down begins. A failure that led here stays, and shows again once the machine is off.
@@ -86,7 +109,8 @@ fn begin_stop(pass: &mut Pass<'_>, why: &str) {
     clear_way(pass);
     pass.record.began_at = Some(pass.now);
     pass.record.overdue = false;
-    pass.enter(Phase::Stopping, Some(Step::StopInstance), None, why);
+    let step = stop_step(pass);
+    pass.enter(Phase::Stopping, Some(step), None, why);
 }
 
 fn clear_way(pass: &mut Pass<'_>) {
@@ -113,9 +137,35 @@ pub(crate) fn welcome_start(pass: &mut Pass<'_>) {
     }
 }
 
+/// Whether this command is answered when the target is off. (A check that asks for idleness is, once its
+/// holds were ended by it.)
+pub(crate) fn waits_for_off(open: &OpenCommand) -> bool {
+    matches!(open.action, Action::Stop | Action::Kill)
+}
+
+/// Ends what waits for the target to be off.
+pub(crate) fn close_waiting(
+    pass: &mut Pass<'_>,
+    verdict: Verdict,
+    cause: Option<Cause>,
+    stopped: bool,
+    message: &str,
+) {
+    let checks_too = pass.record.phase != Phase::On;
+    let waiting = pass
+        .take_open(|open| waits_for_off(open) || (checks_too && open.action == Action::CheckIdle));
+    for open in waiting {
+        let answer = match open.action {
+            Action::CheckIdle => check_answer(pass, &open, stopped, message, None),
+            _ => answer::stop(pass, &open, stopped, message),
+        };
+        pass.close(&open, verdict, cause, message, answer);
+    }
+}
+
 /// Whether a stop or kill waits for the target to be off.
 fn asked_to_stop(pass: &Pass<'_>) -> bool {
-    pass.record.open.iter().any(|open| matches!(open.action, Action::Stop | Action::Kill))
+    pass.record.open.iter().any(waits_for_off)
 }
 
 /// The start failed for good: whoever waits is told, the holds that wait go (unless `keep_failed`),
@@ -141,6 +191,13 @@ fn fail_start(pass: &mut Pass<'_>, cause: Cause, message: String) {
         clear_way(pass);
         pass.record.kept = !off;
         pass.enter(Phase::Failed, None, Some(cause), why);
+        // Whom the clock wants, the clock tries again, as long as the window lasts.
+        let by_window = pass.record.holds_in_force(pass.now).any(|it| it.kind == HoldKind::Window);
+        if by_window {
+            let at = pass.in_seconds(WINDOW_RETRY_SECONDS);
+            pass.record.retry_at = Some(at);
+            pass.look(at);
+        }
     } else {
         begin_stop(pass, &format!("{why}; nobody else wants it, so it is stopped"));
     }
@@ -166,11 +223,21 @@ pub(crate) fn refused_for_good(pass: &mut Pass<'_>, kind: EffectKind, failure: F
             let at = later(pass.now, OVERDUE_LOOK_SECONDS);
             pass.look(at);
         }
-        (EffectKind::Stop, _) => {
-            for open in pass.take_open(|open| matches!(open.action, Action::Stop | Action::Kill)) {
-                let answer = answer::stop(pass, &open, false, &message);
-                pass.close(&open, Verdict::Failed, Some(cause), message.clone(), answer);
+        // Scaling's bounds go with the way that they are part of.
+        (EffectKind::Scale, Phase::Starting) => {
+            fail_start(pass, cause, message);
+            if pass.record.phase == Phase::Stopping {
+                pass.look(pass.now);
             }
+        }
+        (EffectKind::Scale, Phase::Off | Phase::On | Phase::Failed) => {
+            let at = later(pass.now, OVERDUE_LOOK_SECONDS);
+            pass.record.retry_at = Some(at);
+            pass.look(at);
+            pass.why(format!("its scaling's bounds cannot be set ({cause}): {message}"));
+        }
+        (EffectKind::Stop, _) | (EffectKind::Scale, Phase::Stopping) => {
+            close_waiting(pass, Verdict::Failed, Some(cause), false, &message);
             if !pass.record.overdue {
                 pass.record.overdue = true;
                 pass.attention(
@@ -194,12 +261,13 @@ fn stopped_outside(pass: &mut Pass<'_>) {
     let seen = pass.seen();
     let first_seen = pass.record.contradiction.map_or(pass.now, |seen| seen.at);
     let at = seen
-        .and_then(|seen| seen.instance.user_stopped_at)
+        .and_then(|seen| seen.instance())
+        .and_then(|instance| instance.user_stopped_at)
         // A describe can name the time of an earlier stop; this one cannot be older than the way up.
         .filter(|at| pass.record.accepted_at.or(pass.record.began_at).is_none_or(|up| *at >= up))
         .unwrap_or(first_seen);
-    let state = seen.map_or(Ec2State::Stopped, |seen| seen.state());
-    let reason = seen.and_then(|seen| seen.instance.reason.as_ref());
+    let state = seen.map_or(PowerState::Stopped, |seen| seen.state());
+    let reason = seen.and_then(|seen| seen.instance()).and_then(|it| it.reason.as_ref());
     let reason = reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
     // Ids sort after every printable command id, so that equal times count as older.
     let ended = end_holds(pass, &Sent::new(at, "\u{10FFFF}"), |_| true);
@@ -230,11 +298,20 @@ enum Asked {
 /// Reads the open question. Clears it unless it goes on.
 fn read_check(pass: &mut Pass<'_>, check: Check) -> Asked {
     let reading = pass.seen().and_then(|seen| seen.check.clone());
-    let settle = pass.spec.ec2.settle_seconds();
-    let patience = settle + UNIT_ACTIVATING_SECONDS + CHECK_GRACE_SECONDS;
+    let patience = CHECK_GRACE_SECONDS
+        + match check.purpose {
+            CheckPurpose::Verify | CheckPurpose::Watch => {
+                pass.spec.settle_seconds() + UNIT_ACTIVATING_SECONDS
+            }
+            CheckPurpose::Idle => {
+                let command = pass.spec.idle.as_ref().and_then(|idle| idle.host_command());
+                command.map_or(0, |command| i64::from(command.timeout_seconds))
+            }
+        };
     let gives_up_at = later(check.asked_at, patience);
     let asked = match reading {
         Some(CheckReading::Said { state }) => Asked::Said(state),
+        Some(CheckReading::Exited { code, .. }) => Asked::Mute(format!("it exited with {code}")),
         Some(CheckReading::Undelivered { detail }) => Asked::Mute(detail),
         Some(CheckReading::Broken { detail }) => Asked::Mute(detail),
         // Not listed: either the answer was lost before it arrived there, or SSM lags.
@@ -274,10 +351,10 @@ fn read_check(pass: &mut Pass<'_>, check: Check) -> Asked {
 /// The end of the time in which the machine must be `running`.
 fn running_by(pass: &Pass<'_>) -> jiff::Timestamp {
     let from = pass.record.accepted_at.or(pass.record.began_at).unwrap_or(pass.now);
-    add(from, pass.spec.ec2.start_timeout)
+    add(from, pass.spec.timings.start_timeout)
 }
 
 /// The end of the time in which agent and unit must have answered.
 fn ready_by(pass: &Pass<'_>) -> jiff::Timestamp {
-    add(running_by(pass), pass.spec.ec2.ready_timeout)
+    add(running_by(pass), pass.spec.timings.ready_timeout)
 }

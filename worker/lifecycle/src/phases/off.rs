@@ -7,17 +7,24 @@
 use jiff::Timestamp;
 use lamplighter_events::{AttentionKind, Holder};
 
-use super::{asked_to_stop, begin_start, begin_stop};
+use super::{asked_to_stop, begin_start, begin_stop, service};
 use crate::effect::EffectKind;
 use crate::hold::{Hold, HoldKind, Sent};
-use crate::observed::Ec2State;
+use crate::idle::IdleMemory;
+use crate::observed::{Observed, PowerState};
 use crate::pass::{Flow, Pass};
 use crate::record::Phase;
 
 pub(super) fn first_contact(pass: &mut Pass<'_>) {
-    if pass.seen().is_some_and(|seen| seen.state() == Ec2State::Running) {
+    if pass.seen().is_some_and(is_up) {
         adopt(pass, "it was found running at first contact");
     }
+}
+
+/// Running; or a service that wants tasks, which may never settle and costs all the same.
+fn is_up(seen: &Observed) -> bool {
+    seen.state() == PowerState::Running
+        || (seen.state() == PowerState::Pending && seen.service().is_some())
 }
 
 fn adopt(pass: &mut Pass<'_>, why: &str) {
@@ -34,6 +41,7 @@ fn adopt(pass: &mut Pass<'_>, why: &str) {
     pass.record.kept = false;
     pass.record.unit = None;
     pass.record.unit_down = false;
+    pass.record.idle = IdleMemory::default();
     let id = format!("adopted:{}", pass.record.generation);
     // "outside" is a word, not a name: it cannot be wrong.
     let holder = Holder::parse("outside").unwrap_or_else(|_| Holder::shared());
@@ -50,13 +58,13 @@ fn adopt(pass: &mut Pass<'_>, why: &str) {
 }
 
 pub(super) fn advance(pass: &mut Pass<'_>) -> Flow {
-    if pass.record.phase == Phase::Off && pass.wanted() {
+    if pass.wanted() && (pass.record.phase == Phase::Off || retries_for_window(pass)) {
         begin_start(pass);
         return Flow::Again;
     }
     let Some(state) = pass.seen().map(|seen| seen.state()) else { return Flow::Rest };
     match state {
-        Ec2State::Stopped | Ec2State::Terminated | Ec2State::Missing => {
+        PowerState::Stopped | PowerState::Terminated | PowerState::Missing => {
             pass.record.contradiction = None;
             // A machine that is kept may not show yet: it is given up only when surely off.
             if let Some(until) = pass.quiet_after(EffectKind::Start) {
@@ -65,6 +73,9 @@ pub(super) fn advance(pass: &mut Pass<'_>) -> Flow {
                 return Flow::Rest;
             }
             pass.record.kept = false;
+            if let Some(flow) = service::suspend_what_came_late(pass) {
+                return flow;
+            }
             if asked_to_stop(pass) {
                 begin_stop(pass, "somebody asked for it to be off");
                 return Flow::Again;
@@ -73,22 +84,42 @@ pub(super) fn advance(pass: &mut Pass<'_>) -> Flow {
                 Some(failure) if pass.record.phase == Phase::Failed => {
                     format!("the start failed ({}): {}", failure.cause, failure.message)
                 }
-                _ if state == Ec2State::Stopped => "nobody wants it".to_owned(),
-                _ => format!("nobody wants it; EC2 says {}", state.as_str()),
+                _ if state == PowerState::Stopped => "nobody wants it".to_owned(),
+                _ => {
+                    let speaker = pass.record.resource.speaker();
+                    format!("nobody wants it; {speaker} says {}", state.as_str())
+                }
             };
             pass.why(why);
             Flow::Rest
         }
-        Ec2State::Stopping | Ec2State::ShuttingDown => {
+        PowerState::Stopping | PowerState::ShuttingDown => {
             pass.why("nobody wants it, and somebody is stopping it");
             pass.look_after_poll();
             Flow::Rest
         }
-        Ec2State::Pending | Ec2State::Running => up(pass, state),
+        PowerState::Pending | PowerState::Running => up(pass, state),
     }
 }
 
-fn up(pass: &mut Pass<'_>, state: Ec2State) -> Flow {
+/// A window's failed start is tried again, once its pause is over.
+fn retries_for_window(pass: &mut Pass<'_>) -> bool {
+    let by_window = pass.record.holds_in_force(pass.now).any(|it| it.kind == HoldKind::Window);
+    if pass.record.phase != Phase::Failed || !by_window {
+        return false;
+    }
+    match pass.record.retry_at {
+        // A window that began after the failure, or whose pause is over.
+        None => true,
+        Some(at) if at <= pass.now => true,
+        Some(at) => {
+            pass.look(at);
+            false
+        }
+    }
+}
+
+fn up(pass: &mut Pass<'_>, state: PowerState) -> Flow {
     if asked_to_stop(pass) {
         begin_stop(pass, "somebody asked for it to be off");
         return Flow::Again;
@@ -108,7 +139,7 @@ fn up(pass: &mut Pass<'_>, state: Ec2State) -> Flow {
     if !pass.confirmed(state) {
         return Flow::Rest;
     }
-    if state == Ec2State::Pending {
+    if !pass.seen().is_some_and(is_up) {
         pass.why("somebody else is starting it");
         pass.look_after_poll();
         return Flow::Rest;

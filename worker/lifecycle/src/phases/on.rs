@@ -3,26 +3,36 @@
 use jiff::Timestamp;
 use lamplighter_events::{Action, AttentionKind};
 
-use super::{Asked, begin_start, begin_stop, read_check, stopped_outside};
+use super::{Asked, begin_start, begin_stop, idling, read_check, service, stopped_outside};
 use crate::answer;
 use crate::effect::EffectKind;
-use crate::observed::{Agent, Ec2State};
+use crate::limits::OVERDUE_LOOK_SECONDS;
+use crate::observed::{Agent, PowerState};
 use crate::pass::{Flow, Pass, add};
-use crate::record::{Check, CheckPurpose, TargetRecord, UnitHealth};
+use crate::record::{Check, CheckPurpose, Contradiction, TargetRecord, UnitHealth};
 use crate::spec::TargetSpec;
 
 pub(super) fn advance(pass: &mut Pass<'_>) -> Flow {
     let Some(state) = pass.seen().map(|seen| seen.state()) else { return Flow::Rest };
-    if state != Ec2State::Running {
+    if state != PowerState::Running {
         // Whatever the unit said last, it said before this.
         pass.record.unit = None;
     }
     match state {
-        Ec2State::Running => {
+        PowerState::Running => {
             pass.record.contradiction = None;
+            came_back(pass);
+            if let Some(flow) = idling::look(pass) {
+                return flow;
+            }
             if !pass.wanted() {
-                begin_stop(pass, "nobody wants it any more");
+                let why = pass.idle_why.take();
+                let why = why.unwrap_or_else(|| "nobody wants it any more".to_owned());
+                begin_stop(pass, &why);
                 return Flow::Again;
+            }
+            if let Some(flow) = service::restore_bounds(pass, None) {
+                return flow;
             }
             let asked = pass.record.open.iter().any(|open| open.action == Action::Start);
             if asked && pass.record.unit_down && pass.record.check.is_none() {
@@ -33,13 +43,14 @@ pub(super) fn advance(pass: &mut Pass<'_>) -> Flow {
             pass.why(why);
             watch(pass)
         }
+        PowerState::Pending if service::seen(pass).is_some() => short_of_tasks(pass),
         // Stopped and started again by somebody between two looks.
-        Ec2State::Pending => {
+        PowerState::Pending => {
             pass.why("EC2 says pending: somebody restarted it; looking again");
             pass.look_after_poll();
             Flow::Rest
         }
-        Ec2State::Stopping | Ec2State::Stopped => {
+        PowerState::Stopping | PowerState::Stopped => {
             if pass.unanswered(EffectKind::Stop) && pass.record.quiet.is_none() {
                 return own_stop_came_late(pass);
             }
@@ -49,13 +60,54 @@ pub(super) fn advance(pass: &mut Pass<'_>) -> Flow {
             stopped_outside(pass);
             Flow::Again
         }
-        Ec2State::ShuttingDown | Ec2State::Terminated | Ec2State::Missing => {
+        PowerState::ShuttingDown | PowerState::Terminated | PowerState::Missing => {
             if !pass.confirmed(state) {
                 return Flow::Rest;
             }
             stopped_outside(pass);
             Flow::Again
         }
+    }
+}
+
+/// A service that is on has fewer tasks than it is to have: ECS replaces them, or cannot.
+fn short_of_tasks(pass: &mut Pass<'_>) -> Flow {
+    if !pass.wanted() {
+        begin_stop(pass, "nobody wants it any more");
+        return Flow::Again;
+    }
+    if let Some(flow) = service::restore_bounds(pass, None) {
+        return flow;
+    }
+    let asked = pass.record.open.iter().any(|open| open.action == Action::Start);
+    if asked {
+        // Whoever asks now waits for what comes of it, within a start's time.
+        begin_start(pass);
+        return Flow::Again;
+    }
+    let at = pass.seen_at();
+    let since = pass.record.contradiction.map_or(at, |seen| seen.at);
+    pass.record.contradiction = Some(Contradiction { at: since, state: PowerState::Pending });
+    let progress = service::progress(pass);
+    if at >= add(since, pass.spec.timings.start_timeout) && !pass.record.unit_down {
+        pass.record.unit_down = true;
+        let (_, why) = service::late(pass, pass.spec.timings.start_timeout);
+        pass.attention(AttentionKind::UnitDied, format!("it is on, and short of tasks: {why}"));
+    }
+    pass.why(format!("it is wanted, and short of tasks: {progress}"));
+    let pause = match pass.record.unit_down {
+        true => pass.in_seconds(OVERDUE_LOOK_SECONDS),
+        false => pass.after(pass.spec.timings.poll),
+    };
+    pass.look(pause);
+    Flow::Rest
+}
+
+/// A service that was short of tasks has them again.
+fn came_back(pass: &mut Pass<'_>) {
+    if service::seen(pass).is_some() && pass.record.unit_down {
+        pass.record.unit_down = false;
+        pass.note("it has all of its tasks again");
     }
 }
 
@@ -71,11 +123,14 @@ fn own_stop_came_late(pass: &mut Pass<'_>) -> Flow {
 
 /// Asks for the unit now and then, and when somebody wants the status.
 fn watch(pass: &mut Pass<'_>) -> Flow {
-    if pass.spec.ec2.systemd_unit.is_none() {
+    if pass.spec.unit().is_none() {
         return Flow::Rest;
     }
     if let Some(check) = pass.record.check.clone() {
-        return read(pass, check);
+        return match check.purpose {
+            CheckPurpose::Idle => Flow::Rest,
+            CheckPurpose::Verify | CheckPurpose::Watch => read(pass, check),
+        };
     }
     if watch_is_due(&pass.record, pass.spec, pass.now) {
         match pass.seen().and_then(|seen| seen.agent) {
@@ -99,11 +154,11 @@ pub(crate) fn watch_is_due(record: &TargetRecord, spec: &TargetSpec, now: Timest
     let asked = record.open.iter().any(|open| open.action == Action::Status);
     let last = record.unit.as_ref().map(|unit| unit.at);
     let due = |every| last.is_none_or(|last| add(last, every) <= now);
-    asked || spec.ec2.unit_check_every.is_some_and(due)
+    asked || spec.unit_check_every().is_some_and(due)
 }
 
 fn plan_next(pass: &mut Pass<'_>) {
-    if let (Some(every), Some(unit)) = (pass.spec.ec2.unit_check_every, &pass.record.unit) {
+    if let (Some(every), Some(unit)) = (pass.spec.unit_check_every(), &pass.record.unit) {
         let at = add(unit.at, every);
         pass.look(at);
     }
@@ -139,7 +194,7 @@ fn learn(pass: &mut Pass<'_>, state: &str) {
     };
     pass.record.unit = Some(UnitHealth { state: state.to_owned(), at: pass.now });
     if down && !pass.record.unit_down {
-        let unit = pass.spec.ec2.systemd_unit.as_ref().map_or("", |unit| unit.as_str());
+        let unit = pass.spec.unit().map_or("", |unit| unit.as_str());
         let message = format!("its unit {unit} is {state} while the target is on");
         pass.attention(AttentionKind::UnitDied, message);
     }

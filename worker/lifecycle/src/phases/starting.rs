@@ -7,12 +7,16 @@
 
 use lamplighter_events::{Cause, Verdict};
 
-use super::{Asked, begin_stop, fail_start, read_check, ready_by, running_by, stopped_outside};
+use super::{
+    Asked, begin_stop, fail_start, first_step, read_check, ready_by, running_by, service,
+    stopped_outside,
+};
 use crate::answer;
 use crate::effect::{Effect, EffectKind};
-use crate::observed::{Agent, Ec2State, HealthReading};
+use crate::observed::{Agent, HealthReading, PowerState};
 use crate::pass::{Flow, Pass, add};
 use crate::record::{CheckPurpose, Phase, Step, UnitHealth};
+use crate::resource::Resource;
 
 pub(super) fn advance(pass: &mut Pass<'_>) -> Flow {
     if !pass.wanted() {
@@ -21,17 +25,25 @@ pub(super) fn advance(pass: &mut Pass<'_>) -> Flow {
     }
     let Some(seen) = pass.seen() else { return Flow::Rest };
     match seen.state() {
-        Ec2State::Stopped => stopped(pass),
-        Ec2State::Pending => pending(pass),
-        Ec2State::Running => running(pass),
-        Ec2State::Stopping => stopping(pass),
-        state @ (Ec2State::ShuttingDown | Ec2State::Terminated | Ec2State::Missing) => {
+        PowerState::Stopped => stopped(pass),
+        PowerState::Pending => pending(pass),
+        PowerState::Running => running(pass),
+        PowerState::Stopping => stopping(pass),
+        state @ (PowerState::ShuttingDown | PowerState::Terminated | PowerState::Missing) => {
             if !pass.confirmed(state) {
                 return Flow::Rest;
             }
-            let message = match state {
-                Ec2State::Missing => format!("EC2 knows no instance {}", pass.record.instance),
-                _ => format!("{} is {}", pass.record.instance, state.as_str()),
+            let resource = &pass.record.resource;
+            let message = match (state, resource) {
+                (PowerState::Missing, Resource::Instance(id)) => {
+                    format!("EC2 knows no instance {id}")
+                }
+                (PowerState::Missing, Resource::Service(id)) => format!(
+                    "ECS has no active service {} in the cluster {}",
+                    id.service(),
+                    id.cluster()
+                ),
+                _ => format!("{resource} is {}", state.as_str()),
             };
             fail_start(pass, Cause::NotFound, message);
             Flow::Again
@@ -41,8 +53,7 @@ pub(super) fn advance(pass: &mut Pass<'_>) -> Flow {
 
 /// Whether AWS took the start, or the machine was seen to go up.
 fn is_under_way(pass: &Pass<'_>) -> bool {
-    pass.record.accepted_at.is_some()
-        && !matches!(pass.record.step, Some(Step::StartInstance | Step::WaitStoppedFirst))
+    pass.record.accepted_at.is_some() && !pass.record.step.is_some_and(Step::is_before_the_way)
 }
 
 fn stopped(pass: &mut Pass<'_>) -> Flow {
@@ -56,7 +67,7 @@ fn stopped(pass: &mut Pass<'_>) -> Flow {
         return Flow::Rest;
     }
     let began = pass.record.began_at.unwrap_or(pass.now);
-    let retries_until = add(began, pass.spec.ec2.start_timeout);
+    let retries_until = add(began, pass.spec.timings.start_timeout);
     let waits_for_stop = pass.record.step == Some(Step::WaitStoppedFirst);
     // While it is paused nothing can be tried, and so nothing has failed.
     let over = pass.now >= retries_until && pass.record.paused.is_none();
@@ -73,10 +84,29 @@ fn stopped(pass: &mut Pass<'_>) -> Flow {
         return Flow::Rest;
     }
     let why = if waits_for_stop { "it has stopped and is wanted again" } else { "it is wanted" };
+    if let Some(flow) = restore_bounds(pass) {
+        return flow;
+    }
     pass.record.started_by_us = true;
     pass.record.accepted_at = None;
-    let instance = pass.record.instance.clone();
-    pass.act(Effect::StartInstance { instance }, Some(Step::StartInstance), why)
+    let effect = match pass.record.resource.instance().cloned() {
+        Some(instance) => Some(Effect::StartInstance { instance }),
+        None => service::turn_on(pass),
+    };
+    let Some(effect) = effect else { return Flow::Rest };
+    let step = first_step(pass);
+    pass.act(effect, Some(step), why)
+}
+
+/// Scaling's bounds first; where AWS goes on refusing that, until the deadline.
+fn restore_bounds(pass: &mut Pass<'_>) -> Option<Flow> {
+    let over = pass.now >= running_by(pass) && pass.record.paused.is_none();
+    let waits = pass.record.retry_at.is_some() && pass.record.step == Some(Step::RestoreScaling);
+    if let (Some(refusal), true) = (pass.record.refusal.clone(), over && waits) {
+        fail_start(pass, refusal.cause, refusal.message);
+        return Some(Flow::Again);
+    }
+    service::restore_bounds(pass, Some(Step::RestoreScaling))
 }
 
 /// It was going up, and EC2 says `stopped`.
@@ -85,10 +115,15 @@ fn fell_back(pass: &mut Pass<'_>) -> Flow {
         pass.note("a stop of ours took effect late; starting again");
         return start_over(pass);
     }
-    if !pass.confirmed(Ec2State::Stopped) {
+    if !pass.confirmed(PowerState::Stopped) {
         return Flow::Rest;
     }
-    let instance = pass.seen().map(|seen| &seen.instance);
+    if service::seen(pass).is_some() {
+        // ECS does not set a desired count back by itself: somebody did.
+        stopped_outside(pass);
+        return Flow::Again;
+    }
+    let instance = pass.seen().and_then(|seen| seen.instance());
     let accepted = pass.record.accepted_at;
     let by_user = instance.and_then(|instance| instance.user_stopped_at);
     if by_user.is_some_and(|at| accepted.is_some_and(|accepted| at >= accepted)) {
@@ -104,11 +139,15 @@ fn fell_back(pass: &mut Pass<'_>) -> Flow {
 fn start_over(pass: &mut Pass<'_>) -> Flow {
     super::clear_way(pass);
     pass.record.began_at = Some(pass.now);
-    pass.record.step = Some(Step::StartInstance);
+    pass.record.step = Some(first_step(pass));
     Flow::Again
 }
 
 fn stopping(pass: &mut Pass<'_>) -> Flow {
+    if service::seen(pass).is_some() {
+        // Its last tasks are going; it is turned on all the same.
+        return stopped(pass);
+    }
     if is_under_way(pass) {
         // Not a state on the way up. What it becomes tells why.
         pass.why("EC2 says stopping while it starts; waiting to see what becomes of it");
@@ -117,7 +156,7 @@ fn stopping(pass: &mut Pass<'_>) -> Flow {
     }
     pass.record.step = Some(Step::WaitStoppedFirst);
     let began = pass.record.began_at.unwrap_or(pass.now);
-    if pass.now >= add(began, pass.spec.ec2.stop_timeout) {
+    if pass.now >= add(began, pass.spec.timings.stop_timeout) {
         let message = "it was stopping and did not stop in time to be started".to_owned();
         fail_start(pass, Cause::Deadline, message);
         return Flow::Again;
@@ -131,13 +170,25 @@ fn pending(pass: &mut Pass<'_>) -> Flow {
     if stop_may_still_show(pass) {
         return Flow::Rest;
     }
+    if let Some(flow) = restore_bounds(pass) {
+        return flow;
+    }
     enter_way(pass);
-    if pass.now >= running_by(pass) {
-        let limit = pass.spec.ec2.start_timeout;
+    let limit = pass.spec.timings.start_timeout;
+    let over = pass.now >= running_by(pass);
+    if service::seen(pass).is_some() {
+        let late = over.then(|| service::late(pass, limit));
+        if let Some((cause, message)) = service::hopeless(pass).or(late) {
+            fail_start(pass, cause, message);
+            return Flow::Again;
+        }
+        pass.why(service::progress(pass));
+    } else if over {
         fail_start(pass, Cause::Deadline, format!("it was not running within {limit}"));
         return Flow::Again;
+    } else {
+        pass.why("EC2 is starting the machine");
     }
-    pass.why("EC2 is starting the machine");
     pass.look_after_poll();
     Flow::Rest
 }
@@ -156,7 +207,7 @@ fn stop_may_still_show(pass: &mut Pass<'_>) -> bool {
 /// It is up: whatever was awaited before that is past.
 fn enter_way(pass: &mut Pass<'_>) {
     pass.record.contradiction = None;
-    if matches!(pass.record.step, None | Some(Step::StartInstance | Step::WaitStoppedFirst)) {
+    if pass.record.step.is_none_or(Step::is_before_the_way) {
         if pass.unanswered(EffectKind::Start) {
             pass.record.started_by_us = true;
         }
@@ -170,20 +221,26 @@ fn running(pass: &mut Pass<'_>) -> Flow {
     if stop_may_still_show(pass) {
         return Flow::Rest;
     }
+    if let Some(flow) = restore_bounds(pass) {
+        return flow;
+    }
     enter_way(pass);
     match pass.record.step {
         Some(Step::Settle) => settle(pass),
         Some(Step::VerifyUnit) => verify_unit(pass),
         Some(Step::VerifyHealth) => verify_health(pass),
-        _ if pass.spec.ec2.systemd_unit.is_some() => ask_unit(pass),
+        _ if pass.spec.unit().is_some() => ask_unit(pass),
         _ => settle(pass),
     }
 }
 
 fn settle(pass: &mut Pass<'_>) -> Flow {
+    if !pass.spec.settles() {
+        return verified(pass);
+    }
     let until = match pass.record.settle_until {
         Some(until) => until,
-        None => pass.after(pass.spec.ec2.settle),
+        None => pass.after(pass.spec.timings.settle),
     };
     if pass.now < until {
         pass.record.settle_until = Some(until);
@@ -241,7 +298,7 @@ fn verify_unit(pass: &mut Pass<'_>) -> Flow {
             if state == "active" {
                 return verified(pass);
             }
-            let unit = pass.spec.ec2.systemd_unit.as_ref().map_or("", |unit| unit.as_str());
+            let unit = pass.spec.unit().map_or("", |unit| unit.as_str());
             let message = format!("systemctl is-active {unit} says {state:?}, expected \"active\"");
             fail_start(pass, Cause::UnitFailed, message);
             Flow::Again
@@ -254,7 +311,7 @@ fn verify_unit(pass: &mut Pass<'_>) -> Flow {
             }
             pass.note(format!("no answer for the unit ({detail}); asking again"));
             pass.record.step = Some(Step::WaitRunning);
-            pass.record.retry_at = Some(pass.after(pass.spec.ec2.poll));
+            pass.record.retry_at = Some(pass.after(pass.spec.timings.poll));
             pass.look_after_poll();
             pass.why(format!("no answer for the unit ({detail}); asking again"));
             Flow::Rest
@@ -264,7 +321,7 @@ fn verify_unit(pass: &mut Pass<'_>) -> Flow {
 
 /// Unit active, or settled without one.
 fn verified(pass: &mut Pass<'_>) -> Flow {
-    if pass.spec.ec2.health.is_some() {
+    if pass.spec.health.is_some() {
         pass.record.step = Some(Step::VerifyHealth);
         pass.record.health_since = Some(pass.now);
         pass.look(pass.now);
@@ -281,7 +338,7 @@ fn verify_health(pass: &mut Pass<'_>) -> Flow {
         None => "the machine has no such address".to_owned(),
     };
     let since = pass.record.health_since.unwrap_or(pass.now);
-    if pass.now >= add(since, pass.spec.ec2.health_timeout) {
+    if pass.now >= add(since, pass.spec.timings.health_timeout) {
         fail_start(pass, Cause::Unhealthy, format!("its health address says: {detail}"));
         return Flow::Again;
     }

@@ -1,12 +1,12 @@
 //! Stopping: until EC2 says `stopped`, and never only until it accepted the call.
 
-use lamplighter_events::{Action, AttentionKind, Cause, Verdict};
+use lamplighter_events::{AttentionKind, Cause, Verdict};
 
-use super::{asked_to_stop, begin_start};
-use crate::answer;
+use super::{begin_start, close_waiting, service, stop_step};
 use crate::effect::{Effect, EffectKind};
+use crate::idle::IdleMemory;
 use crate::limits::OVERDUE_LOOK_SECONDS;
-use crate::observed::Ec2State;
+use crate::observed::PowerState;
 use crate::pass::{Flow, Pass, add};
 use crate::record::{Phase, Step};
 
@@ -16,26 +16,34 @@ pub(super) fn advance(pass: &mut Pass<'_>) -> Flow {
     }
     let Some(state) = pass.seen().map(|seen| seen.state()) else { return Flow::Rest };
     match state {
-        Ec2State::Stopped | Ec2State::Terminated | Ec2State::Missing => {
+        PowerState::Stopped | PowerState::Terminated | PowerState::Missing => {
             // A start that was just made may not show yet: it rests only when surely off.
             if let Some(until) = pass.quiet_after(EffectKind::Start) {
                 pass.why("a start made just before may still show; looking again");
                 pass.look(until);
                 return Flow::Rest;
             }
+            if let Some(flow) = service::suspend_bounds(pass, Some(Step::SuspendScaling)) {
+                return flow;
+            }
             rest(pass)
         }
-        Ec2State::Stopping | Ec2State::ShuttingDown => {
+        PowerState::Stopping | PowerState::ShuttingDown => {
+            if let Some(flow) = service::suspend_bounds(pass, Some(Step::SuspendScaling)) {
+                return flow;
+            }
             pass.record.step = Some(Step::WaitStopped);
-            pass.why("the machine is stopping");
+            pass.why(format!("the {} is stopping", pass.record.resource.noun()));
             wait(pass)
         }
-        Ec2State::Pending => {
+        // ECS takes a stop at any time.
+        PowerState::Pending if service::seen(pass).is_some() => running(pass),
+        PowerState::Pending => {
             pass.record.step = Some(Step::WaitStoppable);
             pass.why("a machine that is pending cannot be stopped; waiting until it runs");
             wait(pass)
         }
-        Ec2State::Running => running(pass),
+        PowerState::Running => running(pass),
     }
 }
 
@@ -55,27 +63,32 @@ fn running(pass: &mut Pass<'_>) -> Flow {
         return Flow::Rest;
     }
     wait(pass);
-    let instance = pass.record.instance.clone();
-    pass.act(Effect::StopInstance { instance }, Some(Step::StopInstance), "nobody wants it")
+    if let Some(flow) = service::suspend_bounds(pass, Some(Step::SuspendScaling)) {
+        return flow;
+    }
+    let effect = match pass.record.resource.instance().cloned() {
+        Some(instance) => Some(Effect::StopInstance { instance }),
+        None => service::turn_off(pass),
+    };
+    let Some(effect) = effect else { return Flow::Rest };
+    let step = stop_step(pass);
+    pass.act(effect, Some(step), "nobody wants it")
 }
 
 /// Looks again, and says so once when it takes too long.
 fn wait(pass: &mut Pass<'_>) -> Flow {
     let from = pass.record.accepted_at.or(pass.record.began_at).unwrap_or(pass.now);
-    if pass.now < add(from, pass.spec.ec2.stop_timeout) {
+    if pass.now < add(from, pass.spec.timings.stop_timeout) {
         pass.look_after_poll();
         return Flow::Rest;
     }
-    let limit = pass.spec.ec2.stop_timeout;
+    let limit = pass.spec.timings.stop_timeout;
     let message = format!("it did not stop within {limit}");
     if !pass.record.overdue {
         pass.record.overdue = true;
         pass.attention(AttentionKind::StopOverdue, message.clone());
     }
-    for open in pass.take_open(|open| matches!(open.action, Action::Stop | Action::Kill)) {
-        let answer = answer::stop(pass, &open, false, &message);
-        pass.close(&open, Verdict::Failed, Some(Cause::Deadline), message.clone(), answer);
-    }
+    close_waiting(pass, Verdict::Failed, Some(Cause::Deadline), false, &message);
     let at = pass.in_seconds(OVERDUE_LOOK_SECONDS);
     pass.look(at);
     pass.why(format!("{message}; still trying"));
@@ -87,7 +100,9 @@ fn turn_back(pass: &mut Pass<'_>) -> Flow {
     let down = matches!(pass.record.step, Some(Step::WaitStopped))
         || pass.quiet_after(EffectKind::Stop).is_some();
     begin_start(pass);
-    if down {
+    // A service can be turned at any time; only a stop that does not show yet is waited out.
+    let waits = service::seen(pass).is_none() || pass.quiet_after(EffectKind::Stop).is_some();
+    if down && waits {
         pass.record.step = Some(Step::WaitStoppedFirst);
     }
     Flow::Again
@@ -107,11 +122,7 @@ fn rest(pass: &mut Pass<'_>) -> Flow {
         }
         None => pass.enter(Phase::Off, None, None, "nobody wants it, and it is stopped"),
     }
-    if asked_to_stop(pass) {
-        for open in pass.take_open(|open| matches!(open.action, Action::Stop | Action::Kill)) {
-            let answer = answer::stop(pass, &open, true, "it is stopped");
-            pass.close(&open, Verdict::Done, None, "it is stopped", answer);
-        }
-    }
+    close_waiting(pass, Verdict::Done, None, true, "it is stopped");
+    pass.record.idle = IdleMemory::default();
     Flow::Rest
 }

@@ -152,6 +152,21 @@ pub(super) struct Driver {
     numbers: u64,
 }
 
+/// Somebody is always at work: idleness is told elsewhere.
+fn count() -> Probe {
+    Probe::Http(HttpProbe {
+        url: HealthUrl::parse("http://{private_ip}/").unwrap(),
+        pointer: "/at_work".to_owned(),
+        reads: HttpReads::Count,
+        ignore_own: false,
+    })
+}
+
+fn busy(at: Timestamp) -> Round {
+    let reading = Reading::Number { value: 1.0, asked_at: at, answered_at: at, ahead_millis: None };
+    Round { at, over: IdleOverride::default(), readings: vec![Some(reading)] }
+}
+
 /// A slow look comes at least this often, whatever the record says (DESIGN.md §3).
 const SLOW_LOOK_SECONDS: i64 = ON_LOOK_SECONDS;
 
@@ -163,14 +178,14 @@ impl Driver {
         spec.max_hold = make.max_hold.map(|long| HumanDuration::from_seconds(long).unwrap());
         spec.keep_failed = make.keep_failed;
         let after = super::seconds("15m");
-        spec.idle = make.idle.then_some(IdleSpec { after });
+        spec.idle = make.idle.then(|| IdleSpec { probes: vec![count()], ..IdleSpec::after(after) });
         if make.unit {
-            spec.ec2.unit_check_every = Some(super::seconds("1m"));
+            super::instance_of(&mut spec).unit_check_every = Some(super::seconds("1m"));
         }
-        spec.ec2.settle = super::seconds("2s");
+        spec.timings.settle = super::seconds("2s");
         let health = HealthUrl::parse("http://{private_ip}/").unwrap();
-        spec.ec2.health = make.health.then_some(health);
-        let state = if make.runs { Ec2State::Running } else { Ec2State::Stopped };
+        spec.health = make.health.then_some(health);
+        let state = if make.runs { PowerState::Running } else { PowerState::Stopped };
         let model = Model {
             exclusive: make.exclusive,
             max_hold: spec.max_hold,
@@ -273,6 +288,7 @@ impl Driver {
             reason: None,
             expires: ask.expires.map(|seconds| plus(self.now, seconds)),
             trace: None,
+            idle: IdleOverride::default(),
         }
     }
 
@@ -297,6 +313,9 @@ impl Driver {
             false => Ok(self.machine.observe(&plan, at, look.lag)),
             true => Err(ObserveTrouble { cause: Cause::Denied, message: "EC2 says no".into() }),
         };
+        if probes_are_due(&before, &self.spec, &inputs, &sighting, self.now) {
+            inputs.push(Input::Round(busy(self.now)));
+        }
         self.numbers += 1;
         let nonce = format!("n{}", self.numbers);
         let decision = decide(&before, &self.spec, &inputs, &sighting, self.now, &nonce);
@@ -304,7 +323,7 @@ impl Driver {
         self.check_decision(&before, &decision);
 
         let mut wishes = Wishes { expired: self.model.expire(self.now), ..Wishes::default() };
-        let runs = sighting.is_ok_and(|seen| seen.state() == Ec2State::Running);
+        let runs = sighting.is_ok_and(|seen| seen.state() == PowerState::Running);
         if before.rev == 0 && runs {
             self.model.adopted = Some(Sent::new(Timestamp::MIN, ""));
         }
@@ -419,7 +438,7 @@ impl Driver {
         let ok = match (*action, outcome.outcome, outcome.cause) {
             (Action::Start, Verdict::Done, None) => {
                 assert!(!next.unit_down, "called on, and its unit is dead");
-                let up = self.machine.state() == Ec2State::Running;
+                let up = self.machine.state() == PowerState::Running;
                 let ours = self.machine.down_by == By::Us && !lost(EffectKind::Stop);
                 assert!(up || !ours, "called on, though we stopped it");
                 next.phase == Phase::On && self.model.wishes.contains_key(holder)
@@ -448,10 +467,16 @@ impl Driver {
             }
             (Action::Stop | Action::Kill, Verdict::Failed, Some(_)) => true,
             (
-                Action::Status | Action::CheckIdle | Action::Pause | Action::Resume,
+                Action::Status | Action::KeepAlive | Action::Pause | Action::Resume,
                 Verdict::Done,
                 None,
             ) => true,
+            // Somebody is always at work, so no check is what stops it.
+            (Action::CheckIdle, Verdict::Done, None) => {
+                let stopped = outcome.answer["stopped"].as_bool().unwrap();
+                !stopped || (next.phase == Phase::Off && self.model.held_by().is_empty())
+            }
+            (Action::CheckIdle, Verdict::Failed, Some(_)) => true,
             _ => false,
         };
         assert!(ok, "{outcome:?}; phase {:?}, {:?}", next.phase, self.model);
@@ -605,6 +630,10 @@ impl Driver {
                 ),
                 Action::Stop | Action::Kill => assert!(!wanted, "a stop that waits: {open:?}"),
                 Action::Status => {}
+                Action::CheckIdle => assert!(
+                    matches!(record.phase, Phase::On | Phase::Stopping),
+                    "a check that waits for nothing: {open:?}"
+                ),
                 other => panic!("{other:?} does not wait"),
             }
         }
@@ -618,6 +647,7 @@ impl Driver {
             || !record.outbox.is_empty()
             || record.holds.iter().any(|hold| hold.until.is_some())
             || matches!(record.phase, Phase::Starting | Phase::Stopping) && record.paused.is_none()
+            || record.open.iter().any(|open| open.action == Action::CheckIdle)
             || !record.open.is_empty() && record.paused.is_none();
         assert!(!waits || record.wake_at.is_some(), "a wait that nobody wakes: {}", record.why);
     }
@@ -697,7 +727,7 @@ impl Driver {
             && record.outbox.is_empty()
             && record.contradiction.is_none();
         calm && match record.phase {
-            Phase::On => record.wanted(*now) && state == Ec2State::Running,
+            Phase::On => record.wanted(*now) && state == PowerState::Running,
             Phase::Off => !record.wanted(*now) && state.is_off(),
             Phase::Failed => {
                 record.failure.is_some() && (state.is_off() || record.kept && record.wanted(*now))

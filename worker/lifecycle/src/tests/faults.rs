@@ -9,7 +9,7 @@ use crate::*;
 fn while_an_effect_may_be_under_way_nothing_is_concluded() {
     let mut story = Story::new();
     story.start("ann").did(EffectKind::Start);
-    story.after(5).sees(Ec2State::Running).look().is(Phase::Starting, Some(Step::StartInstance));
+    story.after(5).sees(PowerState::Running).look().is(Phase::Starting, Some(Step::StartInstance));
     story.after(10).look().did_nothing().no_outcome();
     assert!(story.record.doing.is_some());
 }
@@ -18,7 +18,7 @@ fn while_an_effect_may_be_under_way_nothing_is_concluded() {
 fn a_start_whose_answer_was_lost_is_found_by_looking() {
     let mut story = Story::new();
     story.start("ann").did(EffectKind::Start);
-    story.after(16).sees(Ec2State::Running).look().is(Phase::Starting, Some(Step::Settle));
+    story.after(16).sees(PowerState::Running).look().is(Phase::Starting, Some(Step::Settle));
     assert_eq!(story.record.unanswered.len(), 1);
     story.after(10).look().is(Phase::On, None).did_nothing();
     assert_eq!(story.outcome(Verdict::Done, None).answer["started"], serde_json::json!(true));
@@ -41,9 +41,9 @@ fn a_lost_start_that_shows_after_the_hold_is_gone_is_ours_and_is_stopped() {
     let mut story = Story::new();
     story.start("ann").did(EffectKind::Start);
     story.after(1).stop("ann");
-    story.after(20).sees(Ec2State::Stopped).look().is(Phase::Off, None).did_nothing();
+    story.after(20).sees(PowerState::Stopped).look().is(Phase::Off, None).did_nothing();
     assert!(story.record.wake_at.is_some(), "a late start must be found");
-    story.after(60).sees(Ec2State::Running).look().did(EffectKind::Stop);
+    story.after(60).sees(PowerState::Running).look().did(EffectKind::Stop);
     assert!(story.attentions().is_empty(), "nobody outside did it");
 }
 
@@ -51,7 +51,7 @@ fn a_lost_start_that_shows_after_the_hold_is_gone_is_ours_and_is_stopped() {
 fn a_stop_whose_answer_was_lost_and_that_comes_late_is_ours_and_it_starts_again() {
     let mut story = Story::on("ann");
     story.stop("ann").did(EffectKind::Stop);
-    story.after(1).sees(Ec2State::Running).start("bob");
+    story.after(1).sees(PowerState::Running).start("bob");
     // The permission is over, the machine still runs: verified, on.
     story.after(20).look().after(10).look().is(Phase::On, None);
     story.outcomes.clear();
@@ -59,11 +59,11 @@ fn a_stop_whose_answer_was_lost_and_that_comes_late_is_ours_and_it_starts_again(
     // Then the request is accepted after all.
     story
         .after(60)
-        .sees(Ec2State::Stopping)
+        .sees(PowerState::Stopping)
         .look()
         .is(Phase::Starting, Some(Step::WaitStoppedFirst));
     assert_eq!(story.record.holds.len(), 1, "holds stay");
-    story.after(9).sees(Ec2State::Stopped).look().did(EffectKind::Start);
+    story.after(9).sees(PowerState::Stopped).look().did(EffectKind::Start);
     assert!(story.attentions().is_empty());
 }
 
@@ -73,7 +73,7 @@ fn an_observation_from_before_the_permissions_end_counts_for_nothing() {
     story.start("ann").did(EffectKind::Start);
     let before = story.now;
     story.after(16);
-    let mut seen = Observed::bare(before, Ec2State::Running);
+    let mut seen = Observed::bare(before, PowerState::Running);
     seen.at = before;
     let decision = decide(&story.record, &story.spec, &[], &Ok(seen), story.now, "late");
     assert_eq!(decision.next.phase, Phase::Starting);
@@ -84,10 +84,10 @@ fn an_observation_from_before_the_permissions_end_counts_for_nothing() {
 #[test]
 fn an_observation_from_within_the_margin_is_within_it_however_late_it_is_decided() {
     let mut story = Story::on("ann");
-    story.after(60).sees(Ec2State::Stopped).look().is(Phase::On, None);
+    story.after(60).sees(PowerState::Stopped).look().is(Phase::On, None);
     let early = story.now + jiff::SignedDuration::from_secs(1);
     story.after(30);
-    let seen = Observed::bare(early, Ec2State::Stopped);
+    let seen = Observed::bare(early, PowerState::Stopped);
     let decision = decide(&story.record, &story.spec, &[], &Ok(seen), story.now, "late");
     assert_eq!(decision.next.phase, Phase::On);
     assert!(decision.look_at.is_some_and(|at| at <= story.now));
@@ -106,7 +106,7 @@ fn a_worker_whose_clock_is_behind_looks_again_when_its_own_clock_says_so() {
         panic!("the answer was stale")
     };
     story.record = answered.next;
-    story.after(1).sees(Ec2State::Pending).look();
+    story.after(1).sees(PowerState::Pending).look();
     assert_eq!(story.last.as_ref().unwrap().look_at, Some(ahead));
 }
 
@@ -115,7 +115,7 @@ fn an_answer_that_comes_after_a_new_decision_only_says_that_nothing_is_outstandi
     let mut story = Story::new();
     story.start("ann").did(EffectKind::Start);
     let nonce = story.record.doing.as_ref().unwrap().nonce.clone();
-    story.after(16).sees(Ec2State::Running).look();
+    story.after(16).sees(PowerState::Running).look();
     let answer = EffectAnswer::Accepted { command_id: None };
     let applied = apply_answer(&story.record, &story.spec, &nonce, &answer, &[], story.now);
     let ApplyAnswer::Commit(decision) = applied else { panic!() };
@@ -204,12 +204,12 @@ fn a_poll_that_finds_nothing_new_writes_nothing() {
     story.start("ann").accepted();
     let writes = story.writes;
     for _ in 0..3 {
-        story.after(5).sees(Ec2State::Pending).look();
+        story.after(5).sees(PowerState::Pending).look();
     }
     assert_eq!(story.writes, writes);
     // A long wait tells people once what it sees.
     for _ in 0..10 {
-        story.after(5).sees(Ec2State::Pending).look();
+        story.after(5).sees(PowerState::Pending).look();
     }
     assert_eq!(story.writes, writes + 1);
     assert_eq!(story.record.why, "EC2 is starting the machine");
@@ -218,10 +218,10 @@ fn a_poll_that_finds_nothing_new_writes_nothing() {
 #[test]
 fn a_stop_by_somebody_while_it_starts_counts_as_stopped_outside() {
     let mut story = Story::new();
-    story.start("ann").accepted().after(6).sees(Ec2State::Running).look();
+    story.start("ann").accepted().after(6).sees(PowerState::Running).look();
     story.effects.clear();
-    story.after(2).sees(Ec2State::Stopped);
-    story.seen.instance.user_stopped_at = Some(story.now);
+    story.after(2).sees(PowerState::Stopped);
+    story.machine().user_stopped_at = Some(story.now);
     story.look().after(5).look().is(Phase::Off, None).did_nothing();
     assert_eq!(story.attentions(), vec![AttentionKind::StoppedOutside]);
     story.outcome(Verdict::Rejected, Some(Cause::Superseded));
@@ -234,7 +234,7 @@ fn events_stay_until_they_are_acknowledged_one_by_one() {
     assert!(ids.len() > 2);
     let decision = {
         let sent = Input::EventsSent(vec![ids[0].clone()]);
-        let seen: Sighting = Ok(Observed::bare(story.now, Ec2State::Running));
+        let seen: Sighting = Ok(Observed::bare(story.now, PowerState::Running));
         decide(&story.record, &story.spec, &[sent], &seen, story.now, "n")
     };
     assert!(decision.changed);
@@ -248,14 +248,14 @@ fn events_stay_until_they_are_acknowledged_one_by_one() {
 #[test]
 fn a_start_on_the_way_down_is_answered_even_if_nothing_can_be_seen() {
     let mut story = Story::on("ann");
-    story.stop("ann").accepted().after(2).sees(Ec2State::Stopping).look();
+    story.stop("ann").accepted().after(2).sees(PowerState::Stopping).look();
     let start = story.command(Action::Start, "bob");
     story.after(1).cannot_look(Cause::Denied, &[Input::Command(Box::new(start))]);
     let verdicts: Vec<Verdict> = story.outcomes.drain(..).map(|outcome| outcome.outcome).collect();
     assert!(verdicts.contains(&Verdict::Failed), "{verdicts:?}");
     assert!(story.record.open.is_empty());
     // Once it can be seen again, it is wound down to its end.
-    story.after(60).sees(Ec2State::Stopped).look();
+    story.after(60).sees(PowerState::Stopped).look();
     assert!(matches!(story.record.phase, Phase::Failed | Phase::Off), "{:?}", story.record.phase);
 }
 
@@ -273,7 +273,7 @@ fn an_answer_to_the_repeat_of_a_lost_request_does_not_forget_the_first() {
     story.record = decision.next;
     assert_eq!(story.record.unanswered.len(), 1, "the first request may still be accepted");
     story.after(10).look().is(Phase::Off, None);
-    story.after(60).sees(Ec2State::Running).look().did(EffectKind::Stop);
+    story.after(60).sees(PowerState::Running).look().did(EffectKind::Stop);
     assert!(story.attentions().is_empty(), "nobody outside started it");
 }
 
@@ -292,7 +292,7 @@ fn a_start_that_cannot_be_seen_any_more_is_wound_down_and_not_taken_for_off() {
     story.cannot_look(Cause::Denied, &[again]);
     story.outcome(Verdict::Failed, Some(Cause::Denied));
     assert_eq!(story.record.phase, Phase::Stopping);
-    story.after(60).sees(Ec2State::Running).look().did(EffectKind::Stop);
+    story.after(60).sees(PowerState::Running).look().did(EffectKind::Stop);
     assert!(story.attentions().is_empty(), "nobody outside started it");
 }
 
@@ -303,8 +303,8 @@ fn a_kept_machine_that_does_not_show_yet_is_still_kept_and_not_adopted() {
     story.start("ann").accepted();
     story.cannot_look(Cause::Denied, &[]).is(Phase::Failed, None);
     // A describe that lags, within the margin of the start.
-    story.after(1).sees(Ec2State::Stopped).look();
-    story.after(9).sees(Ec2State::Running).look().after(5).look().is(Phase::Failed, None);
+    story.after(1).sees(PowerState::Stopped).look();
+    story.after(9).sees(PowerState::Running).look().after(5).look().is(Phase::Failed, None);
     assert!(story.record.kept && story.attentions().is_empty(), "{}", story.record.why);
     story.effects.clear();
     story.stop("ann").did(EffectKind::Stop);
@@ -319,7 +319,7 @@ fn a_permission_that_ran_out_unused_is_no_refusal_and_costs_no_time() {
     assert_eq!(story.record.refusals, 0);
     assert_eq!(story.last.as_ref().unwrap().look_at, Some(story.now));
     story.look().did(EffectKind::Start).accepted();
-    story.after(6).sees(Ec2State::Running).look().after(10).look().is(Phase::On, None);
+    story.after(6).sees(PowerState::Running).look().after(10).look().is(Phase::On, None);
     let mut asked = Story::with_unit();
     asked.start("ann").accepted().after(9).sees_agent(Agent::Online).look();
     asked.after(20).answered(&EffectAnswer::NotMade).is(Phase::Starting, Some(Step::WaitRunning));

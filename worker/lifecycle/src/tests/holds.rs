@@ -55,7 +55,7 @@ fn an_exclusive_target_refuses_a_second_holder_and_names_the_first() {
     assert_eq!(outcome.answer["holder"], json!("ann"));
     assert_eq!(outcome.answer["expires_at"], json!(null));
     // A hold that ended frees it: no row blocks for ever.
-    story.after(5).stop("ann").accepted().after(9).sees(Ec2State::Stopped).look();
+    story.after(5).stop("ann").accepted().after(9).sees(PowerState::Stopped).look();
     story.outcomes.clear();
     story.effects.clear();
     story.after(1).start("bob").did(EffectKind::Start);
@@ -67,7 +67,7 @@ fn an_expired_hold_frees_an_exclusive_target() {
     story.spec.exclusive = true;
     let mut command = story.command(Action::Start, "ann");
     command.hold_for = Some(seconds("1m"));
-    story.asks(command).accepted().after(61).sees(Ec2State::Running);
+    story.asks(command).accepted().after(61).sees(PowerState::Running);
     story.effects.clear();
     story.start("bob");
     assert_eq!(story.record.holds.len(), 1);
@@ -116,7 +116,7 @@ fn an_older_command_never_undoes_a_newer_one() {
     story.outcomes.clear();
     // An older start does not undo a newer stop, nor a newer kill.
     let mut late = story.command(Action::Start, "ann");
-    story.after(5).stop("ann").accepted().after(9).sees(Ec2State::Stopped).look();
+    story.after(5).stop("ann").accepted().after(9).sees(PowerState::Stopped).look();
     story.outcomes.clear();
     story.effects.clear();
     late.id = lamplighter_events::CommandId::parse("late").unwrap();
@@ -153,7 +153,7 @@ fn an_older_pause_does_not_undo_a_newer_resume_nor_the_other_way_round() {
 #[track_caller]
 fn check_kind(idle: bool, firm: bool, kind: HoldKind) {
     let mut story = Story::new();
-    story.spec.idle = idle.then(|| IdleSpec { after: seconds("15m") });
+    story.spec.idle = idle.then(|| IdleSpec::after(seconds("15m")));
     let mut command = story.command(Action::Start, "ann");
     command.hold_for = firm.then(|| seconds("2h"));
     story.asks(command);
@@ -199,7 +199,7 @@ fn a_command_that_comes_too_late_is_expired_not_done() {
 #[test]
 fn first_contact_with_a_running_machine_adopts_it_and_anyones_stop_ends_that() {
     let mut story = Story::new();
-    story.sees(Ec2State::Running).look().is(Phase::On, None).did_nothing();
+    story.sees(PowerState::Running).look().is(Phase::On, None).did_nothing();
     assert_eq!(story.record.holds[0].kind, HoldKind::Adopted);
     story.after(300).look().did_nothing();
     story.stop("anyone").did(EffectKind::Stop);
@@ -208,7 +208,7 @@ fn first_contact_with_a_running_machine_adopts_it_and_anyones_stop_ends_that() {
 #[test]
 fn the_first_command_may_be_the_stop_of_a_running_machine() {
     let mut story = Story::new();
-    story.sees(Ec2State::Running).after(1).stop("ann");
+    story.sees(PowerState::Running).after(1).stop("ann");
     story.is(Phase::Stopping, Some(Step::StopInstance)).did(EffectKind::Stop);
 }
 
@@ -216,11 +216,11 @@ fn the_first_command_may_be_the_stop_of_a_running_machine() {
 fn a_stop_that_lay_in_the_queue_before_the_adoption_ends_it_all_the_same() {
     let mut story = Story::new();
     let stop = story.command(Action::Stop, "ann");
-    story.after(3).sees(Ec2State::Running).asks(stop).did(EffectKind::Stop);
+    story.after(3).sees(PowerState::Running).asks(stop).did(EffectKind::Stop);
     // Nor does it matter that somebody else's start was noticed only after the stop was sent.
     let mut story = Story::new();
     story.look();
-    story.after(900).sees(Ec2State::Running).look();
+    story.after(900).sees(PowerState::Running).look();
     let stop = story.command(Action::Stop, "ann");
     story.after(5).look().is(Phase::On, None);
     story.after(1).asks(stop).did(EffectKind::Stop);
@@ -230,7 +230,7 @@ fn a_stop_that_lay_in_the_queue_before_the_adoption_ends_it_all_the_same() {
 fn a_machine_started_outside_is_adopted_once_that_is_sure() {
     let mut story = Story::new();
     story.look();
-    story.after(900).sees(Ec2State::Running).look().is(Phase::Off, None).did_nothing();
+    story.after(900).sees(PowerState::Running).look().is(Phase::Off, None).did_nothing();
     story.after(5).look().is(Phase::On, None).did_nothing();
     assert_eq!(story.record.holds[0].kind, HoldKind::Adopted);
     assert_eq!(story.attentions(), vec![AttentionKind::StartedOutside]);
@@ -239,20 +239,20 @@ fn a_machine_started_outside_is_adopted_once_that_is_sure() {
 #[test]
 fn a_machine_stopped_outside_ends_the_holds_that_are_older() {
     let mut story = Story::on("ann");
-    story.after(600).sees(Ec2State::Stopping);
-    story.seen.instance.user_stopped_at = Some(story.now);
+    story.after(600).sees(PowerState::Stopping);
+    story.machine().user_stopped_at = Some(story.now);
     story.look().is(Phase::On, None).no_outcome();
     story.after(5).look().is(Phase::Stopping, Some(Step::WaitStopped)).did_nothing();
     assert!(story.record.holds.is_empty());
     assert_eq!(story.attentions(), vec![AttentionKind::StoppedOutside]);
-    story.after(9).sees(Ec2State::Stopped).look().is(Phase::Off, None);
+    story.after(9).sees(PowerState::Stopped).look().is(Phase::Off, None);
 }
 
 #[test]
 fn a_hold_newer_than_the_stop_outside_starts_it_again() {
     let mut story = Story::on("ann");
-    story.after(600).sees(Ec2State::Stopped);
-    story.seen.instance.user_stopped_at = Some(story.now - SignedDuration::from_secs(5));
+    story.after(600).sees(PowerState::Stopped);
+    story.machine().user_stopped_at = Some(story.now - SignedDuration::from_secs(5));
     story.start("bob").did_nothing().no_outcome();
     story.after(5).look().did(EffectKind::Start);
     let holders: Vec<&str> = story.record.holds.iter().map(|hold| hold.holder.as_str()).collect();
@@ -274,7 +274,7 @@ fn more_holds_than_the_bound_are_refused() {
 
 #[test]
 fn what_a_kind_cannot_do_is_invalid() {
-    for action in [Action::Create, Action::Destroy, Action::KeepAlive] {
+    for action in [Action::Create, Action::Destroy] {
         let mut story = Story::new();
         let command = story.command(action, "ann");
         story.asks(command).did_nothing();

@@ -37,7 +37,7 @@ pub(super) enum Outside {
 #[derive(Debug, Clone, Copy)]
 struct Moment {
     at: Timestamp,
-    state: Ec2State,
+    state: PowerState,
     user_at: Option<Timestamp>,
 }
 
@@ -75,7 +75,7 @@ pub(super) fn plus(at: Timestamp, seconds: i64) -> Timestamp {
 }
 
 impl Machine {
-    pub(super) fn new(now: Timestamp, state: Ec2State, pace: Pace) -> Self {
+    pub(super) fn new(now: Timestamp, state: PowerState, pace: Pace) -> Self {
         let first = Moment { at: plus(now, -3600), state, user_at: None };
         Self {
             moments: vec![first],
@@ -99,11 +99,11 @@ impl Machine {
         *self.moments.last().unwrap()
     }
 
-    pub(super) fn state(&self) -> Ec2State {
+    pub(super) fn state(&self) -> PowerState {
         self.last().state
     }
 
-    fn enter(&mut self, at: Timestamp, state: Ec2State, user_at: Option<Timestamp>) {
+    fn enter(&mut self, at: Timestamp, state: PowerState, user_at: Option<Timestamp>) {
         self.moments.push(Moment { at, state, user_at });
     }
 
@@ -112,12 +112,12 @@ impl Machine {
         loop {
             let last = self.last();
             let own = match last.state {
-                Ec2State::Pending if !self.hangs => {
-                    Some((plus(last.at, self.pace.boots), Ec2State::Running))
+                PowerState::Pending if !self.hangs => {
+                    Some((plus(last.at, self.pace.boots), PowerState::Running))
                 }
-                Ec2State::Stopping => Some((plus(last.at, self.pace.stops), Ec2State::Stopped)),
-                Ec2State::ShuttingDown => {
-                    Some((plus(last.at, self.pace.stops), Ec2State::Terminated))
+                PowerState::Stopping => Some((plus(last.at, self.pace.stops), PowerState::Stopped)),
+                PowerState::ShuttingDown => {
+                    Some((plus(last.at, self.pace.stops), PowerState::Terminated))
                 }
                 _ => None,
             };
@@ -157,26 +157,26 @@ impl Machine {
         let state = self.state();
         let mut command_id = None;
         match (effect, state) {
-            (_, Ec2State::ShuttingDown | Ec2State::Terminated | Ec2State::Missing) => {
+            (_, PowerState::ShuttingDown | PowerState::Terminated | PowerState::Missing) => {
                 return refused(Cause::NotFound, Refusal::Final);
             }
-            (Effect::StartInstance { .. }, Ec2State::Stopped) => {
+            (Effect::StartInstance { .. }, PowerState::Stopped) => {
                 self.up_by = By::Us;
                 self.up_at = now;
                 self.up_ours_until = ours_until;
-                self.enter(now, Ec2State::Pending, None);
+                self.enter(now, PowerState::Pending, None);
             }
-            (Effect::StartInstance { .. }, Ec2State::Stopping)
-            | (Effect::StopInstance { .. }, Ec2State::Pending) => {
+            (Effect::StartInstance { .. }, PowerState::Stopping)
+            | (Effect::StopInstance { .. }, PowerState::Pending) => {
                 return refused(Cause::Conflict, soon);
             }
-            (Effect::StopInstance { .. }, Ec2State::Running) => {
+            (Effect::StopInstance { .. }, PowerState::Running) => {
                 self.down_by = By::Us;
                 self.down_at = now;
                 self.down_ours_until = ours_until;
-                self.enter(now, Ec2State::Stopping, Some(now));
+                self.enter(now, PowerState::Stopping, Some(now));
             }
-            (Effect::SendCommand { token, .. }, Ec2State::Running) if !self.agent_dead => {
+            (Effect::SendCommand { token, .. }, PowerState::Running) if !self.agent_dead => {
                 self.questions.entry(token.clone()).or_insert(now);
                 command_id = Some(format!("c-{token}"));
             }
@@ -189,27 +189,27 @@ impl Machine {
     pub(super) fn suffer(&mut self, what: Outside, now: Timestamp) {
         let state = self.state();
         match (what, state) {
-            (Outside::Starts, Ec2State::Stopped) => {
+            (Outside::Starts, PowerState::Stopped) => {
                 self.up_by = By::Outside;
                 self.up_at = now;
-                self.enter(now, Ec2State::Pending, None);
+                self.enter(now, PowerState::Pending, None);
             }
-            (Outside::Stops, Ec2State::Running) => {
+            (Outside::Stops, PowerState::Running) => {
                 self.down_by = By::Outside;
                 self.down_at = now;
-                self.enter(now, Ec2State::Stopping, Some(now));
+                self.enter(now, PowerState::Stopping, Some(now));
             }
-            (Outside::Terminates, Ec2State::Stopped | Ec2State::Running) => {
+            (Outside::Terminates, PowerState::Stopped | PowerState::Running) => {
                 self.down_by = By::Outside;
                 self.down_at = now;
-                self.enter(now, Ec2State::ShuttingDown, Some(now));
+                self.enter(now, PowerState::ShuttingDown, Some(now));
             }
-            (Outside::FallsBack, Ec2State::Pending | Ec2State::Running) => {
+            (Outside::FallsBack, PowerState::Pending | PowerState::Running) => {
                 self.down_by = By::Itself;
                 self.down_at = now;
-                self.enter(now, Ec2State::Stopped, None);
+                self.enter(now, PowerState::Stopped, None);
             }
-            (Outside::Hangs, Ec2State::Pending) => self.hangs = true,
+            (Outside::Hangs, PowerState::Pending) => self.hangs = true,
             (Outside::UnitDies, _) => self.unit_dead = true,
             (Outside::AgentDies, _) => self.agent_dead = true,
             (Outside::Sickens, _) => self.sick = true,
@@ -228,10 +228,12 @@ impl Machine {
         let told = plus(at, -lag);
         let moment = self.moments.iter().rev().find(|moment| moment.at <= told);
         let moment = *moment.unwrap_or(&self.moments[0]);
-        let runs = moment.state == Ec2State::Running;
+        let runs = moment.state == PowerState::Running;
         let mut seen = Observed::bare(at, moment.state);
-        seen.instance.user_stopped_at = moment.user_at;
-        seen.instance.private_ip = runs.then(|| "10.0.0.1".to_owned());
+        if let Seen::Instance(instance) = &mut seen.seen {
+            instance.user_stopped_at = moment.user_at;
+            instance.private_ip = runs.then(|| "10.0.0.1".to_owned());
+        }
         let agent = match (self.agent_dead, plus(moment.at, self.pace.agent) <= at) {
             (true, _) => Agent::Offline,
             (false, true) => Agent::Online,

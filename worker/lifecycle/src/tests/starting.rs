@@ -11,8 +11,8 @@ fn a_start_waits_settles_and_is_on() {
     let mut story = Story::new();
     story.start("ann").is(Phase::Starting, Some(Step::StartInstance)).did(EffectKind::Start);
     story.no_outcome().accepted().is(Phase::Starting, Some(Step::WaitRunning));
-    story.after(3).sees(Ec2State::Pending).look().did_nothing();
-    story.after(3).sees(Ec2State::Running).look().is(Phase::Starting, Some(Step::Settle));
+    story.after(3).sees(PowerState::Pending).look().did_nothing();
+    story.after(3).sees(PowerState::Running).look().is(Phase::Starting, Some(Step::Settle));
     story.after(9).look().is(Phase::Starting, Some(Step::Settle)).no_outcome();
     story.after(1).look().is(Phase::On, None);
     let outcome = story.outcome(Verdict::Done, None);
@@ -27,7 +27,7 @@ fn a_start_with_a_unit_costs_five_writes_before_its_events_are_cleared() {
     story.start("ann").did(EffectKind::Start).accepted();
     assert_eq!(story.writes, 2);
     // Polls while it boots and while its agent comes up write nothing.
-    story.after(5).sees(Ec2State::Pending).look();
+    story.after(5).sees(PowerState::Pending).look();
     story.after(5).sees_agent(Agent::Unregistered).look();
     story.after(5).sees_agent(Agent::Offline).look().did_nothing();
     assert_eq!(story.writes, 2);
@@ -46,7 +46,11 @@ fn a_start_with_a_unit_costs_five_writes_before_its_events_are_cleared() {
 fn the_host_itself_waits_until_it_has_been_up_for_settle() {
     let mut story = Story::with_unit();
     story.start("ann").accepted().after(9).sees_agent(Agent::Online).look();
-    let Some(Effect::SendCommand { probe, token, .. }) = story.effects.pop() else { panic!() };
+    let Some(Effect::SendCommand { question: Question::Unit(probe), token, .. }) =
+        story.effects.pop()
+    else {
+        panic!()
+    };
     assert_eq!(probe.settle_seconds, 10);
     assert_eq!(token.len(), 32);
 }
@@ -75,8 +79,8 @@ fn a_failed_start_ends_as_failed_once_its_machine_is_off() {
     story.effects.clear();
     story.after(1).said("failed").look().is(Phase::Stopping, Some(Step::StopInstance));
     story.did(EffectKind::Stop).accepted();
-    story.after(6).sees(Ec2State::Stopping).look().is(Phase::Stopping, Some(Step::WaitStopped));
-    story.after(6).sees(Ec2State::Stopped).look().is(Phase::Failed, None);
+    story.after(6).sees(PowerState::Stopping).look().is(Phase::Stopping, Some(Step::WaitStopped));
+    story.after(6).sees(PowerState::Stopped).look().is(Phase::Failed, None);
     assert_eq!(story.record.failure.as_ref().unwrap().cause, Cause::UnitFailed);
     assert!(story.record.holds.is_empty());
     // And the next start tries again.
@@ -92,7 +96,7 @@ fn keep_failed_keeps_the_machine_until_its_hold_goes() {
     story.effects.clear();
     story.after(1).said("failed").look().is(Phase::Failed, None).did_nothing();
     story.outcome(Verdict::Failed, Some(Cause::UnitFailed));
-    story.after(600).sees(Ec2State::Running).look().is(Phase::Failed, None).did_nothing();
+    story.after(600).sees(PowerState::Running).look().is(Phase::Failed, None).did_nothing();
     story.stop("ann").is(Phase::Stopping, Some(Step::StopInstance)).did(EffectKind::Stop);
 }
 
@@ -102,10 +106,10 @@ fn a_kept_machine_that_was_off_since_is_kept_no_more() {
     story.spec.keep_failed = true;
     story.start("ann").accepted().after(9).sees_agent(Agent::Online).look().sent("c");
     story.after(1).said("failed").look().is(Phase::Failed, None);
-    story.after(600).sees(Ec2State::Stopped).look().stop("ann");
+    story.after(600).sees(PowerState::Stopped).look().stop("ann");
     story.effects.clear();
     // Whoever starts it now is somebody else: theirs is adopted and not stopped.
-    story.after(600).sees(Ec2State::Running).look().after(5).look();
+    story.after(600).sees(PowerState::Running).look().after(5).look();
     story.is(Phase::On, None).did_nothing();
 }
 
@@ -113,9 +117,9 @@ fn a_kept_machine_that_was_off_since_is_kept_no_more() {
 fn a_machine_that_falls_back_is_bounced_with_ec2s_reason() {
     let mut story = Story::new();
     story.start("ann").did(EffectKind::Start).accepted();
-    story.after(3).sees(Ec2State::Pending).look();
-    story.after(10).sees(Ec2State::Stopped);
-    story.seen.instance.reason = Some("Client.InternalError: Client error on launch".into());
+    story.after(3).sees(PowerState::Pending).look();
+    story.after(10).sees(PowerState::Stopped);
+    story.machine().reason = Some("Client.InternalError: Client error on launch".into());
     // First seen: it might be a describe that lags.
     story.look().is(Phase::Starting, Some(Step::WaitRunning)).no_outcome();
     story.after(5).look().is(Phase::Failed, None).did_nothing();
@@ -127,9 +131,9 @@ fn a_machine_that_falls_back_is_bounced_with_ec2s_reason() {
 fn a_describe_that_lags_does_not_bounce_a_start() {
     let mut story = Story::new();
     story.start("ann").accepted();
-    story.after(1).sees(Ec2State::Stopped).look().after(3).look();
+    story.after(1).sees(PowerState::Stopped).look().after(3).look();
     story.is(Phase::Starting, Some(Step::WaitRunning)).no_outcome();
-    story.after(2).sees(Ec2State::Pending).look().after(3).sees(Ec2State::Running).look();
+    story.after(2).sees(PowerState::Pending).look().after(3).sees(PowerState::Running).look();
     story.is(Phase::Starting, Some(Step::Settle));
 }
 
@@ -137,27 +141,27 @@ fn a_describe_that_lags_does_not_bounce_a_start() {
 fn a_start_while_stopping_starts_again_afterwards() {
     let mut story = Story::on("ann");
     story.stop("ann").did(EffectKind::Stop).accepted();
-    story.after(2).sees(Ec2State::Stopping).look().is(Phase::Stopping, Some(Step::WaitStopped));
+    story.after(2).sees(PowerState::Stopping).look().is(Phase::Stopping, Some(Step::WaitStopped));
     story.after(1).start("bob").is(Phase::Starting, Some(Step::WaitStoppedFirst)).did_nothing();
     // Ann's stop is answered in the same commit: somebody holds it again.
     let stopped = story.outcome(Verdict::Done, None);
     assert_eq!(stopped.answer["stopped"], json!(false));
     assert_eq!(stopped.answer["held_by"], json!(["bob"]));
-    story.after(5).sees(Ec2State::Stopping).look().did_nothing();
-    story.after(5).sees(Ec2State::Stopped).look().did(EffectKind::Start).accepted();
-    story.after(6).sees(Ec2State::Running).look().after(10).look().is(Phase::On, None);
+    story.after(5).sees(PowerState::Stopping).look().did_nothing();
+    story.after(5).sees(PowerState::Stopped).look().did(EffectKind::Start).accepted();
+    story.after(6).sees(PowerState::Running).look().after(10).look().is(Phase::On, None);
     assert_eq!(story.outcome(Verdict::Done, None).answer["started"], json!(true));
 }
 
 #[test]
 fn a_describe_that_lags_behind_our_stop_is_no_way_up() {
-    for lagging in [Ec2State::Pending, Ec2State::Running] {
+    for lagging in [PowerState::Pending, PowerState::Running] {
         let mut story = Story::on("ann");
         story.stop("ann").did(EffectKind::Stop).accepted();
         story.after(1).sees(lagging).start("bob");
         story.is(Phase::Starting, Some(Step::WaitStoppedFirst)).did_nothing();
-        story.after(8).sees(Ec2State::Stopped);
-        story.seen.instance.user_stopped_at = Some(story.now - jiff::SignedDuration::from_secs(9));
+        story.after(8).sees(PowerState::Stopped);
+        story.machine().user_stopped_at = Some(story.now - jiff::SignedDuration::from_secs(9));
         story.look().did(EffectKind::Start);
         assert_eq!(story.record.holds.len(), 1, "bob's start is not lost");
     }
@@ -166,9 +170,9 @@ fn a_describe_that_lags_behind_our_stop_is_no_way_up() {
 #[test]
 fn a_start_of_a_machine_that_somebody_is_stopping_is_not_lost() {
     let mut story = Story::new();
-    story.sees(Ec2State::Stopping).start("ann");
+    story.sees(PowerState::Stopping).start("ann");
     story.is(Phase::Starting, Some(Step::WaitStoppedFirst)).did_nothing();
-    story.after(20).sees(Ec2State::Stopped).look().did(EffectKind::Start);
+    story.after(20).sees(PowerState::Stopped).look().did(EffectKind::Start);
 }
 
 #[track_caller]
@@ -209,11 +213,11 @@ fn missing_capacity_is_retried_until_the_deadline_and_then_is_the_cause() {
 fn a_machine_that_never_runs_meets_its_deadline_and_is_stopped() {
     let mut story = Story::new();
     story.start("ann").accepted();
-    story.after(119).sees(Ec2State::Pending).look().is(Phase::Starting, Some(Step::WaitRunning));
+    story.after(119).sees(PowerState::Pending).look().is(Phase::Starting, Some(Step::WaitRunning));
     story.effects.clear();
     story.after(1).look().is(Phase::Stopping, Some(Step::WaitStoppable)).did_nothing();
     story.outcome(Verdict::Failed, Some(Cause::Deadline));
-    story.after(30).sees(Ec2State::Running).look().did(EffectKind::Stop);
+    story.after(30).sees(PowerState::Running).look().did(EffectKind::Stop);
 }
 
 #[test]
@@ -252,8 +256,8 @@ fn token_of(effects: &[Effect]) -> String {
 fn health_is_asked_until_it_answers_or_its_time_is_over() {
     for (healthy, cause) in [(true, None), (false, Some(Cause::Unhealthy))] {
         let mut story = Story::new();
-        story.spec.ec2.health = Some(HealthUrl::parse("http://{private_ip}:8000/health").unwrap());
-        story.start("ann").accepted().after(6).sees(Ec2State::Running).look();
+        story.spec.health = Some(HealthUrl::parse("http://{private_ip}:8000/health").unwrap());
+        story.start("ann").accepted().after(6).sees(PowerState::Running).look();
         story.after(10).look().is(Phase::Starting, Some(Step::VerifyHealth));
         assert!(plan_observation(&story.record, &story.spec, &[], story.now).health.is_some());
         story.seen.health = Some(HealthReading::Unhealthy { detail: "HTTP 503".into() });
@@ -283,7 +287,7 @@ fn a_start_of_a_running_machine_verifies_it_and_starts_nothing() {
 
 #[test]
 fn an_instance_that_is_gone_is_not_found() {
-    for state in [Ec2State::Terminated, Ec2State::Missing] {
+    for state in [PowerState::Terminated, PowerState::Missing] {
         let mut story = Story::new();
         story.sees(state).start("ann").after(5).look().did_nothing();
         story.outcome(Verdict::Failed, Some(Cause::NotFound));
@@ -307,7 +311,7 @@ fn a_hold_that_ends_before_the_machine_is_on_ends_the_start() {
     command.hold_for = Some(seconds("30s"));
     story.asks(command).accepted();
     story.effects.clear();
-    story.after(31).sees(Ec2State::Running).look().did(EffectKind::Stop);
+    story.after(31).sees(PowerState::Running).look().did(EffectKind::Stop);
     story.outcome(Verdict::Failed, Some(Cause::Expired));
 }
 
@@ -322,11 +326,11 @@ fn a_kill_during_a_start_supersedes_it_and_winds_it_down() {
     assert_eq!(outcome.action, Some(Action::Start));
     story.accepted();
     assert_eq!(story.last.as_ref().unwrap().look_at, Some(story.now));
-    story.after(1).sees(Ec2State::Stopped).look().is(Phase::Stopping, Some(Step::StopInstance));
+    story.after(1).sees(PowerState::Stopped).look().is(Phase::Stopping, Some(Step::StopInstance));
     story.no_outcome();
-    story.after(5).sees(Ec2State::Pending).look().did_nothing();
-    story.after(9).sees(Ec2State::Running).look().did(EffectKind::Stop).accepted();
-    story.after(9).sees(Ec2State::Stopped).look().is(Phase::Off, None);
+    story.after(5).sees(PowerState::Pending).look().did_nothing();
+    story.after(9).sees(PowerState::Running).look().did(EffectKind::Stop).accepted();
+    story.after(9).sees(PowerState::Stopped).look().is(Phase::Off, None);
     assert_eq!(story.outcome(Verdict::Done, None).answer["stopped"], json!(true));
 }
 

@@ -11,8 +11,8 @@ fn a_stop_is_done_only_when_the_machine_is_stopped() {
     let mut story = Story::on("ann");
     story.stop("ann").is(Phase::Stopping, Some(Step::StopInstance)).did(EffectKind::Stop);
     story.accepted().is(Phase::Stopping, Some(Step::WaitStopped)).no_outcome();
-    story.after(2).sees(Ec2State::Stopping).look().no_outcome();
-    story.after(9).sees(Ec2State::Stopped).look().is(Phase::Off, None);
+    story.after(2).sees(PowerState::Stopping).look().no_outcome();
+    story.after(9).sees(PowerState::Stopped).look().is(Phase::Off, None);
     let outcome = story.outcome(Verdict::Done, None);
     assert_eq!(outcome.answer["stopped"], json!(true));
     assert_eq!(outcome.answer["previous_state"], json!("running"));
@@ -33,7 +33,7 @@ fn a_stop_of_what_is_off_is_done_at_once_and_calls_nothing() {
 fn a_describe_that_lags_after_a_stop_does_not_stop_twice() {
     let mut story = Story::on("ann");
     story.stop("ann").did(EffectKind::Stop).accepted();
-    story.after(2).sees(Ec2State::Running).look().did_nothing();
+    story.after(2).sees(PowerState::Running).look().did_nothing();
     // Past the margin it is true: the stop did not take, and is made again.
     story.after(4).look().did(EffectKind::Stop);
 }
@@ -43,7 +43,7 @@ fn a_describe_that_lags_after_a_stop_does_not_stop_twice() {
 #[test]
 fn a_long_wait_is_written_anew_once_a_minute_and_makes_older_wake_ups_void() {
     let mut story = Story::on("ann");
-    story.stop("ann").accepted().after(25).sees(Ec2State::Stopping).look();
+    story.stop("ann").accepted().after(25).sees(PowerState::Stopping).look();
     let rev = story.record.rev;
     for _ in 0..12 {
         story.after(5).look();
@@ -57,7 +57,7 @@ fn a_long_wait_is_written_anew_once_a_minute_and_makes_older_wake_ups_void() {
 #[test]
 fn a_machine_that_does_not_stop_fails_the_stop_and_raises_attention_once() {
     let mut story = Story::on("ann");
-    story.stop("ann").accepted().after(10).sees(Ec2State::Stopping).look();
+    story.stop("ann").accepted().after(10).sees(PowerState::Stopping).look();
     story.effects.clear();
     story.after(289).look().no_outcome();
     story.after(1).look();
@@ -66,7 +66,7 @@ fn a_machine_that_does_not_stop_fails_the_stop_and_raises_attention_once() {
     let overdue =
         story.attentions().iter().filter(|kind| **kind == AttentionKind::StopOverdue).count();
     assert_eq!(overdue, 1);
-    story.after(60).sees(Ec2State::Stopped).look().is(Phase::Off, None);
+    story.after(60).sees(PowerState::Stopped).look().is(Phase::Off, None);
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn a_stop_that_is_denied_fails_and_is_tried_again_each_minute() {
     let mut story = Story::on("ann");
     story.stop("ann").did(EffectKind::Stop).refused(Cause::Denied, Refusal::Final);
     story.outcome(Verdict::Failed, Some(Cause::Denied));
-    story.after(30).sees(Ec2State::Running).look().did_nothing();
+    story.after(30).sees(PowerState::Running).look().did_nothing();
     story.after(30).look().did(EffectKind::Stop);
 }
 
@@ -94,7 +94,7 @@ fn a_stop_that_is_denied_fails_and_is_tried_again_each_minute() {
 fn a_new_hold_before_the_stop_is_made_keeps_it_on() {
     let mut story = Story::on("ann");
     story.stop("ann").did(EffectKind::Stop).refused(Cause::Throttled, Refusal::RetryAfter(5000));
-    story.after(1).sees(Ec2State::Running).start("bob").did_nothing();
+    story.after(1).sees(PowerState::Running).start("bob").did_nothing();
     let stopped = story.outcome(Verdict::Done, None);
     assert_eq!(stopped.answer["stopped"], json!(false));
     story.is(Phase::Starting, Some(Step::Settle));
@@ -108,7 +108,7 @@ fn an_expired_hold_stops_the_machine_at_its_end() {
     let mut command = story.command(lamplighter_events::Action::Start, "ann");
     command.hold_for = Some(super::seconds("1h"));
     let end = story.now + jiff::SignedDuration::from_hours(1);
-    story.asks(command).accepted().after(6).sees(Ec2State::Running).look().after(10).look();
+    story.asks(command).accepted().after(6).sees(PowerState::Running).look().after(10).look();
     story.is(Phase::On, None);
     story.effects.clear();
     assert_eq!(story.last.as_ref().unwrap().look_when_sent, Some(end));

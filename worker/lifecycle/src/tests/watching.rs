@@ -8,7 +8,7 @@ use crate::*;
 
 fn on_with_unit() -> Story {
     let mut story = Story::with_unit();
-    story.spec.ec2.unit_check_every = Some(seconds("5m"));
+    story.instance().unit_check_every = Some(seconds("5m"));
     story.start("ann").accepted().after(9).sees_agent(Agent::Online).look().sent("c-1");
     story.after(1).said("active").look().is(Phase::On, None);
     story.outcomes.clear();
@@ -104,7 +104,7 @@ fn a_stop_during_a_question_stops_the_machine() {
     let mut story = on_with_unit();
     story.after(300).sees_agent(Agent::Online).look().did(EffectKind::Send);
     story.after(1).stop("ann").did_nothing().sent("c-2");
-    story.after(1).sees(Ec2State::Running).look().did(EffectKind::Stop);
+    story.after(1).sees(PowerState::Running).look().did(EffectKind::Stop);
     assert!(story.record.check.is_none());
 }
 
@@ -137,7 +137,7 @@ fn a_start_while_the_unit_is_down_and_being_asked_for_waits_for_the_verdict() {
 #[test]
 fn a_restart_outside_voids_what_the_unit_said() {
     let mut story = on_with_unit();
-    story.after(10).sees(Ec2State::Stopping).look().is(Phase::On, None);
+    story.after(10).sees(PowerState::Stopping).look().is(Phase::On, None);
     assert!(story.record.unit.is_none());
     story.after(4).sees_agent(Agent::Online).look().did(EffectKind::Send);
 }

@@ -1,0 +1,207 @@
+//! What to look at and what to ask before a decision, given the record and the inputs.
+//!
+//! *Invariant.* A plan costs nothing where nothing hangs on it: what is off is only described, and probes are
+//! asked only while idleness could end a hold.
+
+use jiff::Timestamp;
+use lamplighter_events::{Action, HumanDuration};
+use serde::{Deserialize, Serialize};
+
+use crate::hold::{Hold, HoldKind};
+use crate::idle::{IdleMemory, IdleVerdict, Judged, judge};
+use crate::observed::{CheckReading, ObservePlan, Observed, PowerState, Seen, Sighting};
+use crate::pass::Input;
+use crate::phases;
+use crate::probe::{IdleOverride, IdleSpec, Probe, ProbePlan, Round};
+use crate::record::{CheckPurpose, Phase, Step, TargetRecord};
+use crate::resource::Resource;
+use crate::spec::TargetSpec;
+
+/// The record with the resource that the fleet names now. A target that is up, or whose last effect may
+/// still happen, keeps its old one until it is surely off: two machines are never minded as one.
+pub fn align(mut record: TargetRecord, resource: &Resource) -> TargetRecord {
+    let at_rest = !record.is_up() && record.doing.is_none() && record.unanswered.is_empty();
+    if record.resource != *resource && at_rest {
+        record.resource = resource.clone();
+        record.observed = None;
+        record.unit = None;
+        record.contradiction = None;
+        record.quiet = None;
+        record.bounds = None;
+    }
+    record
+}
+
+fn asks(inputs: &[Input], which: impl Fn(Action) -> bool) -> bool {
+    inputs.iter().any(|input| matches!(input, Input::Command(command) if which(command.action)))
+}
+
+/// What to look at before `decide`.
+pub fn plan_observation(
+    record: &TargetRecord,
+    spec: &TargetSpec,
+    inputs: &[Input],
+    now: Timestamp,
+) -> ObservePlan {
+    let asks_status = asks(inputs, |action| action == Action::Status);
+    let waits = record.phase == Phase::Starting
+        && matches!(record.step, None | Some(Step::StartInstance | Step::WaitRunning));
+    // A start of a machine that runs already goes on to its agent in the same pass.
+    let first = record.rev == 0 || record.phase != Phase::On;
+    let starts = first && asks(inputs, |action| action == Action::Start);
+    let watches = record.phase == Phase::On && phases::watch_is_due(record, spec, now);
+    // Whoever is to be stopped is not asked how it is: trouble with SSM must not keep it on.
+    let ends = asks(inputs, |action| matches!(action, Action::Stop | Action::Kill));
+    let asks_host = !ends && (starts || record.wanted(now));
+    let unit = asks_host && spec.unit().is_some();
+    let command = asks_host
+        && spec.idle.as_ref().is_some_and(|idle| idle.host_command().is_some())
+        && idleness_is_asked(record, spec, inputs, now);
+    let check = record.check.as_ref().filter(|_| asks_host);
+    let service = matches!(record.resource, Resource::Service(_));
+    let rests = matches!(record.phase, Phase::Off | Phase::Failed) && !starts;
+    let wants_health = spec.service().is_some_and(|service| service.healthy);
+    ObservePlan {
+        resource: record.resource.clone(),
+        stopped_tasks: service && !ends && !rests,
+        task_health: service
+            && !ends
+            && wants_health
+            && (starts || record.phase == Phase::Starting),
+        // What may soon be switched, or may have been switched late.
+        bounds: service
+            && (starts || ends || !rests || record.wanted(now) || !record.unanswered.is_empty()),
+        agent: record.check.is_none()
+            && (command || (unit && (waits || starts || watches || asks_status))),
+        check: check.map(|check| (check.command_id.clone(), check.token.clone())),
+        health: spec.health.clone().filter(|_| record.step == Some(Step::VerifyHealth)),
+    }
+}
+
+/// Whether idleness may end this hold. An exclusive machine's holder is not put out by it.
+pub fn ends_by_idleness(hold: &Hold, spec: &TargetSpec) -> bool {
+    match hold.kind {
+        HoldKind::IdleBounded => !spec.exclusive,
+        HoldKind::Adopted => true,
+        HoldKind::Firm | HoldKind::UntilReleased | HoldKind::Window => false,
+    }
+}
+
+fn idleness_is_asked(
+    record: &TargetRecord,
+    spec: &TargetSpec,
+    inputs: &[Input],
+    now: Timestamp,
+) -> bool {
+    let endable = record.holds_in_force(now).any(|hold| ends_by_idleness(hold, spec));
+    let told = inputs.iter().any(|input| matches!(input, Input::Round(_)));
+    let open = record.open.iter().any(|open| open.action == Action::CheckIdle);
+    let due = record.idle.look_at.is_some_and(|at| at <= now);
+    spec.idle.is_some()
+        && record.phase == Phase::On
+        && endable
+        && (told || open || due || asks(inputs, |action| action == Action::CheckIdle))
+}
+
+/// Whether the probes are to be asked after this look: somebody wants to know, or a count of ours is due,
+/// or the host has just said its part; and nothing else is going on.
+pub fn probes_are_due(
+    record: &TargetRecord,
+    spec: &TargetSpec,
+    inputs: &[Input],
+    sighting: &Sighting,
+    now: Timestamp,
+) -> bool {
+    let Ok(seen) = sighting else { return false };
+    let asked = record.check.as_ref().is_some_and(|check| check.purpose == CheckPurpose::Idle);
+    let answered = asked
+        && !matches!(seen.check, None | Some(CheckReading::Absent | CheckReading::Pending { .. }));
+    let waits = asked && !answered;
+    let told = inputs.iter().any(|input| matches!(input, Input::Round(_)));
+    let endable = record.holds_in_force(now).any(|hold| ends_by_idleness(hold, spec));
+    let wanted = answered && endable && spec.idle.is_some() && record.phase == Phase::On;
+    !told
+        && !waits
+        && record.doing.is_none()
+        && seen.state() == PowerState::Running
+        && (wanted || idleness_is_asked(record, spec, inputs, now))
+}
+
+/// Whom to ask what; `None` where there is no policy. Thresholds of the command's own come in here.
+pub fn plan_probes(
+    spec: &TargetSpec,
+    seen: &Observed,
+    resource: &Resource,
+    over: IdleOverride,
+) -> Option<ProbePlan> {
+    let idle = spec.idle.as_ref()?;
+    let after = over.after_seconds.and_then(HumanDuration::from_seconds).unwrap_or(idle.after);
+    let look_back = over.look_back_seconds.and_then(HumanDuration::from_seconds);
+    let mut probes = idle.probes.clone();
+    for probe in &mut probes {
+        if let Probe::Metric(metric) = probe {
+            metric.look_back = look_back.or(metric.look_back).or(Some(after));
+        }
+    }
+    let (private_ip, public_ip) = match &seen.seen {
+        Seen::Instance(instance) => (instance.private_ip.clone(), instance.public_ip.clone()),
+        Seen::Service(_) => (None, None),
+    };
+    Some(ProbePlan { resource: resource.clone(), private_ip, public_ip, probes, over })
+}
+
+/// The caller's idea of idle: that of the newest check that names one.
+pub fn idle_override(record: &TargetRecord, inputs: &[Input]) -> IdleOverride {
+    let given = inputs.iter().filter_map(|input| match input {
+        Input::Command(command) if command.action == Action::CheckIdle => Some(command.idle),
+        Input::Round(round) => Some(round.over),
+        _ => None,
+    });
+    let open = record.open.iter().rev().filter(|open| open.action == Action::CheckIdle);
+    given.chain(open.map(|open| open.idle)).find(|over| !over.is_none()).unwrap_or_default()
+}
+
+/// The time from before which idleness does not count: readiness, the latest start, the latest keep-alive.
+pub fn idle_floor(record: &TargetRecord, now: Timestamp) -> Timestamp {
+    let starts = record
+        .holds_in_force(now)
+        .filter(|hold| hold.kind == HoldKind::IdleBounded)
+        .map(|hold| hold.sent.at);
+    starts.chain(record.idle.kept_alive_at).fold(record.since, Timestamp::max)
+}
+
+/// What a tick needs to know of a target that is on, so that it need not load its record. It stands in the
+/// index of what is up, of exactly those whose idleness could end something.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct IdleWatch {
+    /// As `idle_floor` has it.
+    pub floor: Timestamp,
+    /// What is remembered of the probes.
+    pub memory: IdleMemory,
+}
+
+impl IdleWatch {
+    /// Of a record; `None` where a tick has nothing to look at.
+    pub fn of(record: &TargetRecord) -> Option<Self> {
+        let may_end = |hold: &Hold| matches!(hold.kind, HoldKind::IdleBounded | HoldKind::Adopted);
+        let on = record.phase == Phase::On && record.holds.iter().any(may_end);
+        // A future hold does not matter to its floor: a pass looks again with the record itself.
+        on.then(|| Self { floor: idle_floor(record, Timestamp::MAX), memory: record.idle.clone() })
+    }
+
+    /// Judges a tick's first round; whether a pass is worth it (`None`: nothing would change).
+    pub fn judge(
+        &self,
+        idle: &IdleSpec,
+        over: IdleOverride,
+        round: &Round,
+        now: Timestamp,
+    ) -> (Judged, bool) {
+        let judged = judge(idle, over, &self.memory, std::slice::from_ref(round), self.floor, now);
+        let acts = matches!(judged.verdict, IdleVerdict::Idle | IdleVerdict::AskHost);
+        let speaks = judged.unreachable_for_long
+            && (judged.memory.unreachable_said_at.is_none() || idle.stop_unreachable);
+        let pass = acts || speaks || judged.memory != self.memory;
+        (judged, pass)
+    }
+}

@@ -1,0 +1,209 @@
+//! One tick's `check-idle` for the whole fleet.
+//!
+//! *Theory.* What is off costs nothing: the index of what is up names the targets whose idleness could end
+//! something, with what is remembered of their probes. They are shared out as messages, a few hundred each, so
+//! that the pool works on them side by side. A part is observed in one look; each target's probes are asked by
+//! themselves, so that a slow backend delays no other. Where nothing would change, nothing is written and no
+//! record is loaded; where something would, the target gets a pass, to which these readings are the first of
+//! two rounds.
+//!
+//! *Invariant.* Nothing is decided here: a pass looks again, with the record, and asks once more.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use lamplighter_events::{Command, CommandId, IdleShard, TargetName, Thresholds, Verdict};
+use lamplighter_lifecycle::{
+    IdleOverride, IdleWatch, ObservePlan, Observed, PowerState, Resource, plan_probes,
+};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use crate::inbox::{Concluded, Routed, SENT_AT_ATTRIBUTE, TRACE_ATTRIBUTE, Work, conclude};
+use crate::ports::{CallError, Outgoing, Received, SHARDS, UpTarget};
+use crate::worker::Shared;
+
+/// Targets of one part: a worker asks them side by side, and a fleet of some hundred fits into one.
+const SHARD_TARGETS: usize = 200;
+/// Backends that one part asks at the same moment; more would only compete for sockets and for the
+/// processor, and a dead one gives its place back after five seconds.
+const ASKED_AT_ONCE: usize = 64;
+/// A message holds 1 MiB; half of it leaves room for a target whose notes are long.
+const SHARD_BYTES: usize = 512 * 1024;
+const SECONDS_PER_MINUTE: u64 = 60;
+
+/// The caller's thresholds, in the rules' words.
+pub(crate) fn override_of(thresholds: &Thresholds) -> IdleOverride {
+    let seconds = |minutes: Option<u32>| minutes.map(|it| u64::from(it) * SECONDS_PER_MINUTE);
+    IdleOverride {
+        after_seconds: seconds(thresholds.idle_threshold_mins),
+        look_back_seconds: seconds(thresholds.lookback_period_mins),
+    }
+}
+
+/// The targets that are on and whose idleness could end something.
+async fn watched(shared: &Shared) -> Result<Vec<UpTarget>, CallError> {
+    let mut targets = Vec::new();
+    for shard in 0..SHARDS {
+        for up in shared.ports.store.up(shard).await? {
+            let spec = shared.fleet.spec(&up.target);
+            if up.watch.is_some() && spec.is_some_and(|spec| spec.idle.is_some()) {
+                targets.push(up);
+            }
+        }
+    }
+    Ok(targets)
+}
+
+/// One message for each part of what is on.
+pub(crate) async fn share_out(
+    shared: &Arc<Shared>,
+    message: &Received,
+    command: &Command,
+    id: &CommandId,
+) -> Result<Routed, CallError> {
+    let expired = command.expires.is_some_and(|expires| expires <= shared.ports.clock.now());
+    let watched = if expired { Vec::new() } else { watched(shared).await? };
+    if shared.options.dry_run {
+        tracing::info!(targets = watched.len(), "would be asked whether they are idle");
+        return Ok(Routed::Done);
+    }
+    let names: Vec<TargetName> = watched.iter().map(|up| up.target.clone()).collect();
+    let mut sends = JoinSet::new();
+    for shard in parts(&watched, command.thresholds) {
+        let mut attributes = BTreeMap::new();
+        attributes.insert(SENT_AT_ATTRIBUTE.to_owned(), message.sent_at.to_string());
+        if let Some(trace) = message.attributes.get(TRACE_ATTRIBUTE) {
+            attributes.insert(TRACE_ATTRIBUTE.to_owned(), trace.clone());
+        }
+        let outgoing = Outgoing { body: shard.to_json().to_string(), attributes, delay_seconds: 0 };
+        let queue = Arc::clone(&shared.ports.queue);
+        sends.spawn(async move { queue.send(&outgoing).await });
+    }
+    while let Some(sent) = sends.join_next().await {
+        // A panic in there would be a fault of ours; the message comes again either way.
+        sent.unwrap_or(Ok(()))?;
+    }
+    // Last, so that whoever dies before sends them all again; asking twice does no harm.
+    let with_policy = shared.fleet.targets.values().filter(|spec| spec.idle.is_some()).count();
+    let (verdict, cause, text) = match (expired, with_policy, names.len()) {
+        (true, ..) => {
+            let text = "it was to be done before now; it is too late".to_owned();
+            (Verdict::Rejected, Some(lamplighter_events::Cause::Expired), text)
+        }
+        (_, 0, _) => {
+            let text = "no target has an idle policy: there is nothing to check".to_owned();
+            (Verdict::Done, None, text)
+        }
+        (.., 0) => {
+            let text = "nothing is on that idleness could stop".to_owned();
+            (Verdict::Done, None, text)
+        }
+        (.., asked) => {
+            let noun = if asked == 1 { "target" } else { "targets" };
+            (Verdict::Done, None, format!("{asked} {noun} asked"))
+        }
+    };
+    let answer = serde_json::Map::from_iter([
+        ("asked".to_owned(), names.len().into()),
+        ("targets".to_owned(), names.iter().take(20).map(TargetName::as_str).collect()),
+    ]);
+    let concluded = Concluded {
+        id: Some(id.clone()),
+        fingerprint: command.fingerprint(),
+        action: Some(command.action),
+        target: None,
+        verdict,
+        cause,
+        message: text,
+        answer,
+    };
+    conclude(shared, message.sent_at, concluded).await?;
+    Ok(Routed::Done)
+}
+
+/// The parts of a tick's work, each of which fits into a message.
+fn parts(watched: &[UpTarget], thresholds: Thresholds) -> Vec<IdleShard> {
+    let mut parts: Vec<IdleShard> = Vec::new();
+    let mut bytes = 0;
+    for up in watched {
+        let note = serde_json::json!({ "resource": up.resource, "watch": up.watch });
+        let length = note.to_string().len() + up.target.as_str().len() + 4;
+        let full = parts.last().is_none_or(|part| part.targets.len() >= SHARD_TARGETS);
+        if full || bytes + length > SHARD_BYTES {
+            parts.push(IdleShard { targets: Vec::new(), notes: Vec::new(), thresholds });
+            bytes = 0;
+        }
+        bytes += length;
+        if let Some(part) = parts.last_mut() {
+            part.targets.push(up.target.clone());
+            part.notes.push(note);
+        }
+    }
+    parts
+}
+
+/// What the index said of a target when the tick came.
+#[derive(serde::Deserialize)]
+struct Note {
+    resource: Resource,
+    watch: IdleWatch,
+}
+
+/// Asks one part's targets, and gives those a pass for which something follows from it.
+pub(crate) async fn ask_shard(shared: &Arc<Shared>, shard: &IdleShard) -> Result<(), CallError> {
+    let noted = shard.targets.iter().zip(&shard.notes).filter_map(|(target, note)| {
+        // Of another version's worker: its target is asked with the next tick.
+        let note: Note = serde_json::from_value(note.clone()).ok()?;
+        Some((target.clone(), note))
+    });
+    let asked: Vec<(TargetName, Note)> = noted.collect();
+    let plans: Vec<ObservePlan> =
+        asked.iter().map(|(_, note)| ObservePlan::bare(note.resource.clone())).collect();
+    let sightings = shared.ports.cloud.observe(&plans).await;
+    let over = override_of(&shard.thresholds);
+    let places = Arc::new(Semaphore::new(ASKED_AT_ONCE));
+    let mut asking = JoinSet::new();
+    for ((target, Note { resource, watch }), sighting) in asked.into_iter().zip(sightings) {
+        match sighting {
+            Ok(Ok(seen)) if seen.state() == PowerState::Running => {
+                let shared = Arc::clone(shared);
+                let places = Arc::clone(&places);
+                asking.spawn(async move {
+                    let _place = places.acquire().await;
+                    ask(&shared, &target, &resource, &watch, &seen, over).await;
+                });
+            }
+            // What is not as the record has it gets a look of its own.
+            Ok(Ok(_)) => shared.nudge(&target).await,
+            Ok(Err(trouble)) => {
+                tracing::warn!(target_name = %target, cause = %trouble.cause, why = %trouble.message, "it cannot be asked");
+            }
+            Err(error) => tracing::warn!(target_name = %target, %error, "it cannot be asked now"),
+        }
+    }
+    while asking.join_next().await.is_some() {}
+    Ok(())
+}
+
+async fn ask(
+    shared: &Arc<Shared>,
+    target: &TargetName,
+    resource: &Resource,
+    watch: &IdleWatch,
+    seen: &Observed,
+    over: IdleOverride,
+) {
+    let Some(spec) = shared.fleet.spec(target) else { return };
+    let (Some(idle), Some(plan)) = (&spec.idle, plan_probes(&spec, seen, resource, over)) else {
+        return;
+    };
+    let round = shared.ports.cloud.probe(&plan).await;
+    let (judged, pass) = watch.judge(idle, over, &round, shared.ports.clock.now());
+    tracing::debug!(target_name = %target, why = %judged.why, pass, "asked whether it is idle");
+    if pass && !shared.options.dry_run {
+        let round = Some(Box::new(round));
+        let work = Work::Nudge { wake_rev: None, look: true, round };
+        shared.nudge_with(target, work).await;
+    }
+}
