@@ -119,6 +119,9 @@ class Deployment:
         found = fleets.check_fits(self.env, self.text, self.where)
         self.schedules = sorted(found.get("schedules", {}))
         self.targets = sorted(found.get("targets", {}))
+        strange = [name for name in self.schedules if not name.startswith(self.env)]
+        if strange:
+            say(f"warn   {', '.join(strange)}: rules of an account have one name space; a name that begins with {self.env} is safe")
         self.values["EventBusName"] = self._agreed("EventBusName", fleets.bus_of(found), "[events] bus")
         self._name_secrets(found)
         self.values["FleetParameter"] = fleets.parameter_name(self.env, self.text)
@@ -251,11 +254,6 @@ class Deployment:
 
     def apply_schedules(self):
         heading("schedules")
-        if not self._knows_schedules():
-            if self.schedules:
-                raise DeployError(f"{self.binary} has no `schedule`, so {', '.join(self.schedules)} were not applied")
-            say("  none, and this lamplighter has no `schedule`")
-            return
         if self._lamplighter("schedule", "apply") != 0:
             raise DeployError("the schedules were not applied, see above; the stack itself is deployed")
 
@@ -296,7 +294,7 @@ class Deployment:
 
     def _remove_schedules(self, before):
         """A fleet of nothing has no schedules: applied, it takes away what is this environment's."""
-        if not before or not self._knows_schedules():
+        if not before:
             return
         heading("schedules")
         text = fleets.names_only(self.env, before.get("EventBusName", "default"))
@@ -354,10 +352,6 @@ class Deployment:
         say(f"  $ lamplighter {' '.join(words)}")
         env = self._environment(self.file if fleet is ... else fleet)
         return subprocess.run([self.binary, *words], env=env, stdin=subprocess.DEVNULL, check=False).returncode
-
-    def _knows_schedules(self):
-        words = [self.binary, "schedule", "--help"]
-        return subprocess.run(words, capture_output=True, check=False).returncode == 0
 
     def _may(self, question):
         if self.args.yes:

@@ -338,8 +338,6 @@ class Schedules(WithAccount):
     fast = True
 
     def test_a_schedule_of_the_fleet_fires_and_destroy_removes_it(self):
-        if subprocess.run([binary(), "schedule", "--help"], capture_output=True, check=False).returncode != 0:
-            self.skipTest("this lamplighter has no `schedule` yet")
         schedule = (
             '[schedules.tick-morning]\nexpression = "rate(1 minute)"\n'
             'command = { action = "start", target = "plain", holder = "morning" }\n'

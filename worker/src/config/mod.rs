@@ -6,8 +6,9 @@
 //!
 //! *Order.* `--fleet FILE` (the word `example` is the built-in one), or the file's text itself in
 //! `LAMPLIGHTER_FLEET_TOML` (both: refused), else `./lamplighter.toml`, else the seeds' variables
-//! (`INSTANCE_ID`, `SECRET_ARN`, or `ECS_CLUSTER_NAME` and `ECS_SERVICE_NAME`). Nothing found is an error of
-//! its own, so that the commands which only need the queue and the table may go on with their default names.
+//! (`INSTANCE_ID`, `SECRET_ARN`, or `ECS_CLUSTER_NAME` and `ECS_SERVICE_NAME`). Nothing found is an error
+//! of its own, so that the commands which only need the queue and the table may go on with their default
+//! names.
 //!
 //! *Not here.* Whether the machines and secrets exist: `lamplighter check --aws`.
 
@@ -82,8 +83,8 @@ pub(crate) enum ConfigError {
     Environment(String),
     /// Nothing says what the fleet is.
     #[error(
-        "no fleet: there is no {DEFAULT_FILE} here, --fleet names none, and none of \
-         {TEXT_VARIABLE}, INSTANCE_ID, SECRET_ARN and ECS_CLUSTER_NAME is set"
+        "no fleet: there is no {DEFAULT_FILE} here, --fleet names none, and none of {TEXT_VARIABLE}, \
+         INSTANCE_ID, SECRET_ARN and ECS_CLUSTER_NAME is set"
     )]
     Absent,
 }
@@ -182,7 +183,7 @@ pub(crate) fn load(
     }
     if let Some(text) = text {
         let mut config = parse(TEXT_VARIABLE, text)?;
-        environment::override_machine(env, TEXT_VARIABLE, &mut config.fleet, &mut config.warnings)?;
+        environment::override_fleet(env, TEXT_VARIABLE, &mut config.fleet, &mut config.warnings)?;
         config.origin = Origin::Text;
         return Ok(config);
     }
