@@ -116,12 +116,9 @@ async fn ask_host(
         return unknown(format!("the machine is {}, so it was not asked", seen.state().as_str()));
     };
     let token = ports.clock.new_id().replace('-', "");
-    let question = Question::Idle {
-        script: command.script.clone(),
-        timeout_seconds: command.timeout_seconds,
-    };
-    let effect =
-        Effect::SendCommand { instance: instance.clone(), token: token.clone(), question };
+    let question =
+        Question::Idle { script: command.script.clone(), timeout_seconds: command.timeout_seconds };
+    let effect = Effect::SendCommand { instance: instance.clone(), token: token.clone(), question };
     let act_by = ports.clock.now().saturating_add(SignedDuration::from_secs(ACT_WITHIN_SECONDS));
     let sent = ports.cloud.execute(&effect, act_by.unwrap_or(Timestamp::MAX)).await;
     let id = match sent {
@@ -222,7 +219,8 @@ fn would(told: &Told<'_>) -> String {
             kept => format!("nothing: held by {}, which idleness does not end", kept.join(", ")),
         };
     }
-    let gone = judged.unreachable_for_long && spec.idle.as_ref().is_some_and(|it| it.stop_unreachable);
+    let gone =
+        judged.unreachable_for_long && spec.idle.as_ref().is_some_and(|it| it.stop_unreachable);
     match (&judged.verdict, gone) {
         (IdleVerdict::Idle, _) | (_, true) => {
             let then = match kept.as_slice() {
@@ -233,7 +231,8 @@ fn would(told: &Told<'_>) -> String {
         }
         (IdleVerdict::AskHost, _) => "ask its host, since all else says idle".to_owned(),
         (IdleVerdict::NotYet, _) => {
-            let at = judged.since.and_then(|since| since.checked_add(judged.after.as_signed()).ok());
+            let at =
+                judged.since.and_then(|since| since.checked_add(judged.after.as_signed()).ok());
             let at = at.map(|at| format!(" before {}", output::time(at))).unwrap_or_default();
             format!("nothing{at}")
         }

@@ -97,10 +97,6 @@ pub(crate) struct PauseArgs {
 pub(super) async fn run(context: &Context, args: SendArgs) -> Result<ExitCode, CliError> {
     let config = context.config_or_names()?;
     let target = args.target.as_deref().map(|name| target_of(&config, name)).transpose()?;
-    if args.wait.wait && args.action == Action::CheckIdle && target.is_none() {
-        let message = "check-idle without a target is several commands; name one to wait for it";
-        return Err(CliError::Usage(message.to_owned()));
-    }
     let thresholds = Thresholds {
         idle_threshold_mins: args.idle_threshold_minutes,
         lookback_period_mins: args.lookback_minutes,
@@ -272,13 +268,13 @@ async fn await_outcome(
     timeout: HumanDuration,
 ) -> Result<(serde_json::Value, ExitCode), CliError> {
     let Some(id) = &command.id else { unreachable!("every command that is sent here has an id") };
-    let mut target = config
-        .fleet
-        .address(command, None)
-        .ok()
-        .and_then(|specs| specs.first().map(|spec| spec.name.clone()))
-        .or_else(|| command.target.as_ref().and_then(TargetRef::name).cloned());
     let action = command.action;
+    // A check of the whole fleet has an outcome, and no target whose steps could be shown.
+    let whole_fleet = action == Action::CheckIdle && command.target.is_none();
+    let addressed = config.fleet.address(command, None).ok().filter(|_| !whole_fleet);
+    let mut target = addressed
+        .map(|spec| spec.name.clone())
+        .or_else(|| command.target.as_ref().and_then(TargetRef::name).cloned());
     let started = Instant::now();
     let mut shown: Option<Shown> = None;
     if !context.json {

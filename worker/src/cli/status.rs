@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use clap::Args;
 use jiff::Timestamp;
 use lamplighter_lifecycle::{
-    Agent, CheckReading, HealthReading, IdleMemory, IdleSpec, ObservePlan, Observed, Probe, Seen, ServiceSeen,
-    StatusView, TargetRecord, TargetSpec, plan_observation,
+    Agent, CheckReading, HealthReading, IdleMemory, IdleSpec, ObservePlan, Observed, Probe, Seen,
+    ServiceSeen, StatusView, TargetRecord, TargetSpec, plan_observation,
 };
 use lamplighter_runtime::ports::Ports;
 use serde_json::{Value, json};
@@ -187,8 +187,7 @@ fn told_live(live: &Result<Observed, String>) -> String {
 
 /// ECS's words on a service.
 fn told_service(service: &ServiceSeen) -> Vec<String> {
-    let mut told =
-        vec![output::counts(service.desired, service.running, service.pending)];
+    let mut told = vec![output::counts(service.desired, service.running, service.pending)];
     told.extend(service.healthy.map(|healthy| format!("{healthy} healthy")));
     told.extend(
         service.bounds.map(|bounds| format!("scaling from {} to {}", bounds.min, bounds.max)),
@@ -196,9 +195,12 @@ fn told_service(service: &ServiceSeen) -> Vec<String> {
     told.extend(service.rollout_failed.iter().map(|why| format!("its deployment failed: {why}")));
     let unplaced = service.unplaced.as_ref();
     told.extend(unplaced.map(|(at, words)| format!("at {} ECS said: {words}", output::time(*at))));
-    told.extend(service.stopped.first().map(|task| {
-        format!("a task stopped at {}: {}", output::time(task.at), task.reason)
-    }));
+    told.extend(
+        service
+            .stopped
+            .first()
+            .map(|task| format!("a task stopped at {}: {}", output::time(task.at), task.reason)),
+    );
     told
 }
 
@@ -228,7 +230,10 @@ fn told_hours(view: &StatusView, spec: &TargetSpec, now: Timestamp) -> Option<St
     let hours = spec.hours.as_ref()?;
     let then = match (view.suppressed_until, hours.at(now)) {
         (Some(until), _) if until > now => {
-            format!("this window was ended early and does not come back before {}", output::time(until))
+            format!(
+                "this window was ended early and does not come back before {}",
+                output::time(until)
+            )
         }
         (_, Some(window)) => format!("in force until {}", output::time(window.until)),
         (_, None) => match hours.next_from(now) {
