@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use lamplighter_cloud::Timings;
-use lamplighter_events::{Action, CommandId, InstanceId, Verdict};
-use lamplighter_lifecycle::Phase;
+use lamplighter_events::{Action, CommandId, Verdict};
+use lamplighter_lifecycle::{Phase, Resource};
 use lamplighter_runtime::{Fleet, WorkerOptions};
 use serde_json::json;
 
@@ -88,7 +88,7 @@ async fn play(action: Action, faults: &[(usize, Fault)]) -> Report {
     let options = WorkerOptions { slots: SLOTS, ..WorkerOptions::default() };
     let place = Place::open(&sim, &Arc::new(fleet), &options);
     let mut ending = Ending::default();
-    ending.machines.insert(InstanceId::parse(INSTANCE).unwrap());
+    ending.resources.insert(Resource::parse(INSTANCE).unwrap());
     let mut say = |action: Action, id: &str| {
         sim.say(&json!({"action": action.as_str(), "id": id, "holder": "ann"}));
         ending.said.push(Said {

@@ -13,7 +13,7 @@ use aws_sdk_ec2::types::Instance;
 use jiff::SignedDuration;
 use lamplighter_events::InstanceId;
 use lamplighter_lifecycle::{
-    Agent, CheckReading, PowerState, InstanceRef, TargetSpec, UnitName, UnitProbe,
+    Agent, CheckReading, InstanceRef, PowerState, TargetSpec, UnitName, UnitProbe,
 };
 use lamplighter_runtime::ports::CallError;
 use serde::Serialize;

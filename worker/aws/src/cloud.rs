@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use lamplighter_events::InstanceId;
 use lamplighter_lifecycle::{
-    Agent, PowerState, Effect, HealthReading, HealthUrl, InstanceRef, InstanceSeen, ObservePlan,
-    ObserveTrouble, Observed, Sighting,
+    Agent, Effect, HealthReading, HealthUrl, InstanceRef, InstanceSeen, ObservePlan,
+    ObserveTrouble, Observed, PowerState, Sighting,
 };
 use lamplighter_runtime::ports::{CallError, Clock, Cloud, Disposition};
 

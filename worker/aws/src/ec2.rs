@@ -23,7 +23,7 @@ use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use lamplighter_events::{Cause, InstanceId};
-use lamplighter_lifecycle::{PowerState, InstanceSeen};
+use lamplighter_lifecycle::{InstanceSeen, PowerState};
 use lamplighter_runtime::ports::{Applied, CallError, Clock, Disposition};
 
 use crate::attempts::Attempts;

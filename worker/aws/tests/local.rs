@@ -13,7 +13,7 @@ use lamplighter_aws::{Aws, ConnectOptions, Names, StaticCredentials, check, conn
 use lamplighter_events::{Action, Cause, CommandId, InstanceId, Outcome, TargetName, Verdict};
 use lamplighter_events::{AttentionKind, EventBody, LifecycleEvent};
 use lamplighter_lifecycle::{
-    Agent, CheckReading, CommandRecord, PowerState, Effect, InstanceRef, ObservePlan, Phase,
+    Agent, CheckReading, CommandRecord, Effect, InstanceRef, ObservePlan, Phase, PowerState,
     TargetRecord, UnitName, UnitProbe,
 };
 use lamplighter_local::{Endpoint, Fault, MachineSeed, Options, SecretSeed, Timings};

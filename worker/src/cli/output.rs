@@ -196,7 +196,7 @@ mod tests {
     use expect_test::expect;
     use lamplighter_events::{Holder, InstanceId, TargetName};
     use lamplighter_lifecycle::{
-        PowerState, Hold, HoldKind, InstanceRef, Observed, Sent, Step, TargetRecord, TargetSpec,
+        Hold, HoldKind, InstanceRef, Observed, PowerState, Sent, Step, TargetRecord, TargetSpec,
     };
 
     use super::*;
