@@ -13,6 +13,9 @@ use crate::world::{DEAD, Sim, State, Table};
 /// A due record is found by a sweep within a minute and worked on at once.
 const DUE_WITHIN: SignedDuration = SignedDuration::from_mins(3);
 
+/// The longest way up or down.
+const TURNS_WITHIN: SignedDuration = SignedDuration::from_mins(5);
+
 /// What the story knows and the world does not.
 #[derive(Debug, Default)]
 pub struct Ending {
@@ -185,6 +188,16 @@ impl Watch {
         let wanted = is_wanted(record, now);
         let (phase, why) = (record.phase, &record.why);
         let service = record.resource.service().is_some();
+        // Clocks and ticks turn targets in quiet times, too: what was just turned has its time.
+        let moves = matches!(phase, Phase::Starting | Phase::Stopping)
+            && record.since + TURNS_WITHIN > now
+            && self
+                .policies
+                .get(name)
+                .is_some_and(|it| it.spec.idle.is_some() || it.spec.hours.is_some());
+        if moves {
+            return;
+        }
         // A machine that never boots cannot be stopped either: EC2 refuses while it is pending.
         let off = truth.off || (self.may_fail && truth.rises && !service);
         let state = &truth.name;

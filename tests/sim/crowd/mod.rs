@@ -27,6 +27,8 @@ pub use cast::{service_spec, spec};
 /// 15 minutes and the skew bound for a lost answer (until then a target keeps its old machine), 15 more
 /// for the look at what is off, and some sweeps.
 const REPAIR_BOUND: Duration = Duration::from_secs(34 * 60);
+/// Nothing is asked any more so long before the end.
+const LAST_WORD: SignedDuration = SignedDuration::from_mins(2);
 /// What is quiet stays quiet: calls a minute beyond the polls, for each worker (its sweeps) and each
 /// target (one that is asked for its unit every half minute).
 const QUIET_CALLS: usize = 60;
@@ -270,7 +272,8 @@ impl Crowd {
 
     async fn end(mut self) -> Report {
         let until = self.sim.true_now() + SignedDuration::try_from(REPAIR_BOUND).unwrap();
-        self.ticks_until(until, true).await;
+        self.ticks_until(until - LAST_WORD, true).await;
+        tokio::time::sleep(Duration::try_from(LAST_WORD).unwrap()).await;
         self.ending.working = self.places.iter().filter_map(Place::working).collect();
         let mut findings = check_the_end(&self.sim, &self.ending);
         findings.extend(self.check_quiet());

@@ -4,7 +4,10 @@
 //! for a use (before it answers, or after), its clock may be ahead, and for a time it may hang, be
 //! unreachable, or answer with garbage. Its metrics are published once a minute, if at all.
 //!
-//! Not here: what the answers mean. The checker reads the uses themselves.
+//! Not here: two addresses of one backend that take each other's probes for uses (the worker cannot tell such
+//! probes from users, and says so; it keeps that target on). What the answers mean. The checker reads the uses themselves.
+
+use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use lamplighter_cloud::metrics::{Datum, MetricName, StatisticSet};
@@ -56,8 +59,8 @@ pub struct Backend {
     pub silent: bool,
     began: Timestamp,
     uses: Vec<(Timestamp, Timestamp)>,
-    /// The last probe that it took for a use.
-    own: Option<Timestamp>,
+    /// The last probe that each of its addresses took for a use.
+    own: BTreeMap<String, Timestamp>,
     /// When it published, how many used it then, and when it was last used.
     published: Vec<(Timestamp, f64, Timestamp)>,
 }
@@ -78,7 +81,7 @@ impl Backend {
             silent: false,
             began,
             uses: Vec::new(),
-            own: None,
+            own: BTreeMap::new(),
             published: Vec::new(),
         }
     }
@@ -111,6 +114,7 @@ impl Backend {
     /// What it tells a probe at `now`.
     pub(super) fn answer(
         &mut self,
+        url: &str,
         reads: HttpReads,
         up_since: Option<Timestamp>,
         now: Timestamp,
@@ -120,11 +124,11 @@ impl Backend {
             return Err(NoNumber { detail: "connection refused", unreachable: true });
         };
         if self.marks == Marks::Before {
-            self.own = Some(now);
+            self.own.insert(url.to_owned(), now);
         }
-        let own = self.own;
+        let own = self.own.get(url).copied();
         if self.marks == Marks::After {
-            self.own = Some(now);
+            self.own.insert(url.to_owned(), now);
         }
         if let Some(Trouble::Garbage(sort)) = self.trouble {
             return match sort % 4 {

@@ -187,8 +187,11 @@ impl Sim {
             ("RedrivePolicy".to_owned(), redrive.to_string()),
         ]);
         world.create_queue(base, COMMANDS, &attributes, BTreeMap::new()).unwrap();
-        for name in ["ec2", "ssm", "ecs"] {
-            let pattern = json!({"source": [format!("aws.{name}")]});
+        for (name, pattern) in [
+            ("ec2", json!({"source": ["aws.ec2"]})),
+            ("ssm", json!({"source": ["aws.ssm"]})),
+            ("ecs", json!({"source": ["aws.ecs"], "detail-type": ["ECS Task State Change"]})),
+        ] {
             let spec =
                 RuleSpec { name: name.into(), pattern: Some(pattern), ..RuleSpec::default() };
             world.put_rule(base, spec).unwrap();

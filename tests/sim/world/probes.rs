@@ -100,7 +100,7 @@ impl Sim {
             };
             let (busy, sound) = (backend.busy_at(now) > 0, backend.trouble.is_none());
             let date = (now + backend.ahead).as_second();
-            let value = backend.answer(http.reads, up_since, now);
+            let value = backend.answer(http.url.as_str(), http.reads, up_since, now);
             Ok(value.map(|value| Answer { value, busy, sound, at: now, date }))
         });
         let answered = tokio::time::timeout(GIVEN_UP_AFTER, async {

@@ -154,11 +154,12 @@ impl Once<'_> {
         if !resent.is_empty() {
             inputs.push(Input::EventsSent(resent));
         }
+        // Before the look is planned: where all else says idle, the host is to be asked.
+        inputs.extend(self.round.cloned().map(Input::Round));
         let sighting = match trouble {
             Some(trouble) => Err(trouble),
             None => self.observe(&record, &inputs).await?,
         };
-        inputs.extend(self.round.cloned().map(Input::Round));
         if probes_are_due(&record, self.spec, &inputs, &sighting, ports.clock.now()) {
             inputs.extend(self.probe(&record, &inputs, &sighting).await);
         }
