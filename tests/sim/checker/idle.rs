@@ -214,7 +214,9 @@ impl Watch {
                 samples.iter().filter(|it| it.probe == number && it.at <= by.decided).collect();
             let lately = asked
                 .iter()
-                .filter(|it| it.worker == by.worker && it.answered + ROUNDS_WITHIN > by.decided);
+                // The host's word is in the record, whoever heard it.
+                .filter(|it| it.worker == by.worker || number == usize::MAX)
+                .filter(|it| it.answered + ROUNDS_WITHIN > by.decided);
             let lately: Vec<&&Sample> = lately.collect();
             if warned && lately.last().is_none_or(|it| !it.readable) {
                 // It is stopped since nobody can be reached there.

@@ -48,7 +48,9 @@ pub(super) fn restore_bounds(pass: &mut Pass<'_>, step: Option<Step>) -> Option<
     }
     let bounds = settled_bounds(pass)?;
     if bounds != Bounds::ZERO {
-        pass.record.bounds = None;
+        // A suspension that was lost may yet come true, and then these are to be set again.
+        let lost = lost_bounds(pass, |bounds| bounds == Bounds::ZERO);
+        pass.record.bounds = Some(bounds).filter(|_| lost);
         return None;
     }
     let desired = pass.spec.service().map_or(1, |service| service.desired);
