@@ -155,6 +155,7 @@ impl Once<'_> {
         if !resent.is_empty() {
             inputs.push(Input::EventsSent(resent));
         }
+        // Before the look is planned: where all else says idle, the host is to be asked.
         inputs.extend(self.round.cloned().map(Input::Round));
         let sighting = match trouble {
             Some(trouble) => Err(trouble),

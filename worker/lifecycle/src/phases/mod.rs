@@ -186,6 +186,8 @@ fn fail_start(pass: &mut Pass<'_>, cause: Cause, message: String) {
         Some(seen) => seen.state().is_off() && quiet_until.is_none_or(|until| until <= seen.at),
         None => pass.record.accepted_at.is_none() && pass.record.unanswered.is_empty(),
     };
+    // Bounds that were given back would pull its count up: they are suspended on the way down.
+    let off = off && service::seen(pass).is_none_or(|service| service.bounds.is_none());
     let why = format!("the start failed ({cause}): {message}");
     if off || pass.wanted() {
         clear_way(pass);

@@ -111,7 +111,8 @@ fn restore_bounds(pass: &mut Pass<'_>) -> Option<Flow> {
 
 /// It was going up, and EC2 says `stopped`.
 fn fell_back(pass: &mut Pass<'_>) -> Flow {
-    if pass.unanswered(EffectKind::Stop) && pass.record.quiet.is_none() {
+    let ours = pass.unanswered(EffectKind::Stop) || service::scaled_down_by_us(pass);
+    if ours && pass.record.quiet.is_none() {
         pass.note("a stop of ours took effect late; starting again");
         return start_over(pass);
     }
