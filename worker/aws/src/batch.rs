@@ -145,8 +145,7 @@ where
             answers.extend(group.into_iter().map(|key| (key, Err(error.clone()))));
             continue;
         }
-        let (bad, rest): (Vec<_>, Vec<_>) =
-            group.into_iter().partition(|key| names(&error, key));
+        let (bad, rest): (Vec<_>, Vec<_>) = group.into_iter().partition(|key| names(&error, key));
         if bad.is_empty() {
             let (left, right) = rest.split_at(rest.len() / 2);
             groups.push(left.to_vec());

@@ -90,8 +90,7 @@ async fn check_command(aws: &Aws, resource: &Resource, command: &CommandProbe) -
         }
         Err(refusal) => return error(format!("command: {refusal}"), "see the message"),
     }
-    let asked =
-        Asked::Idle { script: &command.script, timeout_seconds: command.timeout_seconds };
+    let asked = Asked::Idle { script: &command.script, timeout_seconds: command.timeout_seconds };
     let wait = HOST_SECONDS.saturating_add(command.timeout_seconds);
     match ask_host(aws, instance, asked, "the command on its host", wait).await {
         Ok(CheckReading::Exited { code: code @ (0 | 1), output }) => {
@@ -129,7 +128,8 @@ mod tests {
         };
         check(&[], Level::Warn);
         check(&[0.0], Level::Ok);
-        let reading = Reading::Unknown { detail: "it answers HTTP 500".to_owned(), unreachable: false };
+        let reading =
+            Reading::Unknown { detail: "it answers HTTP 500".to_owned(), unreachable: false };
         assert_eq!(told(&probe, &reading).level, Level::Warn);
     }
 }

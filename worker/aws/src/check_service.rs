@@ -52,7 +52,8 @@ pub(crate) async fn check_service(aws: &Aws, spec: &ServiceSpec) -> (Vec<Finding
     };
     let seen = seen(service);
     let mut findings = vec![state(&id.to_string(), service.status().unwrap_or("?"), &seen)];
-    let tagged = service.tags().iter().any(|tag| (tag.key(), tag.value()) == (Some(TAG.0), Some(TAG.1)));
+    let tagged =
+        service.tags().iter().any(|tag| (tag.key(), tag.value()) == (Some(TAG.0), Some(TAG.1)));
     findings.push(match tagged {
         true => ok(format!("{id} has the tag {} = {}", TAG.0, TAG.1)),
         false => warn(
@@ -74,7 +75,9 @@ pub(crate) async fn check_service(aws: &Aws, spec: &ServiceSpec) -> (Vec<Finding
 fn state(id: &str, status: &str, seen: &ServiceSeen) -> Finding {
     let ServiceSeen { desired, running, pending, .. } = seen;
     match seen.active {
-        true => ok(format!("{id} is {status}: {desired} desired, {running} running, {pending} pending")),
+        true => {
+            ok(format!("{id} is {status}: {desired} desired, {running} running, {pending} pending"))
+        }
         false => error(format!("{id} is {status}, not ACTIVE"), "name another service"),
     }
 }
@@ -83,7 +86,10 @@ fn bounds(spec: &ServiceSpec, found: Result<Option<Bounds>, CallError>) -> Findi
     match found {
         Ok(None) => ok("Application Auto Scaling does not mind it"),
         Ok(Some(Bounds { min, max })) if max > 0 && !(min..=max).contains(&spec.desired) => warn(
-            format!("desired = {} is outside the bounds of Application Auto Scaling, {min} to {max}", spec.desired),
+            format!(
+                "desired = {} is outside the bounds of Application Auto Scaling, {min} to {max}",
+                spec.desired
+            ),
             "it will be put back inside them: change one of the two",
         ),
         Ok(Some(Bounds { min, max })) => {

@@ -43,7 +43,12 @@ pub(crate) struct AwsCloud {
 }
 
 impl AwsCloud {
-    pub(crate) fn new(aws: &Aws, health: HealthClient, probes: Probes, clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(
+        aws: &Aws,
+        health: HealthClient,
+        probes: Probes,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         let switch = || Switch { client: aws.ec2.clone(), clock: Arc::clone(&clock) };
         Self {
             describes: Batcher::new(Describe {
@@ -53,10 +58,7 @@ impl AwsCloud {
             starts: Batcher::new(Start(switch())),
             stops: Batcher::new(Stop(switch())),
             agents: Batcher::new(Agents { client: aws.ssm.clone() }),
-            services: Batcher::new(Services {
-                client: aws.ecs.clone(),
-                clock: Arc::clone(&clock),
-            }),
+            services: Batcher::new(Services { client: aws.ecs.clone(), clock: Arc::clone(&clock) }),
             bounds: Batcher::new(ScalableTargets { client: aws.scaling.clone() }),
             ecs: aws.ecs.clone(),
             scaling: aws.scaling.clone(),

@@ -49,11 +49,13 @@ impl Query {
     ) -> Result<Self, String> {
         let mut metric = probe.clone();
         for (name, value) in &mut metric.dimensions {
-            *value = fill(value, resource)
-                .map_err(|mark| format!("the dimension {name} names {mark}, which a {} has not", resource.noun()))?;
+            *value = fill(value, resource).map_err(|mark| {
+                format!("the dimension {name} names {mark}, which a {} has not", resource.noun())
+            })?;
         }
         let period = i64::from(probe.period_seconds.max(1));
-        let back = probe.look_back.map_or(period, |it| i64::try_from(it.seconds()).unwrap_or(period));
+        let back =
+            probe.look_back.map_or(period, |it| i64::try_from(it.seconds()).unwrap_or(period));
         let now = now.as_second();
         let from = now.saturating_sub(back).div_euclid(period) * period;
         let to = (now.div_euclid(period) + 1) * period;
@@ -186,9 +188,8 @@ impl Metrics {
                 return Err(own_error(Self::OPERATION, cause, Disposition::Fail, applied, words));
             }
         }
-        let readings = found
-            .into_iter()
-            .filter_map(|(at, found)| Some((at, found.reading(queries.get(at)?))));
+        let readings =
+            found.into_iter().filter_map(|(at, found)| Some((at, found.reading(queries.get(at)?))));
         Ok(readings.collect())
     }
 }

@@ -189,10 +189,7 @@ pub(crate) fn meaning(operation: &str, code: ErrorCode) -> Meaning {
         ErrorCode::NoCapacity => said(Cause::Capacity, RetryAfter(CAPACITY_PAUSE)),
         ErrorCode::AccountLimit => said(Cause::Capacity, RetryAfter(LIMIT_PAUSE)),
         ErrorCode::Unsupported => said(Cause::Capacity, Fail),
-        ErrorCode::Denied => Meaning {
-            hint: lacking(operation),
-            ..said(Cause::Denied, Fail)
-        },
+        ErrorCode::Denied => Meaning { hint: lacking(operation), ..said(Cause::Denied, Fail) },
         ErrorCode::Credentials => Meaning {
             hint: Some("check the credentials, and this machine's clock"),
             ..said(Cause::Denied, Retry)

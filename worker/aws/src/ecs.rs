@@ -144,8 +144,9 @@ fn last_part(arn: &str) -> &str {
 /// A describe in our words.
 pub(crate) fn seen(service: &Service) -> ServiceSeen {
     let primary = service.deployments().iter().find(|it| it.status() == Some("PRIMARY"));
-    let failed =
-        primary.filter(|it| it.rollout_state() == Some(&DeploymentRolloutState::Failed)).map(|it| {
+    let failed = primary
+        .filter(|it| it.rollout_state() == Some(&DeploymentRolloutState::Failed))
+        .map(|it| {
             let reason = it.rollout_state_reason().filter(|reason| !reason.is_empty());
             cut(reason.unwrap_or("its deployment failed"))
         });
@@ -223,7 +224,8 @@ fn healthy(tasks: &[Task]) -> i64 {
 
 fn newest_stopped(tasks: &[Task]) -> Vec<TaskStopped> {
     let mut stopped: Vec<TaskStopped> = tasks.iter().filter_map(task_stopped).collect();
-    stopped.sort_by(|left, right| right.at.cmp(&left.at).then_with(|| left.reason.cmp(&right.reason)));
+    stopped
+        .sort_by(|left, right| right.at.cmp(&left.at).then_with(|| left.reason.cmp(&right.reason)));
     stopped.truncate(STOPPED_MAX);
     stopped
 }
@@ -320,8 +322,8 @@ pub(crate) async fn update(
     })?;
     let left = remaining(UPDATE, clock.now(), act_by)?;
     let attempts = Attempts::default();
-    let limits = aws_sdk_ecs::Config::builder()
-        .timeout_config(timeouts(ATTEMPT_TIMEOUT.min(left), left));
+    let limits =
+        aws_sdk_ecs::Config::builder().timeout_config(timeouts(ATTEMPT_TIMEOUT.min(left), left));
     client
         .update_service()
         .cluster(service.cluster())

@@ -22,11 +22,13 @@ fi
 
 # The script is a process of its own: it shares no variable with this one, reads nothing, and what it
 # prints goes to a file, so that it cannot pass for our line. It may print without end: the beginning is
-# kept, the rest drained. What it leaves running holds the pipe open, but not for ever.
+# kept (byte by byte, since dd holds nothing back), the rest drained. What it leaves running holds the pipe
+# open, but not for ever.
 {
     (umask 022 && exec timeout -k 5 "$timeout_seconds" sh "$guard/script" </dev/null 2>/dev/null)
     echo "$?" >"$guard/code"
-} | timeout $((timeout_seconds + 10)) sh -c 'head -c 4096 >"$0" && exec cat >/dev/null' "$guard/output"
+} | timeout $((timeout_seconds + 10)) \
+    sh -c 'dd bs=1 count=4096 of="$0" 2>/dev/null && exec cat >/dev/null' "$guard/output"
 
 read -r code <"$guard/code"
 line=$(head -n 1 "$guard/output" | LC_ALL=C tr -cd '\040-\176' | cut -c 1-200)

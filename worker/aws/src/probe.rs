@@ -59,7 +59,8 @@ impl Probes {
     /// All but the host's command, at once.
     pub(crate) async fn ask(&self, plan: &ProbePlan) -> Round {
         let at = self.clock.now();
-        let readings = together(plan.probes.iter().map(|probe| self.ask_one(plan, probe, at))).await;
+        let readings =
+            together(plan.probes.iter().map(|probe| self.ask_one(plan, probe, at))).await;
         Round { at, over: plan.over, readings }
     }
 

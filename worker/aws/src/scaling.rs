@@ -63,12 +63,11 @@ impl ScalableTargets {
                 Err(error) => return Err(call_error(Self::OPERATION, &error)),
             };
             for target in answer.scalable_targets.unwrap_or_default() {
-                let (Some(id), Some(min), Some(max)) =
-                    (target.resource_id, target.min_capacity, target.max_capacity)
-                else {
-                    continue;
+                let bounds = Bounds {
+                    min: target.min_capacity.into(),
+                    max: target.max_capacity.into(),
                 };
-                found.insert(id, Bounds { min: min.into(), max: max.into() });
+                found.insert(target.resource_id, bounds);
             }
             token = answer.next_token.filter(|token| !token.is_empty());
             if token.is_none() {

@@ -164,10 +164,7 @@ pub(crate) enum Asked<'a> {
     /// How a unit is.
     Unit(&'a UnitProbe, Verb),
     /// What the fleet's script comes to.
-    Idle {
-        script: &'a str,
-        timeout_seconds: u32,
-    },
+    Idle { script: &'a str, timeout_seconds: u32 },
 }
 
 impl<'a> Asked<'a> {

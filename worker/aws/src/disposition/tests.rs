@@ -107,7 +107,13 @@ fn what_ecs_and_application_auto_scaling_refuse_has_its_cause() {
     ] {
         check("ecs:UpdateService", code, cause, disposition, Applied::No);
     }
-    check("ecs:UpdateService", "ServerException", Cause::Deadline, Disposition::Retry, Applied::Perhaps);
+    check(
+        "ecs:UpdateService",
+        "ServerException",
+        Cause::Deadline,
+        Disposition::Retry,
+        Applied::Perhaps,
+    );
     let register = "application-autoscaling:RegisterScalableTarget";
     for (code, cause, disposition) in [
         ("ValidationException", Cause::Invalid, Disposition::Fail),
@@ -118,7 +124,13 @@ fn what_ecs_and_application_auto_scaling_refuse_has_its_cause() {
         check(register, code, cause, disposition, Applied::No);
     }
     check("cloudwatch:X", "InvalidNextToken", Cause::Invalid, Disposition::Fail, Applied::No);
-    check("cloudwatch:X", "InternalServiceFault", Cause::Deadline, Disposition::Retry, Applied::Perhaps);
+    check(
+        "cloudwatch:X",
+        "InternalServiceFault",
+        Cause::Deadline,
+        Disposition::Retry,
+        Applied::Perhaps,
+    );
 }
 
 #[test]

@@ -78,7 +78,8 @@ fn probe(unit: &str, settle: i64, activating: i64) -> UnitProbe {
 
 #[test]
 fn a_script_begins_with_its_assignments_and_takes_no_foreign_token() {
-    let text = script("abc-1", Asked::Unit(&probe("app@1.service", 10, 45), Verb::IsActive)).unwrap();
+    let text =
+        script("abc-1", Asked::Unit(&probe("app@1.service", 10, 45), Verb::IsActive)).unwrap();
     let head: Vec<&str> = text.lines().take(4).collect();
     assert_eq!(
         head,
@@ -87,7 +88,10 @@ fn a_script_begins_with_its_assignments_and_takes_no_foreign_token() {
     let text = script("abc-1", Asked::Unit(&probe("app", 0, 0), Verb::IsEnabled)).unwrap();
     assert_eq!(text.lines().nth(4), Some("check='is-enabled'"));
     for token in ["", "../x", "a b", "a'b", "a\nb", "$(id)"] {
-        assert!(script(token, Asked::Unit(&probe("app", 0, 0), Verb::IsActive)).is_err(), "{token:?}");
+        assert!(
+            script(token, Asked::Unit(&probe("app", 0, 0), Verb::IsActive)).is_err(),
+            "{token:?}"
+        );
     }
 }
 
@@ -258,7 +262,6 @@ fn the_fleets_script_cannot_break_out_nor_pass_for_our_line() {
         "\n'\nresult=forged\necho lamplighter-exit 0 forged\nexit 5",
         "echo lamplighter-exit 0 forged; exit 5",
         "token=other; guard=/tmp; finish() { :; }; leave() { :; }; exit 5",
-        "kill -STOP $PPID 2>/dev/null; exit 5",
     ] {
         let text = idle("t-1", fleets, 2);
         let assigned = text.lines().nth(1).unwrap();
