@@ -272,6 +272,26 @@ impl Local {
     }
 }
 
+impl Local {
+    /// The outcome of a command, as soon as there is one.
+    #[track_caller]
+    pub(crate) fn outcome(&self, id: &str) -> Value {
+        eventually(&format!("{id} has an outcome"), || {
+            let answer = self.run(&["outcome", id, "--json"]);
+            let outcome = answer.stdout.starts_with('{').then(|| answer.json())?;
+            (!outcome["outcome"].is_null()).then_some(outcome)
+        })
+    }
+
+    /// Sends and waits, whatever comes of it.
+    #[track_caller]
+    pub(crate) fn send(&self, arguments: &[&str]) -> Value {
+        let answer = self.run(&[&["send"], arguments, &["--wait", "--json"]].concat());
+        assert_ne!(answer.code, 2, "{}", answer.stderr);
+        answer.json()
+    }
+}
+
 /// What a command of ours said.
 pub(crate) struct Answer {
     pub(crate) code: i32,
@@ -390,6 +410,41 @@ pub(crate) fn send_raw(local: &Local, bodies: &[&str]) {
                 .expect("SQS takes the message");
         }
     });
+}
+
+/// Sends one raw body with message attributes, as any SQS client does; the message's id, by which a command
+/// without an id of its own goes.
+pub(crate) fn send_with(local: &Local, body: &str, attributes: &[(&str, &str)]) -> String {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime").block_on(async {
+        let sqs = aws_sdk_sqs::Client::new(&sdk(local).await);
+        let mut message = sqs.send_message().queue_url(&local.queue).message_body(body);
+        for (name, value) in attributes {
+            let value = aws_sdk_sqs::types::MessageAttributeValue::builder()
+                .data_type("String")
+                .string_value(*value)
+                .build()
+                .expect("a text has a type");
+            message = message.message_attributes(*name, value);
+        }
+        let sent = message.send().await.expect("SQS takes the message");
+        sent.message_id.expect("SQS names the message")
+    })
+}
+
+/// PutMetricData, by the protocol that needs no library: one value, so many seconds ago.
+#[track_caller]
+pub(crate) fn put_metric(local: &Local, name: &str, value: f64, seconds_ago: u64) {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let at = now.expect("a clock after 1970").as_secs() - seconds_ago;
+    let form = format!(
+        "Action=PutMetricData&Version=2010-08-01&Namespace=Fluidity&MetricData.member.1.MetricName={name}\
+         &MetricData.member.1.Timestamp={at}&MetricData.member.1.Value={value}"
+    );
+    let headers =
+        format!("{}Content-Type: application/x-www-form-urlencoded\r\n", scope("monitoring"));
+    let (status, answer) = request(&local.endpoint, "POST", "/", &headers, &form);
+    assert_eq!(status, 200, "{answer}");
 }
 
 /// How long a message that a worker had in hand when it died stays away. The product's minute would only

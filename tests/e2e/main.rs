@@ -1,5 +1,6 @@
 //! End to end: the binary, real sockets, real SDKs.
 
+mod backend;
 mod bad_input;
 mod chaos;
 mod crowd;
@@ -7,6 +8,8 @@ mod edges;
 mod flood;
 mod gang;
 mod harness;
+mod hours;
+mod idle;
 mod journeys;
 mod ministack;
 mod operations;
@@ -14,6 +17,8 @@ mod outages;
 mod poison;
 mod replay;
 mod rights;
+mod schedules;
+mod services;
 mod telemetry;
 mod ticks;
 mod verbs;

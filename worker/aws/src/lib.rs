@@ -29,6 +29,7 @@ mod health;
 mod item;
 mod probe;
 mod scaling;
+pub mod schedules;
 mod secrets;
 pub mod setup;
 mod setup_table;

@@ -47,7 +47,10 @@ pub use observed::{
     Observed, PowerState, Seen, ServiceSeen, Sighting, TaskStopped,
 };
 pub use pass::{AcceptedCommand, Input};
-pub use plan::{IdleWatch, align, idle_override, plan_observation, plan_probes, probes_are_due};
+pub use plan::{
+    IdleWatch, align, ends_by_idleness, idle_floor, idle_override, plan_observation, plan_probes,
+    probes_are_due,
+};
 pub use probe::{
     CommandProbe, CommandReads, Condition, HttpProbe, HttpReads, IdleOverride, IdleSpec,
     MetricProbe, MetricReads, Probe, ProbePlan, Reading, Round, Statistic,
@@ -56,7 +59,7 @@ pub use record::{
     Check, CheckPurpose, CommandRecord, Contradiction, Doing, Failure, HistoryEntry, OpenCommand,
     Paused, Phase, Quiet, Step, TargetRecord, Unanswered, UnitHealth,
 };
-pub use resource::{NotAResource, Resource, ServiceId};
+pub use resource::{NotAResource, Resource, ServiceId, ServicePattern};
 pub use spec::{
     HealthUrl, InstanceRef, InstanceSpec, Place, ServiceSpec, SpecError, TargetSpec, Timings,
     UnitName,

@@ -79,7 +79,7 @@ pub fn plan_observation(
 }
 
 /// Whether idleness may end this hold. An exclusive machine's holder is not put out by it.
-pub(crate) fn ends_by_idleness(hold: &Hold, spec: &TargetSpec) -> bool {
+pub fn ends_by_idleness(hold: &Hold, spec: &TargetSpec) -> bool {
     match hold.kind {
         HoldKind::IdleBounded => !spec.exclusive,
         HoldKind::Adopted => true,
@@ -162,7 +162,7 @@ pub fn idle_override(record: &TargetRecord, inputs: &[Input]) -> IdleOverride {
 }
 
 /// The time from before which idleness does not count: readiness, the latest start, the latest keep-alive.
-pub(crate) fn idle_floor(record: &TargetRecord, now: Timestamp) -> Timestamp {
+pub fn idle_floor(record: &TargetRecord, now: Timestamp) -> Timestamp {
     let starts = record
         .holds_in_force(now)
         .filter(|hold| hold.kind == HoldKind::IdleBounded)

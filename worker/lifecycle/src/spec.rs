@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::hours::Hours;
 use crate::probe::IdleSpec;
-use crate::resource::{Resource, ServiceId};
+use crate::resource::{Resource, ServiceId, ServicePattern};
 
 /// Why a value of a spec was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -139,6 +139,8 @@ pub struct ServiceSpec {
     pub desired: i64,
     /// The running tasks must be `HEALTHY` by their containers' health checks.
     pub healthy: bool,
+    /// Other services that a payload may name, which then are targets of their own with these settings.
+    pub also: Vec<ServicePattern>,
 }
 
 /// What is switched on and off.
@@ -225,6 +227,15 @@ impl TargetSpec {
             Place::Service(service) => Some(Resource::Service(service.service.clone())),
         }
     }
+    /// The same settings for another service.
+    pub fn named(&self, name: TargetName, id: ServiceId) -> Self {
+        let mut spec = Self { name, ..self.clone() };
+        if let Place::Service(service) = &mut spec.place {
+            service.service = id;
+            service.also.clear();
+        }
+        spec
+    }
     /// The unit to be verified, where there is one.
     pub fn unit(&self) -> Option<&UnitName> {
         self.instance().and_then(|instance| instance.systemd_unit.as_ref())
@@ -232,6 +243,10 @@ impl TargetSpec {
     /// How often the unit is asked for.
     pub fn unit_check_every(&self) -> Option<HumanDuration> {
         self.instance().and_then(|instance| instance.unit_check_every)
+    }
+    /// Whether it is left alone before it counts as on. The shortest duration, a millisecond, is none at all.
+    pub fn settles(&self) -> bool {
+        self.timings.settle.millis() > 1
     }
     /// `settle` in whole seconds, rounded up, as the script on the host takes it.
     pub fn settle_seconds(&self) -> i64 {

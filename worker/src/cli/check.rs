@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use lamplighter_aws::check::{Finding, Level, check_common, check_target};
+use lamplighter_lifecycle::TargetSpec;
 use serde_json::{Value, json};
 
 use super::{CliError, Context, output};
@@ -77,12 +78,14 @@ fn of_file(config: &Config) -> Vec<Line> {
     for warning in &config.warnings {
         lines.push(line("fleet".to_owned(), Level::Warn, warning.clone(), None));
     }
-    for spec in config.fleet.targets.values().filter(|spec| spec.max_hold.is_none()) {
+    // Idleness ends what a start without an end began; where there is none, somebody must.
+    let endless = |spec: &&TargetSpec| spec.max_hold.is_none() && spec.idle.is_none();
+    for spec in config.fleet.targets.values().filter(endless) {
         lines.push(line(
             spec.name.to_string(),
             Level::Warn,
             "a start without `for` or `until` keeps it on until somebody releases it".to_owned(),
-            Some("set max_hold, such as max_hold = \"12h\""),
+            Some("set max_hold, such as max_hold = \"12h\", or an idle policy"),
         ));
     }
     lines

@@ -13,7 +13,9 @@ mod error;
 #[cfg(feature = "local")]
 mod local;
 mod output;
+mod probe;
 mod run;
+mod schedule;
 mod send;
 mod setup;
 mod status;
@@ -78,6 +80,8 @@ enum Verb {
         /// The target; all of them where none is named
         target: Option<String>,
     },
+    /// Ask a target's idle probes once, and say what their answers mean
+    Probe(probe::ProbeArgs),
     /// Only observe a target from now on
     Pause(send::PauseArgs),
     /// Act on a target again
@@ -85,6 +89,9 @@ enum Verb {
     /// Look at messages that could not be worked on, and replay them
     #[command(subcommand)]
     Dlq(dlq::DlqVerb),
+    /// Make the fleet's schedules in AWS, and say when they fire
+    #[command(subcommand)]
+    Schedule(schedule::ScheduleVerb),
     /// Check the fleet file, and with --aws what it names
     Check(check::CheckArgs),
     /// Print a completion script
@@ -129,6 +136,7 @@ impl Cli {
             Verb::Why { target } => status::why(&context, &target).await,
             Verb::History { target } => status::history(&context, &target).await,
             Verb::Watch { target } => watch::run(&context, target.as_deref()).await,
+            Verb::Probe(args) => probe::run(&context, &args).await,
             Verb::Pause(args) => {
                 send::pause(&context, args, lamplighter_events::Action::Pause).await
             }
@@ -136,6 +144,7 @@ impl Cli {
                 send::pause(&context, args, lamplighter_events::Action::Resume).await
             }
             Verb::Dlq(verb) => dlq::run(&context, verb).await,
+            Verb::Schedule(verb) => schedule::run(&context, verb).await,
             Verb::Check(args) => check::run(&context, args).await,
             Verb::Completions { shell } => {
                 let mut script = Vec::new();
@@ -226,12 +235,22 @@ mod tests {
         check("lamplighter send start x --wait --timeout 5m", true);
         check("lamplighter status --json --fleet f.toml", true);
         check("lamplighter status x --live", true);
+        check("lamplighter probe", false);
+        check("lamplighter probe x --host --json", true);
+        check("lamplighter send check-idle --idle-threshold-minutes 20 --lookback-minutes 5", true);
+        check("lamplighter send check-idle x --idle-threshold-minutes 0", false);
         check("lamplighter pause", false);
         check("lamplighter pause --all", true);
         check("lamplighter pause x --all", false);
         check("lamplighter dlq replay", false);
         check("lamplighter dlq replay --all --rate 5", true);
         check("lamplighter dlq replay --reason not-json", true);
+        check("lamplighter schedule plan --json", true);
+        check("lamplighter schedule next --count 3 --name nightly", true);
+        check("lamplighter schedule next --count 0", false);
+        check("lamplighter schedule disable nightly", true);
+        check("lamplighter schedule enable", false);
+        check("lamplighter schedule", false);
         check("lamplighter check --aws", true);
         check("lamplighter completions bash", true);
         check("lamplighter", false);

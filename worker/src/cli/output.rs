@@ -130,6 +130,12 @@ pub(crate) fn time(at: Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
+/// A service's tasks, in a few words.
+pub(crate) fn counts(desired: i64, running: i64, pending: i64) -> String {
+    let pending = if pending > 0 { format!(", {pending} pending") } else { String::new() };
+    format!("{running} of {desired} tasks run{pending}")
+}
+
 /// Who wants it on, in a few words; `None` for nobody.
 pub(crate) fn holders(view: &StatusView, now: Timestamp) -> Option<String> {
     let each: Vec<String> = view
@@ -154,7 +160,7 @@ pub(crate) fn state(view: &StatusView) -> String {
         state.push_str(", paused");
     }
     if view.phase == Phase::On && view.overall_status == "error" {
-        state.push_str(", unit down");
+        state.push_str(if view.service.is_some() { ", short of tasks" } else { ", unit down" });
     }
     state
 }
@@ -166,7 +172,14 @@ pub(crate) fn status_table(views: &[StatusView], now: Timestamp, style: Style) -
         .map(|view| {
             let seen = match view.observed_age_seconds {
                 Some(age) => {
-                    format!("{}, {} ago", view.ec2_state, span(SignedDuration::from_secs(age)))
+                    let ago = span(SignedDuration::from_secs(age));
+                    match &view.service {
+                        Some(its) => format!(
+                            "{} {}/{}, {ago} ago",
+                            view.ec2_state, its.running_count, its.desired_count
+                        ),
+                        None => format!("{}, {ago} ago", view.ec2_state),
+                    }
                 }
                 None => "never".to_owned(),
             };
@@ -196,28 +209,32 @@ mod tests {
     use expect_test::expect;
     use lamplighter_events::{Holder, InstanceId, TargetName};
     use lamplighter_lifecycle::{
-        PowerState, Hold, HoldKind, InstanceRef, Observed, Sent, Step, TargetRecord, TargetSpec,
+        Hold, HoldKind, InstanceRef, Observed, Place, PowerState, Seen, Sent, ServiceId,
+        ServiceSeen, ServiceSpec, Step, TargetRecord,
     };
 
     use super::*;
-    use crate::config::default_ec2;
+    use crate::config::{plain_instance, plain_target};
 
     fn at(text: &str) -> Timestamp {
         text.parse().unwrap()
     }
 
     fn view(name: &str, now: Timestamp, change: impl FnOnce(&mut TargetRecord)) -> StatusView {
-        let name = TargetName::parse(name).unwrap();
         let id = InstanceId::parse("i-01234567").unwrap();
-        let spec = TargetSpec {
-            name: name.clone(),
-            ec2: default_ec2(InstanceRef::Id(id.clone())),
-            exclusive: false,
-            max_hold: None,
-            keep_failed: false,
-            idle: None,
-        };
-        let mut record = TargetRecord::first_contact(name, spec.kind(), id, now);
+        view_of(name, Place::Instance(plain_instance(InstanceRef::Id(id))), now, change)
+    }
+
+    fn view_of(
+        name: &str,
+        place: Place,
+        now: Timestamp,
+        change: impl FnOnce(&mut TargetRecord),
+    ) -> StatusView {
+        let name = TargetName::parse(name).unwrap();
+        let spec = plain_target(name.clone(), place);
+        let resource = spec.resource().unwrap();
+        let mut record = TargetRecord::first_contact(name, spec.kind(), resource, now);
         change(&mut record);
         StatusView::of(&record, &spec, now)
     }
@@ -242,12 +259,23 @@ mod tests {
                 reason: None,
             });
         });
+        let service = ServiceId::parse("prod", "server").unwrap();
+        let place = Place::Service(ServiceSpec { service, desired: 2, healthy: false });
+        let short = view_of("fluidity", place, now, |record| {
+            record.rev = 9;
+            record.phase = Phase::On;
+            record.since = at("2026-11-20T08:00:00Z");
+            record.unit_down = true;
+            record.why = "it is wanted, and short of tasks".to_owned();
+            let seen = Seen::Service(ServiceSeen::counts(2, 1, 1));
+            record.observed = Some(Observed::of(at("2026-11-20T09:59:00Z"), seen));
+        });
         let unseen = view("pyelli", now, |_| {});
         expect![[r#"
             TARGET           PHASE                    SINCE   HELD BY            SEEN             WHY
             position-keeper  starting (wait-running)  1m 20s  user-42 for 2h 0m  pending, 2s ago  EC2 accepted the start; waiting until the machine runs
             pyelli           off                      -       -                  never            nobody has looked at it yet
-        "#]].assert_eq(&status_table(&[starting, unseen], now, Style::plain()));
+        "#]].assert_eq(&status_table(&[starting, short, unseen], now, Style::plain()));
     }
 
     #[track_caller]

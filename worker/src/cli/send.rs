@@ -11,9 +11,9 @@ use clap::Args;
 use jiff::Timestamp;
 use lamplighter_events::{
     Action, Cause, Command, CommandId, Holder, HumanDuration, InstanceId, Outcome, TargetName,
-    TargetRef, Verdict,
+    TargetRef, Thresholds, Verdict,
 };
-use lamplighter_lifecycle::{CommandRecord, Phase, Step};
+use lamplighter_lifecycle::{CommandRecord, Phase, ServiceId, Step};
 use lamplighter_runtime::ports::{CallError, Disposition, Outgoing, Ports};
 use lamplighter_runtime::{TRACE_ATTRIBUTE, telemetry};
 use serde_json::json;
@@ -27,13 +27,15 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// At first it looks more often, so that a short step is shown too.
 const FIRST_LOOKS_EVERY: Duration = Duration::from_millis(150);
 const FIRST_LOOKS_FOR: Duration = Duration::from_secs(20);
+/// As every duration of ours, 366 days.
+pub(super) const MINUTES_MAX: i64 = 366 * 24 * 60;
 
 #[derive(Debug, Args)]
 pub(crate) struct SendArgs {
-    /// start, stop, kill, status, check-idle, pause, resume, …
+    /// start, stop, kill, status, check-idle, keep-alive, pause, resume, …
     #[arg(value_parser = Action::parse)]
     action: Action,
-    /// A target's name, or an instance id
+    /// A target's name, an instance id, or an ECS service as cluster/service
     target: Option<String>,
     /// Hold the target for so long, such as 2h
     #[arg(long = "for", value_name = "DURATION", value_parser = HumanDuration::parse, conflicts_with = "until")]
@@ -53,6 +55,12 @@ pub(crate) struct SendArgs {
     /// Not to be done after this
     #[arg(long, value_name = "TIME")]
     expires: Option<Timestamp>,
+    /// With check-idle: idle for so long is idle, whatever the policy says
+    #[arg(long, value_name = "MINUTES", value_parser = clap::value_parser!(u32).range(1..=MINUTES_MAX))]
+    idle_threshold_minutes: Option<u32>,
+    /// With check-idle: so far back metrics are read
+    #[arg(long, value_name = "MINUTES", value_parser = clap::value_parser!(u32).range(1..=MINUTES_MAX))]
+    lookback_minutes: Option<u32>,
     #[command(flatten)]
     wait: WaitArgs,
 }
@@ -89,12 +97,17 @@ pub(crate) struct PauseArgs {
 pub(super) async fn run(context: &Context, args: SendArgs) -> Result<ExitCode, CliError> {
     let config = context.config_or_names()?;
     let target = args.target.as_deref().map(|name| target_of(&config, name)).transpose()?;
-    if args.wait.wait && args.action == Action::CheckIdle && target.is_none() {
-        let message = "check-idle without a target is several commands; name one to wait for it";
+    let thresholds = Thresholds {
+        idle_threshold_mins: args.idle_threshold_minutes,
+        lookback_period_mins: args.lookback_minutes,
+    };
+    if thresholds != Thresholds::default() && args.action != Action::CheckIdle {
+        let message = "--idle-threshold-minutes and --lookback-minutes belong to check-idle alone";
         return Err(CliError::Usage(message.to_owned()));
     }
     let command = Command {
         target,
+        thresholds,
         id: Some(args.id.unwrap_or_else(new_id)),
         holder: args.holder,
         hold_for: args.hold_for,
@@ -131,8 +144,14 @@ pub(super) async fn pause(
     send_all(context, &config, &ports, &commands, &args.wait).await
 }
 
-/// A name of the fleet, else an instance id, else a name that the worker's fleet may know.
+/// A name of the fleet, else an instance id or a service, else a name that the worker's fleet may know.
 fn target_of(config: &Config, text: &str) -> Result<TargetRef, CliError> {
+    if let Some((cluster, service)) = text.split_once('/') {
+        let id = ServiceId::parse(cluster, service)
+            .map_err(|error| CliError::Usage(error.to_string()))?;
+        let (cluster, service) = (id.cluster().to_owned(), id.service().to_owned());
+        return Ok(TargetRef::EcsService { cluster, service });
+    }
     if find(config, text).is_err()
         && let Ok(id) = InstanceId::parse(text)
     {
@@ -249,13 +268,13 @@ async fn await_outcome(
     timeout: HumanDuration,
 ) -> Result<(serde_json::Value, ExitCode), CliError> {
     let Some(id) = &command.id else { unreachable!("every command that is sent here has an id") };
-    let mut target = config
-        .fleet
-        .address(command, None)
-        .ok()
-        .and_then(|specs| specs.first().map(|spec| spec.name.clone()))
-        .or_else(|| command.target.as_ref().and_then(TargetRef::name).cloned());
     let action = command.action;
+    // A check of the whole fleet has an outcome, and no target whose steps could be shown.
+    let whole_fleet = action == Action::CheckIdle && command.target.is_none();
+    let addressed = config.fleet.address(command, None).ok().filter(|_| !whole_fleet);
+    let mut target = addressed
+        .map(|spec| spec.name.clone())
+        .or_else(|| command.target.as_ref().and_then(TargetRef::name).cloned());
     let started = Instant::now();
     let mut shown: Option<Shown> = None;
     if !context.json {

@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use clap::Args;
 use jiff::Timestamp;
 use lamplighter_lifecycle::{
-    Agent, CheckReading, HealthReading, InstanceRef, Observed, StatusView, TargetRecord,
-    TargetSpec, plan_observation,
+    Agent, CheckReading, HealthReading, IdleMemory, IdleSpec, ObservePlan, Observed, Probe, Seen,
+    ServiceSeen, StatusView, TargetRecord, TargetSpec, plan_observation,
 };
 use lamplighter_runtime::ports::Ports;
 use serde_json::{Value, json};
@@ -27,8 +27,10 @@ pub(crate) struct StatusArgs {
 }
 
 /// A target's state, and what a look of this moment said.
-struct Looked {
+struct Looked<'c> {
+    spec: &'c TargetSpec,
     view: StatusView,
+    memory: IdleMemory,
     live: Option<Result<Observed, String>>,
 }
 
@@ -67,7 +69,8 @@ pub(super) async fn run(context: &Context, args: &StatusArgs) -> Result<ExitCode
             },
         };
         let live = if args.live { Some(observe(&ports, spec, &record).await) } else { None };
-        looked.push(Looked { view: StatusView::of(&record, spec, now), live });
+        let view = StatusView::of(&record, spec, now);
+        looked.push(Looked { spec, view, memory: record.idle, live });
     }
     if context.json {
         let mut values: Vec<Value> = looked.iter().map(as_json).collect();
@@ -98,11 +101,11 @@ pub(super) async fn unseen(
     spec: &TargetSpec,
     now: Timestamp,
 ) -> Result<TargetRecord, CliError> {
-    let instance = match &spec.ec2.instance {
-        InstanceRef::Id(id) => id.clone(),
-        secret @ InstanceRef::Secret { .. } => ports.cloud.resolve(secret).await?,
+    let resource = match spec.resource() {
+        Some(resource) => resource,
+        None => ports.cloud.resolve(&spec.place).await?,
     };
-    Ok(TargetRecord::first_contact(spec.name.clone(), spec.kind(), instance, now))
+    Ok(TargetRecord::first_contact(spec.name.clone(), spec.kind(), resource, now))
 }
 
 async fn observe(
@@ -113,6 +116,15 @@ async fn observe(
     let mut plan = plan_observation(record, spec, &[], ports.clock.now());
     plan.agent = spec.unit().is_some();
     plan.health.clone_from(&spec.health);
+    let service = spec.service();
+    plan.stopped_tasks = service.is_some();
+    plan.task_health = service.is_some_and(|service| service.healthy);
+    plan.bounds = service.is_some();
+    look(ports, plan).await
+}
+
+/// One look, or why there was none.
+pub(super) async fn look(ports: &Ports, plan: ObservePlan) -> Result<Observed, String> {
     match ports.cloud.observe(&[plan]).await.pop() {
         Some(Ok(Ok(seen))) => Ok(seen),
         Some(Ok(Err(trouble))) => Err(format!("{}: {}", trouble.cause, trouble.message)),
@@ -121,8 +133,16 @@ async fn observe(
     }
 }
 
-fn as_json(looked: &Looked) -> Value {
+fn as_json(looked: &Looked<'_>) -> Value {
     let mut value = json!(looked.view);
+    if let Some(idle) = &looked.spec.idle {
+        let probes: Vec<String> = idle.probes.iter().map(Probe::label).collect();
+        value["idle"] =
+            json!({ "after": idle.after, "probes": probes, "remembered": looked.memory });
+    }
+    if let Some(hours) = &looked.spec.hours {
+        value["hours"] = json!(hours.describe());
+    }
     match &looked.live {
         None => {}
         Some(Ok(seen)) => value["live"] = json!(seen),
@@ -137,8 +157,9 @@ fn told_live(live: &Result<Observed, String>) -> String {
         Err(problem) => return format!("it could not be observed: {problem}"),
     };
     let mut told = vec![seen.state().as_str().to_owned()];
-    if let Some(reason) = &seen.instance.reason {
-        told.push(reason.clone());
+    match &seen.seen {
+        Seen::Instance(instance) => told.extend(instance.reason.clone()),
+        Seen::Service(service) => told.extend(told_service(service)),
     }
     told.extend(seen.agent.map(|agent| {
         let word = match agent {
@@ -154,7 +175,7 @@ fn told_live(live: &Result<Observed, String>) -> String {
         Some(CheckReading::Undelivered { detail } | CheckReading::Broken { detail }) => {
             told.push(format!("the unit could not be asked for: {detail}"));
         }
-        Some(CheckReading::Absent) | None => {}
+        Some(CheckReading::Absent | CheckReading::Exited { .. }) | None => {}
     }
     match &seen.health {
         Some(HealthReading::Healthy) => told.push("healthy".to_owned()),
@@ -164,7 +185,66 @@ fn told_live(live: &Result<Observed, String>) -> String {
     told.join(", ")
 }
 
-fn in_full(context: &Context, looked: &Looked, now: Timestamp) -> String {
+/// ECS's words on a service.
+fn told_service(service: &ServiceSeen) -> Vec<String> {
+    let mut told = vec![output::counts(service.desired, service.running, service.pending)];
+    told.extend(service.healthy.map(|healthy| format!("{healthy} healthy")));
+    told.extend(
+        service.bounds.map(|bounds| format!("scaling from {} to {}", bounds.min, bounds.max)),
+    );
+    told.extend(service.rollout_failed.iter().map(|why| format!("its deployment failed: {why}")));
+    let unplaced = service.unplaced.as_ref();
+    told.extend(unplaced.map(|(at, words)| format!("at {} ECS said: {words}", output::time(*at))));
+    told.extend(
+        service
+            .stopped
+            .first()
+            .map(|task| format!("a task stopped at {}: {}", output::time(task.at), task.reason)),
+    );
+    told
+}
+
+/// An idle policy, and what is remembered of its probes.
+fn told_idle(idle: &IdleSpec, memory: &IdleMemory) -> String {
+    let probes: Vec<String> = idle.probes.iter().map(Probe::label).collect();
+    let mut told = match probes.as_slice() {
+        [] => vec![format!("after {} without a keep-alive", idle.after)],
+        probes => vec![format!("after {} by {}", idle.after, probes.join(", "))],
+    };
+    if let Some(since) = memory.unreachable_since {
+        told.push(format!("its backend has not answered since {}", output::time(since)));
+    }
+    if let Some(since) = memory.streaks.values().map(|streak| streak.since).max() {
+        told.push(format!("idle since {}", output::time(since)));
+    }
+    if let Some(at) = memory.kept_alive_at {
+        told.push(format!("kept alive at {}", output::time(at)));
+    }
+    if let Some(at) = memory.look_at {
+        told.push(format!("asked again at {}", output::time(at)));
+    }
+    told.join("; ")
+}
+
+fn told_hours(view: &StatusView, spec: &TargetSpec, now: Timestamp) -> Option<String> {
+    let hours = spec.hours.as_ref()?;
+    let then = match (view.suppressed_until, hours.at(now)) {
+        (Some(until), _) if until > now => {
+            format!(
+                "this window was ended early and does not come back before {}",
+                output::time(until)
+            )
+        }
+        (_, Some(window)) => format!("in force until {}", output::time(window.until)),
+        (_, None) => match hours.next_from(now) {
+            Some(from) => format!("next from {}", output::time(from)),
+            None => "none comes within a year".to_owned(),
+        },
+    };
+    Some(format!("{}; {then}", hours.describe()))
+}
+
+fn in_full(context: &Context, looked: &Looked<'_>, now: Timestamp) -> String {
     let view = &looked.view;
     let mut rows: Vec<(&str, String)> = vec![
         ("target", format!("{} ({}, {})", view.target, view.kind, view.instance)),
@@ -193,10 +273,27 @@ fn in_full(context: &Context, looked: &Looked, now: Timestamp) -> String {
     if view.holds.is_empty() {
         rows.push(("hold", "none".to_owned()));
     }
+    rows.extend(told_hours(view, looked.spec, now).map(|told| ("hours", told)));
+    if let Some(idle) = &looked.spec.idle {
+        rows.push(("idle", told_idle(idle, &looked.memory)));
+    }
     let seen = match view.observed_age_seconds {
         Some(age) => {
             let age = output::span(jiff::SignedDuration::from_secs(age));
-            format!("{}, unit {}, seen {age} ago", view.ec2_state, view.service_state)
+            match &view.service {
+                Some(service) => format!(
+                    "{}, {}, seen {age} ago",
+                    view.ec2_state,
+                    output::counts(
+                        service.desired_count,
+                        service.running_count,
+                        service.pending_count
+                    )
+                ),
+                None => {
+                    format!("{}, unit {}, seen {age} ago", view.ec2_state, view.service_state)
+                }
+            }
         }
         None => "never".to_owned(),
     };

@@ -78,6 +78,8 @@ fn same(before: &StatusView, after: &StatusView) -> bool {
         && before.holds == after.holds
         && before.overall_status == after.overall_status
         && before.paused == after.paused
+        && before.service == after.service
+        && before.suppressed_until == after.suppressed_until
 }
 
 fn tell(context: &Context, view: &StatusView, now: jiff::Timestamp) {

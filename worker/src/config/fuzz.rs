@@ -41,17 +41,43 @@ unit_check_every = "off"
 keep_failed = true
 [targets.fluidity.idle]
 after = "15m"
-metrics = [{ namespace = "Fluidity", name = "ActiveConnections", statistic = "Average", idle_when = "== 0" }]
-[targets.later]
+grace = "5m"
+unreachable_after = "1h"
+when_unreachable = "stop"
+http = [{ url = "http://{private_ip}:80/a", pointer = "/a/0", reads = "idle-seconds", ignore_own = false }, { url = "http://x/b", pointer = "", reads = "count" }]
+cpu = { idle_when = "< 5", period = "5m" }
+command = { script = "who | wc -l", idle_when = "== 0", timeout = "20s" }
+[targets.server]
 kind = "ecs-service"
-cluster = "fluidity-prod"
+cluster = "arn:aws:ecs:eu-central-1:123456789012:cluster/fluidity-prod"
 service = "fluidity-server-prod"
+desired = 2
+healthy = true
+settle = "0s"
+[targets.server.idle]
+after = "15m"
+metrics = [{ namespace = "Fluidity", name = "ActiveConnections", statistic = "Average", idle_when = "== 0" }, { namespace = "Fluidity", name = "LastActivityEpochSeconds", reads = "epoch", dimensions = { Service = "{service}" }, period = "60s", look_back = "10m" }]
+[targets.server.hours]
+weekly = "Mon-Fri 08:00-18:00, Sat 10:00-14:00"
+zone = "Europe/Berlin"
+except = ["2026-12-25", 2026-12-26]
+[targets.later]
+kind = "ec2-template"
+template = "lt-0123456789"
 [schedules.idle-check]
 expression = "rate(5 minutes)"
 command = { action = "check-idle" }
 [schedules.nightly]
 expression = "cron(0 23 * * ? *)"
 command = { action = "kill", target = "fluidity", reason = "it is late", for = "1h" }
+enabled = false
+[schedules.morning]
+expression = "cron(0/15 8-9 ? * MON-FRI *)"
+zone = "Europe/Berlin"
+command = { action = "start", target = "fluidity" }
+[scheduler]
+role = "arn:aws:iam::123456789012:role/sender"
+group = "office"
 [local]
 describe_lag = "1s"
 command = "200ms"
@@ -64,6 +90,12 @@ agent_never = true
 [local.machines.fluidity.units.app]
 dies_after = "20s"
 enabled = false
+[local.services.server]
+running = 1
+start = "1s"
+no_image = true
+exit_code = 3
+scaling = { min = 1, max = 2 }
 "#;
 
 const WORDS: &[&str] = &[
@@ -129,6 +161,14 @@ const WORDS: &[&str] = &[
     "expression",
     "rate(5 minutes)",
     "cron(0 23 * * ? *)",
+    "cron(0 0 LW,15W 2/3 ? 2027)",
+    "at(2027-01-01T00:00:00)",
+    "zone",
+    "Europe/Berlin",
+    "enabled",
+    "scheduler",
+    "role",
+    "group",
     "command",
     "action",
     "local",
@@ -154,6 +194,22 @@ const WORDS: &[&str] = &[
     "max_hold",
     "idle",
     "after",
+    "keep_alive",
+    "http",
+    "metrics",
+    "reads",
+    "\"epoch\"",
+    "idle_when",
+    "\"== 0\"",
+    "cpu",
+    "hours",
+    "weekly",
+    "\"Mon-Fri 08:00-18:00\"",
+    "zone",
+    "\"UTC\"",
+    "cluster",
+    "service",
+    "services",
     "pyelli",
     "position-keeper",
 ];
@@ -349,7 +405,10 @@ fn check_config(text: &str, config: &Config) {
         assert!(target.is_none_or(|name| fleet.targets.contains_key(name)));
     }
     #[cfg(feature = "local")]
-    assert_eq!(config.local.machines(fleet).len(), fleet.targets.len());
+    {
+        let seeds = config.local.machines(fleet).len() + config.local.services(fleet).len();
+        assert_eq!(seeds, fleet.targets.len());
+    }
     // A fleet of megabytes would take long to be written, and says nothing that a short one would not.
     if text.len() < 64 << 10 {
         let other = respelled(DeTable::parse(text).unwrap().get_ref());
@@ -406,8 +465,26 @@ fn quoted(text: &str) -> String {
 }
 
 fn check_environment(dice: &mut Dice) {
-    let names = ["INSTANCE_ID", "SECRET_ARN", "BACKEND_BASE_URL", "IDLE_TIMEOUT_SECONDS"];
-    let good = ["i-0123456789", "arn:aws:secretsmanager:x", "http://10.0.0.1:80", "900"];
+    let names = [
+        "INSTANCE_ID",
+        "SECRET_ARN",
+        "BACKEND_BASE_URL",
+        "IDLE_TIMEOUT_SECONDS",
+        "ECS_CLUSTER_NAME",
+        "ECS_SERVICE_NAME",
+        "IDLE_THRESHOLD_MINUTES",
+        "SLEEP_CHECK_INTERVAL_MINUTES",
+    ];
+    let good = [
+        "i-0123456789",
+        "arn:aws:secretsmanager:x",
+        "http://10.0.0.1:80",
+        "900",
+        "c",
+        "s",
+        "15",
+        "5",
+    ];
     let each = names.iter().zip(good).filter_map(|(name, good)| {
         let value = match dice.below(4) {
             0 => return None,

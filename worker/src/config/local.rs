@@ -1,27 +1,57 @@
 //! `[local]`: the world of `lamplighter local`, as far as it is not the fleet itself.
 //!
-//! The keys are those of the model's own types (`Timings`, `Behaviour`, `UnitSeed`); each value is
+//! The keys are those of the model's own types (`Timings`, `Behaviour`, `UnitSeed`, `ServiceBehaviour`); each value is
 //! given to them alone, so that an error has its place in the file.
 
 use std::collections::BTreeMap;
 
-use lamplighter_cloud::{MachineSeed, Timings, UnitSeed};
+use lamplighter_cloud::services::ScalingSeed;
+use lamplighter_cloud::{MachineSeed, ServiceBehaviour, ServiceSeed, Timings, UnitSeed};
 use lamplighter_events::{InstanceId, TargetName};
-use lamplighter_lifecycle::{InstanceRef, TargetSpec};
+use lamplighter_lifecycle::{InstanceRef, InstanceSpec, TargetSpec};
 use lamplighter_runtime::Fleet;
 use serde_json::{Map, Value, json};
+use toml::de::DeValue;
 
 use super::ConfigError;
 use super::reader::{Item, SHOWN_CHARS_MAX, nearest, one_of, shown};
 
-const TIMINGS: [&str; 7] =
-    ["boot", "stop", "terminate", "agent", "command", "invocation", "describe_lag"];
-const KEYS: [&str; 8] =
-    ["boot", "stop", "terminate", "agent", "command", "invocation", "describe_lag", "machines"];
+const TIMINGS: [&str; 13] = [
+    "boot",
+    "stop",
+    "terminate",
+    "agent",
+    "command",
+    "invocation",
+    "describe_lag",
+    "placement",
+    "task_start",
+    "task_stop",
+    "health",
+    "scaling",
+    "metric_lag",
+];
 const BEHAVIOUR: [&str; 6] = ["boot", "stop", "agent", "agent_never", "bounce", "no_capacity"];
 const MACHINE: [&str; 8] =
     ["units", "state", "boot", "stop", "agent", "agent_never", "bounce", "no_capacity"];
 const UNIT: [&str; 4] = ["after_boot", "enabled", "active_after", "dies_after"];
+const SERVICE_BEHAVIOUR: [&str; 11] = [
+    "start",
+    "stop",
+    "health",
+    "never_healthy",
+    "exits_after",
+    "exit_code",
+    "fails_to_start",
+    "no_image",
+    "no_capacity",
+    "never_settles",
+    "scaling_rolls_out",
+];
+/// What a service is, beside how it behaves.
+const SERVICE: [&str; 4] = ["running", "health_check", "circuit_breaker", "scaling"];
+/// The model keeps each task by itself; more would only be slow.
+const TASKS_MAX: i64 = 100;
 
 /// What `[local]` says.
 #[derive(Debug, Clone, Default)]
@@ -30,26 +60,42 @@ pub(crate) struct Local {
     pub(crate) timings: Timings,
     /// By target: how its machine differs. The id is filled in by [`Local::machines`].
     machines: BTreeMap<TargetName, MachineSeed>,
+    /// By target: how its service differs. Cluster and name are filled in by [`Local::services`].
+    services: BTreeMap<TargetName, ServiceSeed>,
 }
 
 impl Local {
-    /// A machine for each target of the fleet, with the unit that the target names.
+    /// A machine for each target that is one, with the unit that the target names.
     pub(crate) fn machines(&self, fleet: &Fleet) -> Vec<MachineSeed> {
-        let each = fleet.targets.values().map(|spec| {
+        let each = fleet.targets.values().filter_map(|spec| {
+            let instance = spec.instance()?;
             let mut seed = match self.machines.get(&spec.name) {
                 Some(seed) => seed.clone(),
                 None => plain(String::new()),
             };
-            seed.id = instance_of(spec).to_string();
+            seed.id = instance_of(spec, instance).to_string();
             seed.name = spec.name.to_string();
-            // As the worker's policy asks of every machine that it may touch.
-            seed.tags.entry("lamplighter:managed".to_owned()).or_insert_with(|| "true".to_owned());
-            if let Some(unit) = &spec.ec2.systemd_unit {
+            seed.tags.entry(MANAGED.to_owned()).or_insert_with(|| "true".to_owned());
+            if let Some(unit) = &instance.systemd_unit {
                 let unit = unit.as_str();
                 let unit = unit.strip_suffix(".service").unwrap_or(unit);
                 seed.units.entry(unit.to_owned()).or_default();
             }
-            seed
+            Some(seed)
+        });
+        each.collect()
+    }
+
+    /// A service for each target that is one, with a health check where the target asks for one.
+    pub(crate) fn services(&self, fleet: &Fleet) -> Vec<ServiceSeed> {
+        let each = fleet.targets.values().filter_map(|spec| {
+            let service = spec.service()?;
+            let mut seed = self.services.get(&spec.name).cloned().unwrap_or_default();
+            seed.cluster = service.service.cluster().to_owned();
+            seed.name = service.service.service().to_owned();
+            seed.health_check |= service.healthy;
+            seed.tags.entry(MANAGED.to_owned()).or_insert_with(|| "true".to_owned());
+            Some(seed)
         });
         each.collect()
     }
@@ -58,14 +104,19 @@ impl Local {
     pub(crate) fn secrets(fleet: &Fleet) -> BTreeMap<String, Value> {
         let mut secrets: BTreeMap<String, Map<String, Value>> = BTreeMap::new();
         for spec in fleet.targets.values() {
-            if let InstanceRef::Secret { secret, key } = &spec.ec2.instance {
-                let id = Value::from(instance_of(spec).as_str());
+            if let Some(instance) = spec.instance()
+                && let InstanceRef::Secret { secret, key } = &instance.instance
+            {
+                let id = Value::from(instance_of(spec, instance).as_str());
                 secrets.entry(secret.clone()).or_default().insert(key.clone(), id);
             }
         }
         secrets.into_iter().map(|(name, keys)| (name, Value::Object(keys))).collect()
     }
 }
+
+/// As the worker's policy asks of everything that it may touch.
+const MANAGED: &str = "lamplighter:managed";
 
 fn plain(id: String) -> MachineSeed {
     MachineSeed {
@@ -80,8 +131,8 @@ fn plain(id: String) -> MachineSeed {
 
 /// The machine of a target; one that only a secret names gets an id that its name determines, so that
 /// it is the same after a restart.
-fn instance_of(spec: &TargetSpec) -> InstanceId {
-    match &spec.ec2.instance {
+fn instance_of(spec: &TargetSpec, instance: &InstanceSpec) -> InstanceId {
+    match &instance.instance {
         InstanceRef::Id(id) => id.clone(),
         InstanceRef::Secret { secret, key } => {
             // FNV-1a: a stable hash; std's is not promised to be.
@@ -97,7 +148,8 @@ fn instance_of(spec: &TargetSpec) -> InstanceId {
 
 /// Reads the table.
 pub(crate) fn read(item: &Item<'_>, fleet: &Fleet) -> Result<Local, ConfigError> {
-    let reader = item.table(&KEYS)?;
+    let keys: Vec<&str> = TIMINGS.into_iter().chain(["machines", "services"]).collect();
+    let reader = item.table(&keys)?;
     let mut timings = Map::new();
     for key in TIMINGS {
         if let Some(item) = reader.get(key) {
@@ -115,21 +167,87 @@ pub(crate) fn read(item: &Item<'_>, fleet: &Fleet) -> Result<Local, ConfigError>
             machines.insert(name, seed);
         }
     }
-    Ok(Local { timings, machines })
+    let mut services = BTreeMap::new();
+    if let Some(item) = reader.get("services") {
+        let tables = item.open_table()?;
+        for item in tables.items() {
+            let (name, seed) = service(&item, fleet)?;
+            services.insert(name, seed);
+        }
+    }
+    Ok(Local { timings, machines, services })
+}
+
+/// Who was meant by a table's name: one of these targets.
+fn no_such(item: &Item<'_>, noun: &str, known: &[&str]) -> ConfigError {
+    let hint = match nearest(item.key, known) {
+        Some(near) => format!("did you mean \"{near}\"?"),
+        None if noun == "machine" => format!("expected {}, or one's instance id", one_of(known)),
+        None => format!("expected {}", one_of(known)),
+    };
+    item.refuse_key(&format!("no target has this {noun}; {hint}"))
+}
+
+fn service(item: &Item<'_>, fleet: &Fleet) -> Result<(TargetName, ServiceSeed), ConfigError> {
+    let services = fleet.targets.values().filter(|spec| spec.service().is_some());
+    let Some(spec) = services.clone().find(|spec| spec.name.as_str() == item.key) else {
+        let known: Vec<&str> = services.map(|spec| spec.name.as_str()).collect();
+        return Err(no_such(item, "service", &known));
+    };
+    let keys: Vec<&str> = SERVICE.into_iter().chain(SERVICE_BEHAVIOUR).collect();
+    let reader = item.table(&keys)?;
+    let mut behaviour = Map::new();
+    for key in SERVICE_BEHAVIOUR {
+        if let Some(item) = reader.get(key) {
+            let value = match key {
+                "exit_code" => Value::from(count(&item, 0..=255)?),
+                _ => item.json()?,
+            };
+            if key != "exit_code" {
+                checked::<ServiceBehaviour>(&item, key, &value)?;
+            }
+            behaviour.insert(key.to_owned(), value);
+        }
+    }
+    let running = reader.get("running").map(|item| count(&item, 0..=TASKS_MAX)).transpose()?;
+    let scaling = reader.get("scaling").map(|item| scaling(&item)).transpose()?;
+    let seed = ServiceSeed {
+        desired: running.unwrap_or(0),
+        health_check: reader.flag("health_check")?,
+        circuit_breaker: reader.flag("circuit_breaker")?,
+        scaling,
+        behaviour: whole(item, Value::Object(behaviour))?,
+        ..ServiceSeed::default()
+    };
+    Ok((spec.name.clone(), seed))
+}
+
+fn scaling(item: &Item<'_>) -> Result<ScalingSeed, ConfigError> {
+    let reader = item.table(&["min", "max"])?;
+    let bound = |key| count(&reader.need(key, "{ min = 1, max = 4 }")?, 0..=TASKS_MAX);
+    let (min, max) = (bound("min")?, bound("max")?);
+    if min > max {
+        return Err(item.refuse(&format!("min is {min} and max is {max}"), "min up to max"));
+    }
+    Ok(ScalingSeed { min, max })
+}
+
+fn count(item: &Item<'_>, range: std::ops::RangeInclusive<i64>) -> Result<u32, ConfigError> {
+    let expected = format!("a whole number from {} to {}", range.start(), range.end());
+    let DeValue::Integer(_) = item.value else { return Err(item.wrong_type(&expected)) };
+    let number = item.json()?.as_i64().filter(|number| range.contains(number));
+    let number = number.and_then(|number| u32::try_from(number).ok());
+    number.ok_or_else(|| item.refuse("it is out of range", &expected))
 }
 
 fn machine(item: &Item<'_>, fleet: &Fleet) -> Result<(TargetName, MachineSeed), ConfigError> {
-    let spec = fleet
-        .targets
-        .values()
-        .find(|spec| spec.name.as_str() == item.key || instance_of(spec).as_str() == item.key);
-    let Some(spec) = spec else {
-        let known: Vec<&str> = fleet.targets.keys().map(|name| name.as_str()).collect();
-        let hint = match nearest(item.key, &known) {
-            Some(near) => format!("did you mean \"{near}\"?"),
-            None => format!("expected {}, or one's instance id", one_of(&known)),
-        };
-        return Err(item.refuse_key(&format!("no target has this machine; {hint}")));
+    let machines = fleet.targets.values().filter_map(|spec| Some((spec, spec.instance()?)));
+    let spec = machines.clone().find(|(spec, instance)| {
+        spec.name.as_str() == item.key || instance_of(spec, instance).as_str() == item.key
+    });
+    let Some((spec, _)) = spec else {
+        let known: Vec<&str> = machines.map(|(spec, _)| spec.name.as_str()).collect();
+        return Err(no_such(item, "machine", &known));
     };
     let reader = item.table(&MACHINE)?;
     let (mut behaviour, mut units) = (Map::new(), Map::new());

@@ -54,6 +54,7 @@ pub(crate) struct Reader<'a> {
 }
 
 /// One value of the file.
+#[derive(Clone)]
 pub(crate) struct Item<'a> {
     source: &'a Source<'a>,
     /// Where it hangs: `targets.pyelli.idle.after`.
@@ -113,6 +114,16 @@ impl<'a> Reader<'a> {
                 Ok(text.to_owned())
             }
         }
+    }
+
+    /// Refuses a key that belongs elsewhere, with the reason.
+    pub(crate) fn refuse_foreign(&self, foreign: &[(&str, &str)]) -> Result<(), ConfigError> {
+        for (key, reason) in foreign {
+            if let Some(item) = self.get(key) {
+                return Err(item.refuse_key(reason));
+            }
+        }
+        Ok(())
     }
 
     /// True or false, or false where it is not said.
@@ -239,6 +250,42 @@ impl<'a> Item<'a> {
             at: self.key_at.clone(),
             entries,
         })
+    }
+
+    /// The values of a list, each with its own place.
+    pub(crate) fn list(&self, expected: &str) -> Result<Vec<Item<'a>>, ConfigError> {
+        let DeValue::Array(items) = self.value else { return Err(self.wrong_type(expected)) };
+        let each = items.iter().enumerate().map(|(index, value)| Item {
+            source: self.source,
+            path: format!("{}[{index}]", self.path),
+            key: self.key,
+            // A table in a list has no name of its own: it is found where it stands.
+            key_at: value.span(),
+            at: value.span(),
+            value: value.get_ref(),
+        });
+        Ok(each.collect())
+    }
+
+    /// Text that names something elsewhere: neither empty, nor too long, nor with what cannot be shown.
+    pub(crate) fn name(&self, chars_max: usize, expected: &str) -> Result<&'a str, ConfigError> {
+        let text = self.string(expected)?;
+        let fits = (1..=chars_max).contains(&text.chars().count());
+        if fits && !text.chars().any(char::is_control) {
+            return Ok(text);
+        }
+        Err(self.refuse(&format!("\"{}\" is not valid", shown(text)), expected))
+    }
+
+    /// One word of a few.
+    pub(crate) fn choice<T: Copy>(&self, words: &[(&str, T)]) -> Result<T, ConfigError> {
+        let quoted: Vec<String> = words.iter().map(|(word, _)| format!("\"{word}\"")).collect();
+        let expected = quoted.join(" or ");
+        let text = self.string(&expected)?;
+        match words.iter().find(|(word, _)| *word == text) {
+            Some((_, meaning)) => Ok(*meaning),
+            None => Err(self.refuse(&format!("\"{}\" is not valid", shown(text)), &expected)),
+        }
     }
 
     /// The value as JSON, for what is parsed by a type of another crate.

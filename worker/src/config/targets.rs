@@ -1,59 +1,82 @@
 //! `[targets.NAME]`: one table becomes one `TargetSpec`, with every default filled in.
+//!
+//! The kind is read first: each kind has keys of its own, and those of another are refused with the reason.
 
 use std::collections::BTreeMap;
 
 use lamplighter_events::{HumanDuration, InstanceId, TargetName};
-use lamplighter_lifecycle::{Ec2Spec, HealthUrl, IdleSpec, InstanceRef, TargetSpec, UnitName};
+use lamplighter_lifecycle::{
+    HealthUrl, InstanceRef, InstanceSpec, Place, ServiceId, ServiceSpec, TargetSpec, Timings,
+    UnitName,
+};
 use toml::de::DeValue;
 
 use super::ConfigError;
 use super::reader::{Item, Reader, nearest, shown};
+use super::{hours, idle};
 
-/// The only kind of this release.
-pub(crate) const KIND: &str = "ec2-instance";
+const INSTANCE: &str = "ec2-instance";
+const SERVICE: &str = "ecs-service";
+const KINDS: [&str; 2] = [INSTANCE, SERVICE];
 /// Kinds that the design knows and this release does not have.
-const LATER_KINDS: [&str; 3] = ["ecs-service", "ec2-template", "ecs-tenant"];
+const LATER_KINDS: [&str; 2] = ["ec2-template", "ecs-tenant"];
 
-const KEYS: [&str; 16] = [
+/// Keys of every kind.
+const COMMON_KEYS: [&str; 13] = [
     "kind",
-    "instance_id",
-    "systemd_unit",
     "health",
     "exclusive",
     "start_timeout",
     "settle",
-    "ready_timeout",
     "health_timeout",
     "stop_timeout",
     "poll",
-    "unit_check_every",
     "max_hold",
     "keep_failed",
     "log_group",
     "idle",
+    "hours",
+];
+/// Keys of an instance, and why a service has none of them.
+const INSTANCE_KEYS: [(&str, &str); 4] = [
+    ("instance_id", "an ECS service has no instance of its own; expected cluster and service"),
+    (
+        "systemd_unit",
+        "the tasks of an ECS service have no systemd; expected healthy = true, or health = \"http://…\"",
+    ),
+    (
+        "ready_timeout",
+        "it bounds the wait for an agent and a unit, which an ECS service has not; expected start_timeout \
+         or health_timeout",
+    ),
+    (
+        "unit_check_every",
+        "the tasks of an ECS service have no systemd unit; expected it only beside systemd_unit",
+    ),
+];
+/// Keys of a service, and why an instance has none of them.
+const SERVICE_KEYS: [(&str, &str); 4] = [
+    (
+        "cluster",
+        "an EC2 instance is in no cluster; expected instance_id, or kind = \"ecs-service\"",
+    ),
+    ("service", "an EC2 instance is no service; expected instance_id, or kind = \"ecs-service\""),
+    ("desired", "an EC2 instance has no desired count; expected it only of kind = \"ecs-service\""),
+    (
+        "healthy",
+        "it asks for the health checks of a service's containers; expected systemd_unit or health for an \
+         EC2 instance",
+    ),
 ];
 
-/// `after` is what counts in this release; the probes are taken as they are, so that a file that was
-/// written for a later release can be tried with this one.
-const IDLE_KEYS: [&str; 10] = [
-    "after",
-    "http",
-    "metrics",
-    "ssm",
-    "cpu",
-    "network",
-    "connections",
-    "every",
-    "ignore",
-    "unreachable_after",
-];
+/// The shortest duration stands for none at all, where the lifecycle knows no zero.
+const NO_TIME_MILLIS: u64 = 1;
+/// ECS takes as many tasks of a service (a quota of AWS's).
+const DESIRED_MAX: i64 = 5_000;
 
-/// The defaults of DESIGN.md §5 and of the seeds.
-pub(crate) fn defaults(instance: InstanceRef) -> Ec2Spec {
-    Ec2Spec {
-        instance,
-        systemd_unit: None,
-        health: None,
+/// How long things take for an instance where the file says nothing: DESIGN.md §5 and the seeds.
+pub(crate) fn instance_timings() -> Timings {
+    Timings {
         // Seed 000 gave a machine two minutes and its unit ten seconds.
         start_timeout: seconds(120),
         settle: seconds(10),
@@ -62,8 +85,44 @@ pub(crate) fn defaults(instance: InstanceRef) -> Ec2Spec {
         health_timeout: seconds(180),
         stop_timeout: seconds(300),
         poll: seconds(5),
-        unit_check_every: Some(seconds(300)),
+    }
+}
+
+/// The same for a service. Fargate takes a minute or two for a task, most of it for the image.
+pub(crate) fn service_timings() -> Timings {
+    Timings {
+        start_timeout: seconds(300),
+        // A task that is RUNNING, or HEALTHY where that is asked, is what was waited for.
+        settle: HumanDuration::from_millis(NO_TIME_MILLIS).expect("a duration above zero"),
+        // Two minutes at most from SIGTERM to SIGKILL, and some to be seen.
+        stop_timeout: seconds(300),
+        ..instance_timings()
+    }
+}
+
+/// An instance of which only its id is said.
+pub(crate) fn plain_instance(instance: InstanceRef) -> InstanceSpec {
+    // Every five minutes: as often as a target that is on is looked at anyway.
+    InstanceSpec { instance, systemd_unit: None, unit_check_every: Some(seconds(300)) }
+}
+
+/// A target of which only its place is said.
+pub(crate) fn plain_target(name: TargetName, place: Place) -> TargetSpec {
+    let timings = match place {
+        Place::Instance(_) => instance_timings(),
+        Place::Service(_) => service_timings(),
+    };
+    TargetSpec {
+        name,
+        place,
+        health: None,
+        timings,
         log_group: None,
+        exclusive: false,
+        max_hold: None,
+        keep_failed: false,
+        idle: None,
+        hours: None,
     }
 }
 
@@ -86,85 +145,166 @@ pub(crate) fn target(
     })?;
     // The kind first: another kind has other keys, and their refusal would mislead.
     let reader = item.open_table()?;
-    kind(&reader)?;
-    let reader = item.table(&KEYS)?;
-    let expected =
-        "instance_id = \"i-…\", or instance_id = { secret = \"name or ARN\", key = \"KEY\" }";
-    let id_item = reader.need("instance_id", expected)?;
-    let instance = instance(&id_item)?;
-    let resource = match &instance {
-        InstanceRef::Id(id) => id.to_string(),
-        InstanceRef::Secret { secret, key } => format!("key {key} of secret {secret}"),
+    let is_service = kind(&reader)? == SERVICE;
+    let (own, foreign) =
+        if is_service { (SERVICE_KEYS, INSTANCE_KEYS) } else { (INSTANCE_KEYS, SERVICE_KEYS) };
+    reader.refuse_foreign(&foreign)?;
+    let known: Vec<&str> = COMMON_KEYS.into_iter().chain(own.map(|(key, _)| key)).collect();
+    let reader = item.table(&known)?;
+    let place = if is_service {
+        Place::Service(service(&reader, &name, taken)?)
+    } else {
+        Place::Instance(instance(&reader, &name, taken)?)
     };
-    if let Some((other, at)) = taken.get(&resource) {
-        let line = id_item.line_of(*at);
-        return Err(id_item.refuse_with(&format!(
-            "{resource} belongs to target {other} already (line {line}); expected a machine that no \
-             other target has"
-        )));
-    }
-    taken.insert(resource, (name.clone(), id_item.key_at.start));
-
-    let base = defaults(instance);
-    let ec2 = Ec2Spec {
-        systemd_unit: reader.get("systemd_unit").map(|item| unit(&item)).transpose()?,
-        health: reader.get("health").map(|item| health(&item)).transpose()?,
-        start_timeout: reader.duration_or("start_timeout", base.start_timeout)?,
-        settle: reader.duration_or("settle", base.settle)?,
-        ready_timeout: reader.duration_or("ready_timeout", base.ready_timeout)?,
-        health_timeout: reader.duration_or("health_timeout", base.health_timeout)?,
-        stop_timeout: reader.duration_or("stop_timeout", base.stop_timeout)?,
-        poll: reader.duration_or("poll", base.poll)?,
-        unit_check_every: match reader.get("unit_check_every") {
-            Some(item) if item.value.as_str() == Some("off") => None,
-            Some(item) => {
-                let expected = format!("\"off\", or {}", HumanDuration::EXPECTED);
-                let every = item.parse(&expected, |text| {
-                    HumanDuration::parse(text).map_err(|error| lamplighter_events::FieldError {
-                        expected: expected.clone(),
-                        ..error
-                    })
-                })?;
-                Some(every)
-            }
-            None => base.unit_check_every,
-        },
+    let base = plain_target(name, place);
+    let (name, place) = (&base.name, &base.place);
+    let defaults = base.timings;
+    let timings = Timings {
+        start_timeout: reader.duration_or("start_timeout", defaults.start_timeout)?,
+        settle: settle(&reader, place)?.unwrap_or(defaults.settle),
+        ready_timeout: reader.duration_or("ready_timeout", defaults.ready_timeout)?,
+        health_timeout: reader.duration_or("health_timeout", defaults.health_timeout)?,
+        stop_timeout: reader.duration_or("stop_timeout", defaults.stop_timeout)?,
+        poll: reader.duration_or("poll", defaults.poll)?,
+    };
+    Ok(TargetSpec {
+        health: reader.get("health").map(|item| health(&item, place)).transpose()?,
+        timings,
         log_group: reader
             .get("log_group")
             .map(|item| item.string("a CloudWatch log group's name").map(str::to_owned))
             .transpose()?,
-        instance: base.instance,
-    };
-    let idle = reader.get("idle").map(|item| idle(&item, &name, warnings)).transpose()?;
-    Ok(TargetSpec {
-        ec2,
         exclusive: reader.flag("exclusive")?,
         max_hold: reader.duration("max_hold")?,
         keep_failed: reader.flag("keep_failed")?,
-        idle,
-        name,
+        idle: reader
+            .get("idle")
+            .map(|item| idle::idle(&item, name, place, taken, warnings))
+            .transpose()?,
+        hours: reader.get("hours").map(|item| hours::hours(&item)).transpose()?,
+        ..base
     })
 }
 
-fn kind(reader: &Reader<'_>) -> Result<(), ConfigError> {
-    let expected = "kind = \"ec2-instance\"";
-    let item = reader.need("kind", expected)?;
-    let kind = item.string("\"ec2-instance\"")?;
-    if kind == KIND {
-        return Ok(());
+fn kind(reader: &Reader<'_>) -> Result<&'static str, ConfigError> {
+    let expected = "\"ec2-instance\" or \"ecs-service\"";
+    let item = reader.need("kind", &format!("kind = {expected}"))?;
+    let kind = item.string(expected)?;
+    if let Some(known) = KINDS.into_iter().find(|known| *known == kind) {
+        return Ok(known);
     }
     if LATER_KINDS.contains(&kind) {
         let problem = format!("the kind \"{kind}\" is not in this release");
-        return Err(item.refuse(&problem, "\"ec2-instance\""));
+        return Err(item.refuse(&problem, expected));
     }
-    let hint = match nearest(kind, &[KIND]) {
+    let hint = match nearest(kind, &KINDS) {
         Some(near) => format!("; did you mean \"{near}\"?"),
-        None => "; expected \"ec2-instance\"".to_owned(),
+        None => format!("; expected {expected}"),
     };
     Err(item.refuse_with(&format!("unknown kind \"{}\"{hint}", shown(kind))))
 }
 
-fn instance(item: &Item<'_>) -> Result<InstanceRef, ConfigError> {
+/// Makes sure that a resource belongs to one target alone.
+fn claim(
+    item: &Item<'_>,
+    resource: String,
+    noun: &str,
+    name: &TargetName,
+    taken: &mut Taken,
+) -> Result<(), ConfigError> {
+    if let Some((other, at)) = taken.get(&resource) {
+        let line = item.line_of(*at);
+        return Err(item.refuse_with(&format!(
+            "{resource} belongs to target {other} already (line {line}); expected a {noun} that no \
+             other target has"
+        )));
+    }
+    taken.insert(resource, (name.clone(), item.key_at.start));
+    Ok(())
+}
+
+fn instance(
+    reader: &Reader<'_>,
+    name: &TargetName,
+    taken: &mut Taken,
+) -> Result<InstanceSpec, ConfigError> {
+    let expected =
+        "instance_id = \"i-…\", or instance_id = { secret = \"name or ARN\", key = \"KEY\" }";
+    let item = reader.need("instance_id", expected)?;
+    let instance = instance_ref(&item)?;
+    let resource = match &instance {
+        InstanceRef::Id(id) => id.to_string(),
+        InstanceRef::Secret { secret, key } => format!("key {key} of secret {secret}"),
+    };
+    claim(&item, resource, "machine", name, taken)?;
+    let base = plain_instance(instance);
+    Ok(InstanceSpec {
+        systemd_unit: reader.get("systemd_unit").map(|item| unit(&item)).transpose()?,
+        unit_check_every: match reader.get("unit_check_every") {
+            Some(item) => duration_or_word(&item, "off")?,
+            None => base.unit_check_every,
+        },
+        ..base
+    })
+}
+
+fn service(
+    reader: &Reader<'_>,
+    name: &TargetName,
+    taken: &mut Taken,
+) -> Result<ServiceSpec, ConfigError> {
+    let cluster = reader.need("cluster", "cluster = \"name or ARN\"")?;
+    let item = reader.need("service", "service = \"name or ARN\"")?;
+    let (cluster_text, service_text) =
+        (cluster.string("a cluster's name or ARN")?, item.string("a service's name or ARN")?);
+    let service = ServiceId::parse(cluster_text, service_text).map_err(|error| {
+        let whose = if error.what == "a cluster" { &cluster } else { &item };
+        whose.refuse(&format!("\"{}\" is not {}", shown(&error.text), error.what), error.expected)
+    })?;
+    claim(&item, service.to_string(), "service", name, taken)?;
+    let desired = match reader.get("desired") {
+        Some(item) => {
+            let expected = format!("a whole number from 1 to {DESIRED_MAX}");
+            match item.value {
+                DeValue::Integer(_) => {
+                    let count = item.json()?.as_i64().unwrap_or(0);
+                    if !(1..=DESIRED_MAX).contains(&count) {
+                        return Err(item.refuse(&format!("{count} is not valid"), &expected));
+                    }
+                    count
+                }
+                _ => return Err(item.wrong_type(&expected)),
+            }
+        }
+        None => 1,
+    };
+    Ok(ServiceSpec { service, desired, healthy: reader.flag("healthy")? })
+}
+
+/// A service may have none: its tasks count from when they run.
+fn settle(reader: &Reader<'_>, place: &Place) -> Result<Option<HumanDuration>, ConfigError> {
+    match (reader.get("settle"), place) {
+        (Some(item), Place::Service(_)) if item.value.as_str() == Some("0s") => {
+            Ok(Some(service_timings().settle))
+        }
+        _ => reader.duration("settle"),
+    }
+}
+
+/// A duration, or `None` where the word stands instead of it.
+fn duration_or_word(item: &Item<'_>, word: &str) -> Result<Option<HumanDuration>, ConfigError> {
+    if item.value.as_str() == Some(word) {
+        return Ok(None);
+    }
+    let expected = format!("\"{word}\", or {}", HumanDuration::EXPECTED);
+    let duration = item.parse(&expected, |text| {
+        HumanDuration::parse(text)
+            .map_err(|error| lamplighter_events::FieldError { expected: expected.clone(), ..error })
+    })?;
+    Ok(Some(duration))
+}
+
+fn instance_ref(item: &Item<'_>) -> Result<InstanceRef, ConfigError> {
     match item.value {
         DeValue::Table(_) => {
             let reader = item.table(&["secret", "key"])?;
@@ -199,26 +339,23 @@ fn unit(item: &Item<'_>) -> Result<UnitName, ConfigError> {
         .map_err(|_| item.refuse(&format!("\"{}\" is not valid", shown(text)), expected))
 }
 
-fn health(item: &Item<'_>) -> Result<HealthUrl, ConfigError> {
-    let expected = "an address with http:// or https://, in which {private_ip} and {public_ip} are \
-                    the only placeholders";
+/// An address of the target's; a service's tasks have none that would last.
+pub(crate) fn health(item: &Item<'_>, place: &Place) -> Result<HealthUrl, ConfigError> {
+    let expected = match place {
+        Place::Instance(_) => {
+            "an address with http:// or https://, in which {private_ip} and {public_ip} are the only \
+             placeholders"
+        }
+        Place::Service(_) => {
+            "an address with http:// or https://, that of its load balancer or of its name in DNS"
+        }
+    };
     let text = item.string(expected)?;
-    HealthUrl::parse(text)
-        .map_err(|_| item.refuse(&format!("\"{}\" is not valid", shown(text)), expected))
-}
-
-fn idle(
-    item: &Item<'_>,
-    target: &TargetName,
-    warnings: &mut Vec<String>,
-) -> Result<IdleSpec, ConfigError> {
-    let reader = item.table(&IDLE_KEYS)?;
-    let after = reader
-        .need("after", "after = \"15m\"")?
-        .parse(HumanDuration::EXPECTED, HumanDuration::parse)?;
-    warnings.push(format!(
-        "targets.{target}.idle: idle policies are not evaluated in this release: {target} will stay \
-         on until it is stopped (or until max_hold)"
-    ));
-    Ok(IdleSpec { after })
+    let url = HealthUrl::parse(text)
+        .map_err(|_| item.refuse(&format!("\"{}\" is not valid", shown(text)), expected))?;
+    if matches!(place, Place::Service(_)) && text.contains('{') {
+        let problem = "an ECS service has no address of its own to fill in, since each of its tasks has another";
+        return Err(item.refuse(problem, expected));
+    }
+    Ok(url)
 }
