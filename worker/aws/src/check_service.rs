@@ -109,7 +109,7 @@ mod tests {
     #[test]
     fn a_count_outside_its_bounds_is_worth_a_warning() {
         let service = ServiceId::parse("c", "s").unwrap();
-        let spec = ServiceSpec { service, desired: 1, healthy: false };
+        let spec = ServiceSpec { service, desired: 1, healthy: false, also: Vec::new() };
         let check = |bounds: Option<(i64, i64)>, level: Level| {
             let found = bounds.map(|(min, max)| Bounds { min, max });
             assert_eq!(super::bounds(&spec, Ok(found)).level, level, "{bounds:?}");

@@ -209,7 +209,12 @@ pub(crate) fn meaning(operation: &str, code: ErrorCode) -> Meaning {
         // whoever starts a worker before it should not lose messages to that.
         ErrorCode::NoSuchResource => match service(operation) {
             "secretsmanager" => said(Cause::NotFound, Fail),
-            "logs" | "ec2" | "ssm" | "ecs" | "application-autoscaling" | "cloudwatch"
+            "logs"
+            | "ec2"
+            | "ssm"
+            | "ecs"
+            | "application-autoscaling"
+            | "cloudwatch"
             | "scheduler" => said(Cause::NotFound, Fail),
             _ => Meaning { hint: Some(SETUP), ..said(Cause::NotFound, Retry) },
         },

@@ -63,10 +63,8 @@ impl ScalableTargets {
                 Err(error) => return Err(call_error(Self::OPERATION, &error)),
             };
             for target in answer.scalable_targets.unwrap_or_default() {
-                let bounds = Bounds {
-                    min: target.min_capacity.into(),
-                    max: target.max_capacity.into(),
-                };
+                let bounds =
+                    Bounds { min: target.min_capacity.into(), max: target.max_capacity.into() };
                 found.insert(target.resource_id, bounds);
             }
             token = answer.next_token.filter(|token| !token.is_empty());

@@ -106,7 +106,7 @@ fn the_newest_ten_stopped_tasks_are_told() {
 
 #[test]
 fn only_healthy_counts_as_healthy() {
-    let tasks = [HealthStatus::Healthy, HealthStatus::Unknown, HealthStatus::Unhealthy]
+    let tasks = [HealthStatus::Healthy, "UNKNOWN".into(), HealthStatus::Unhealthy]
         .map(|health| Task::builder().health_status(health).build());
     assert_eq!(healthy(&tasks), 1);
     assert_eq!(healthy(&[Task::builder().build()]), 0);
