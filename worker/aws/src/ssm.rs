@@ -395,7 +395,7 @@ fn state_word(stdout: &str) -> Option<&str> {
 fn exit_line(stdout: &str) -> Option<(i64, &str)> {
     let told = last_line(stdout)?.strip_prefix(EXIT_MARK)?;
     let (code, output) = told.split_once(' ').unwrap_or((told, ""));
-    Some((code.parse().ok()?, output))
+    Some((code.parse().ok()?, output.trim()))
 }
 
 #[cfg(test)]
