@@ -1,4 +1,5 @@
-//! What crosses the wire, and nothing else: commands, ticks, signals, wake-ups and lifecycle events.
+//! What crosses the wire, and nothing else: commands, ticks, signals, wake-ups, lifecycle events, and the
+//! expressions of schedules.
 //!
 //! [`parse`] turns the body of one queue message into an [`Inbound`], or into a [`Malformed`] that says
 //! what was wrong, where, and what was expected. [`LifecycleEvent`] and [`Outcome`] are what leaves.
@@ -21,6 +22,7 @@ mod idle_shard;
 mod ids;
 mod json;
 mod outcome;
+mod schedule;
 mod schema;
 mod signal;
 mod tick;
@@ -35,6 +37,7 @@ pub use idle_shard::IdleShard;
 pub use ids::{CommandId, Holder, InstanceId, TargetName};
 pub use json::DEPTH_MAX;
 pub use outcome::{Cause, Outcome, Verdict};
+pub use schedule::{Cron, Expression, ScheduleError, Unit};
 pub use schema::schemas;
 pub use signal::Signal;
 pub use tick::Tick;

@@ -17,6 +17,7 @@ mod outages;
 mod poison;
 mod replay;
 mod rights;
+mod schedules;
 mod services;
 mod telemetry;
 mod ticks;

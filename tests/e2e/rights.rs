@@ -23,6 +23,9 @@ fn shipped(file: &str, queues: [&str; 2], table: &str, bus: &str) -> String {
     let marks = [
         ("REGION:ACCOUNT", REGION_AND_ACCOUNT),
         ("REGION", "us-east-1"),
+        ("ACCOUNT", "000000000000"),
+        ("SCHEDULE_GROUP", "lamplighter"),
+        ("SCHEDULER_ROLE", "sender"),
         ("COMMAND_QUEUE", queues[0]),
         ("DEAD_LETTER_QUEUE", queues[1]),
         ("TABLE", table),
@@ -159,6 +162,26 @@ impl<'l> Caller<'l> {
     }
 }
 
+/// A service whose health and bounds are minded, and whose idleness a metric tells.
+const SERVICE: &str = r#"
+[targets.fluidity]
+kind = "ecs-service"
+cluster = "fluidity-prod"
+service = "fluidity-server-prod"
+healthy = true
+poll = "1s"
+[targets.fluidity.idle]
+after = "1h"
+metrics = [{ namespace = "Fluidity", name = "ActiveConnections", idle_when = "== 0" }]
+"#;
+/// And the world it lives in, after `[local]`'s other tables.
+const SERVICE_WORLD: &str = r#"
+[local.services.fluidity]
+running = 0
+health_check = true
+scaling = { min = 1, max = 4 }
+"#;
+
 #[test]
 fn the_workers_policy_is_just_what_run_and_check_need() {
     let fleet = FLEET.replacen(
@@ -166,7 +189,7 @@ fn the_workers_policy_is_just_what_run_and_check_need() {
         "instance_id = \"i-0abc123def456\"\nlog_group = \"/pyelli\"",
         1,
     );
-    let local = Local::with_fleet(&fleet, &["--no-worker"]);
+    let local = Local::with_fleet(&format!("{SERVICE}{fleet}{SERVICE_WORLD}"), &["--no-worker"]);
     let caller = Caller::bound(&local, "worker", with_default_names("worker-policy.json"));
     // A message that must be given back, and a check whose answer is lost and must be looked for.
     let faults = json!([
@@ -180,6 +203,9 @@ fn the_workers_policy_is_just_what_run_and_check_need() {
     local.run(&["send", "start", "position-keeper", "--wait"]).is(0);
     local.run(&["send", "start", "render-box", "--wait"]).is(1);
     local.run(&["send", "status", "position-keeper", "--wait"]).is(0);
+    local.run(&["send", "start", "fluidity", "--wait"]).is(0);
+    local.run(&["send", "check-idle", "fluidity", "--wait"]).is(0);
+    local.run(&["send", "kill", "fluidity", "--wait"]).is(0);
     caller.run(&["check", "--aws"], 0);
     send_raw(&local, &["poison"]);
     local.run(&["send", "stop", "position-keeper", "--wait"]).is(0);
@@ -218,6 +244,45 @@ fn forget_the_rules(local: &Local) {
             events.delete_rule().name(rule).send().await.expect("EventBridge deletes the rule");
         }
     });
+}
+
+#[test]
+fn the_schedule_policy_is_just_what_schedules_need() {
+    let local = Local::start(&["--no-worker"]);
+    let caller = Caller::bound(&local, "planner", with_default_names("schedule-policy.json"));
+    let rule = "[schedules.nightly]\nexpression = \"cron(0 23 * * ? *)\"\n\
+                command = { action = \"kill\", target = \"pyelli\" }\n";
+    let zoned = "[schedules.morning]\nexpression = \"cron(0 8 * * ? *)\"\nzone = \"Europe/Berlin\"\n\
+                 command = { action = \"start\", target = \"pyelli\" }\n\
+                 [scheduler]\nrole = \"arn:aws:iam::000000000000:role/sender\"\n";
+    let fleet = |schedules: &str| {
+        std::fs::write(local.fleet(), format!("{FLEET}{schedules}")).expect("the fleet file");
+    };
+    let both = format!("{rule}{zoned}");
+    fleet(&both);
+    caller.run(&["schedule", "plan"], 0);
+    caller.run(&["schedule", "apply"], 0);
+    for switch in ["disable", "enable"] {
+        caller.run(&["schedule", switch, "nightly"], 0);
+        caller.run(&["schedule", switch, "morning"], 0);
+    }
+    fleet(&both.replace("cron(0 23", "cron(0 22").replace("cron(0 8", "cron(0 7"));
+    caller.run(&["schedule", "apply"], 0);
+    fleet("");
+    caller.run(&["schedule", "apply"], 0);
+    caller.needs_just_this();
+
+    // A rule that is not this fleet's is out of its reach, whatever it asks for.
+    let foreign = json!({"Name": "theirs", "ScheduleExpression": "rate(1 day)"});
+    crate::harness::aws_json(&local.endpoint, "events", "AWSEvents.PutRule", &foreign.to_string());
+    let policy = caller.policy;
+    local.control("PUT", "policy?access_key=test", &policy);
+    for operation in ["DeleteRule", "DisableRule", "PutRule"] {
+        let target = format!("AWSEvents.{operation}");
+        let (status, said) =
+            crate::harness::aws_json(&local.endpoint, "events", &target, &foreign.to_string());
+        assert_eq!((status, said.contains("not authorized")), (400, true), "{operation}: {said}");
+    }
 }
 
 #[test]

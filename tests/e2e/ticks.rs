@@ -18,7 +18,7 @@ use crate::harness::{aws_rest, eventually, sdk_of};
 use crate::ministack::{Ministack, on_its_own};
 
 /// Starts ministack with a faster clock for schedules.
-const QUICK: &str = "
+pub(crate) const QUICK: &str = "
 from ministack.app import main
 from ministack.services import eventbridge, scheduler
 assert eventbridge._SCHEDULER_TICK_INTERVAL == scheduler._SCHEDULE_TICK_INTERVAL == 10
@@ -81,7 +81,7 @@ fn schedule(stack: &Ministack, name: &str, input: Option<&str>) {
 }
 
 /// The ids of the starts of a holder that are done, by the history.
-fn done_by(stack: &Ministack, holder: &str) -> Vec<String> {
+pub(crate) fn done_by(stack: &Ministack, holder: &str) -> Vec<String> {
     let history = stack.json(&["history", "plain"]);
     let opening = format!("start by {holder} (");
     let id = |entry: &Value| {
@@ -92,7 +92,7 @@ fn done_by(stack: &Ministack, holder: &str) -> Vec<String> {
 }
 
 #[track_caller]
-fn check_done(stack: &Ministack, id: &str) {
+pub(crate) fn check_done(stack: &Ministack, id: &str) {
     let outcome = stack.json(&["outcome", id]);
     assert_eq!((&outcome["outcome"], &outcome["action"]), (&json!("done"), &json!("start")));
 }

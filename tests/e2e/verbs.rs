@@ -27,6 +27,13 @@ const DEAD_LETTERS: Verbs =
     &[("dlq list", &[0, 1, 2]), ("dlq show", &[0, 1, 2]), ("dlq replay", &[0, 1, 2])];
 /// A worker that cannot reach AWS goes on trying: it has no exit code for that.
 const SERVING: Verbs = &[("run", &[0, 2]), ("local", &[0, 1, 2])];
+const SCHEDULING: Verbs = &[
+    ("schedule plan", &[0, 1, 2]),
+    ("schedule apply", &[0, 1, 2]),
+    ("schedule next", &[0, 2]),
+    ("schedule enable", &[0, 1, 2]),
+    ("schedule disable", &[0, 1, 2]),
+];
 const SETTING_UP: Verbs = &[("setup", &[0, 1, 2]), ("check", &[0, 1, 2]), ("completions", &[0, 2])];
 
 type Verbs = &'static [(&'static str, &'static [i32])];
@@ -164,7 +171,8 @@ fn verbs_in(help: &str, before: &str) -> BTreeSet<String> {
 
 #[test]
 fn every_verb_of_the_help_has_a_test_that_runs_it() {
-    let tested: BTreeSet<String> = [ASKING, LOOKING, PROBING, DEAD_LETTERS, SERVING, SETTING_UP]
+    let tested: BTreeSet<String> =
+        [ASKING, LOOKING, PROBING, DEAD_LETTERS, SERVING, SETTING_UP, SCHEDULING]
         .into_iter()
         .flatten()
         .map(|(verb, _)| (*verb).to_owned())
@@ -700,4 +708,40 @@ fn setting_up_and_checking() {
     }
     run.run_as(&mut lamplighter(), "completions", &["tcsh"], 2);
     ran.covers(SETTING_UP);
+}
+
+/// What they do is in `schedules`.
+#[test]
+fn scheduling_things() {
+    let mut ran = Ran::default();
+    let local = Local::start(&["--no-worker"]);
+    let run = &mut ran;
+    let file = |name: &str, more: &str| {
+        let path = local.folder.path().join(name);
+        std::fs::write(&path, format!("{more}{FLEET}")).expect("a file");
+        path.to_str().expect("a plain path").to_owned()
+    };
+    let nightly = "[schedules.nightly]\nexpression = \"cron(0 23 * * ? *)\"\n\
+                   command = { action = \"kill\", target = \"pyelli\" }\n";
+    let fleet = file("nightly.toml", nightly);
+    let lost = file("lost.toml", &format!("[queue]\ncommands = \"nowhere\"\n{nightly}"));
+    let wrong = file("wrong.toml", &nightly.replace("0 23", "0 25"));
+    for verb in ["schedule plan", "schedule apply"] {
+        let words = ["nowhere does not exist", "lamplighter setup"];
+        run.says(&local, verb, &["--fleet", &lost], 1, &words);
+        run.says(&local, verb, &["--fleet", &wrong], 2, &["wrong.toml:2:14", "hours \"25\""]);
+        let report = run.json(&local, verb, &["--fleet", &fleet], 0);
+        assert_eq!(report["schedules"][0]["change"], "add", "{report}");
+    }
+    for verb in ["schedule disable", "schedule enable"] {
+        run.says(&local, verb, &["--fleet", &lost, "nightly"], 1, &["nowhere does not exist"]);
+        run.says(&local, verb, &["--fleet", &fleet, "nightli"], 2, &["did you mean"]);
+        let done = run.json(&local, verb, &["--fleet", &fleet, "nightly"], 0);
+        assert_eq!((&done["name"], &done["changed"]), (&"nightly".into(), &true.into()));
+    }
+    let arguments = ["--fleet", &fleet, "--count", "2", "--name", "nightly"];
+    let next = run.json(&local, "schedule next", &arguments, 0);
+    assert_eq!(next["firings"].as_array().map(Vec::len), Some(2), "{next}");
+    run.says(&local, "schedule next", &["--count", "0"], 2, &["--count"]);
+    ran.covers(SCHEDULING);
 }

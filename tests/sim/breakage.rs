@@ -12,7 +12,9 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use lamplighter_events::InstanceId;
-use lamplighter_lifecycle::{Contradiction, PowerState, EffectKind, Phase, TargetRecord};
+use lamplighter_lifecycle::{
+    Contradiction, EffectKind, HoldKind, Phase, PowerState, Resource, TargetRecord,
+};
 use lamplighter_runtime::ports::Commit;
 
 use crate::checker::Rule;
@@ -56,11 +58,31 @@ pub enum Breakage {
     ParksTrouble,
     /// A command's id is not looked up.
     ForgetsCommands,
+    /// A reading that nobody has counts as idle.
+    TakesUnknownForIdle,
+    /// The second round of readings is the first one, given again.
+    AsksOnce,
+    /// The holds that are ended were looked at before the second round: who came in between is put out.
+    LooksAtOldHolds,
+    /// A keep-alive is forgotten.
+    ForgetsKeepAlives,
+    /// What the probe itself causes counts as somebody's activity.
+    CountsItsOwnProbe,
+    /// What cannot be reached is stopped at once and in silence.
+    StopsTheUnreachable,
+    /// A window that somebody ended comes back.
+    ReopensWindows,
+    /// A window never begins.
+    MissesWindows,
+    /// A service's scaling is not suspended before it is turned off.
+    LeavesItsBounds,
+    /// What the bounds were before the way down is not remembered.
+    ForgetsItsBounds,
 }
 
 impl Breakage {
     /// All of them, each with the rule by which the checker must name it.
-    pub const EACH: [(Self, Rule); 18] = [
+    pub const EACH: [(Self, Rule); 28] = [
         (Self::ForgetsUnansweredStarts, Rule::D1),
         (Self::StopsWithoutLooking, Rule::D2),
         (Self::ForgetsUnansweredStops, Rule::D3),
@@ -79,6 +101,16 @@ impl Breakage {
         (Self::LosesPermits, Rule::D9),
         (Self::ParksTrouble, Rule::D10),
         (Self::ForgetsCommands, Rule::D10),
+        (Self::AsksOnce, Rule::I1),
+        (Self::LooksAtOldHolds, Rule::I1),
+        (Self::ForgetsKeepAlives, Rule::I1),
+        (Self::CountsItsOwnProbe, Rule::I2),
+        (Self::TakesUnknownForIdle, Rule::I3),
+        (Self::StopsTheUnreachable, Rule::I3),
+        (Self::ReopensWindows, Rule::W1),
+        (Self::MissesWindows, Rule::W1),
+        (Self::LeavesItsBounds, Rule::D1),
+        (Self::ForgetsItsBounds, Rule::B1),
     ];
 }
 
@@ -105,15 +137,23 @@ pub(crate) fn read_wrongly(
         Breakage::DropsItsMachine => {
             // Targets of this sort have a secret of their own name.
             if let Some(instance) = secrets.get(record.target.as_str())
-                && *instance != record.instance
+                && record.resource.instance().is_some_and(|it| it != instance)
                 && record.doing.is_none()
                 && record.unanswered.is_empty()
             {
-                record.instance = instance.clone();
+                record.resource = Resource::Instance(instance.clone());
                 record.phase = Phase::Off;
                 record.observed = None;
             }
         }
+        Breakage::ForgetsKeepAlives => record.idle.kept_alive_at = None,
+        Breakage::CountsItsOwnProbe => record.idle.own.clear(),
+        Breakage::StopsTheUnreachable if record.idle.unreachable_since.is_some() => {
+            let hour_ago = now - SignedDuration::from_hours(1);
+            record.idle.unreachable_since = Some(hour_ago);
+            record.idle.unreachable_said_at = Some(hour_ago);
+        }
+        Breakage::ReopensWindows => record.suppressed_until = None,
         _ => {}
     }
 }
@@ -139,8 +179,21 @@ pub(crate) fn write_wrongly(
                 commit.record.holds.clone_from(&before.holds);
             }
         }
+        Breakage::MissesWindows => {
+            commit.record.holds.retain(|hold| hold.kind != HoldKind::Window);
+        }
+        Breakage::ForgetsItsBounds => commit.record.bounds = None,
         _ => {}
     }
+}
+
+/// Whether a record ends what idleness may end, and takes no command by the way.
+pub(crate) fn ends_idle_holds(there: &TargetRecord, next: &TargetRecord) -> bool {
+    let idle = |record: &TargetRecord| {
+        let may_end = |kind: HoldKind| matches!(kind, HoldKind::IdleBounded | HoldKind::Adopted);
+        record.holds.iter().filter(|hold| may_end(hold.kind)).count()
+    };
+    next.phase == Phase::Stopping && there.phase == Phase::On && idle(there) > 0 && idle(next) == 0
 }
 
 fn forget(commit: &mut Commit, kind: EffectKind) {

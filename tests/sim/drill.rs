@@ -5,21 +5,27 @@
 //! each sort of fault, alone and in pairs. Whatever was struck, the command must come to its end, the
 //! machine must be where it was wanted, and [`crate::checker`] must find nothing.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use lamplighter_cloud::Timings;
-use lamplighter_events::{Action, CommandId, InstanceId, Verdict};
-use lamplighter_lifecycle::Phase;
+use lamplighter_cloud::services::ScalingSeed;
+use lamplighter_cloud::{ServiceSeed, Timings};
+use lamplighter_events::{Action, CommandId, HumanDuration, Verdict};
+use lamplighter_lifecycle::{
+    Bounds, CommandProbe, CommandReads, Condition, HealthUrl, HttpProbe, HttpReads, IdleSpec,
+    MetricProbe, MetricReads, Phase, Probe, Resource, Statistic, TargetSpec,
+};
 use lamplighter_runtime::{Fleet, WorkerOptions};
 use serde_json::json;
 
-use crate::checker::{Ending, Finding, Rule, Said, check_the_end};
-use crate::crowd::spec;
+use crate::checker::{Ending, Finding, Policy, Rule, Said, check_the_end};
+use crate::crowd::{service_spec, spec};
 use crate::staff::{Place, run};
 use crate::tale;
-use crate::world::{Fault, INSTANCE, Sim};
+use crate::world::backends::{Backend, CONNECTIONS, Marks, NAMESPACE};
+use crate::world::{Fault, Sim};
 
 /// One seed is enough: what varies are the faults.
 const SEED: u64 = 7;
@@ -33,16 +39,126 @@ const AFTERMATH: Duration = Duration::from_secs(19 * 60);
 /// Slots of the one worker.
 const SLOTS: usize = 4;
 
-/// The actions that this release's kind can do.
-pub const ACTIONS: [Action; 7] = [
-    Action::Start,
-    Action::Stop,
-    Action::Kill,
-    Action::Status,
-    Action::CheckIdle,
-    Action::Pause,
-    Action::Resume,
+/// In a drill of idleness the fleet is asked again this often, and so many times.
+const AGAIN_EVERY: Duration = Duration::from_secs(60);
+const AGAIN_TIMES: usize = 6;
+
+/// What is turned on and off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subject {
+    /// A machine with a unit.
+    Machine,
+    /// A service whose scaling has bounds.
+    Service,
+}
+
+/// One command to one sort of target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Exercise {
+    /// To what.
+    pub subject: Subject,
+    /// Which.
+    pub action: Action,
+    /// It has an idle policy, and nobody uses it.
+    pub idle: bool,
+}
+
+const fn of(subject: Subject, action: Action, idle: bool) -> Exercise {
+    Exercise { subject, action, idle }
+}
+
+/// Every action that these kinds can do; where the kind makes no difference, to one of them.
+pub const EXERCISES: [Exercise; 15] = [
+    of(Subject::Machine, Action::Start, false),
+    of(Subject::Machine, Action::Stop, false),
+    of(Subject::Machine, Action::Kill, false),
+    of(Subject::Machine, Action::Status, false),
+    of(Subject::Machine, Action::CheckIdle, false),
+    of(Subject::Machine, Action::Pause, false),
+    of(Subject::Machine, Action::Resume, false),
+    of(Subject::Machine, Action::CheckIdle, true),
+    of(Subject::Machine, Action::KeepAlive, true),
+    of(Subject::Service, Action::Start, false),
+    of(Subject::Service, Action::Stop, false),
+    of(Subject::Service, Action::Kill, false),
+    of(Subject::Service, Action::Status, false),
+    of(Subject::Service, Action::CheckIdle, true),
+    of(Subject::Service, Action::Resume, false),
 ];
+
+/// Those whose faults are tried in pairs: what changes something.
+pub const IN_PAIRS: [Exercise; 7] = [
+    of(Subject::Machine, Action::Start, false),
+    of(Subject::Machine, Action::Stop, false),
+    of(Subject::Machine, Action::Kill, false),
+    of(Subject::Machine, Action::CheckIdle, true),
+    of(Subject::Service, Action::Start, false),
+    of(Subject::Service, Action::Stop, false),
+    of(Subject::Service, Action::CheckIdle, true),
+];
+
+impl Exercise {
+    /// For people.
+    pub fn name(&self) -> String {
+        let idle = if self.idle { "idle " } else { "" };
+        format!("{} of an {idle}{:?}", self.action.as_str(), self.subject).to_lowercase()
+    }
+
+    /// Whether it is on before the command comes, and after it.
+    fn before_and_after(&self) -> (bool, bool) {
+        match self.action {
+            Action::Start => (false, true),
+            Action::Stop | Action::Kill => (true, false),
+            Action::CheckIdle if self.idle => (true, false),
+            _ => (true, true),
+        }
+    }
+
+    fn spec(&self) -> TargetSpec {
+        let mut spec = match self.subject {
+            Subject::Machine => spec(),
+            Subject::Service => service_spec(),
+        };
+        if self.idle {
+            spec.exclusive = false;
+            spec.idle = Some(self.policy());
+        }
+        spec
+    }
+
+    /// One probe of each sort that this subject can have.
+    fn policy(&self) -> IdleSpec {
+        let http = |path: &str, reads| {
+            Probe::Http(HttpProbe {
+                url: HealthUrl::parse(&format!("http://backend.internal:8000/{path}")).unwrap(),
+                pointer: "/it".to_owned(),
+                reads,
+                ignore_own: true,
+            })
+        };
+        let last = match self.subject {
+            Subject::Machine => Probe::Command(CommandProbe {
+                script: "exit 0".to_owned(),
+                reads: CommandReads::ExitCode,
+                timeout_seconds: 20,
+            }),
+            Subject::Service => Probe::Metric(MetricProbe {
+                namespace: NAMESPACE.to_owned(),
+                name: CONNECTIONS.to_owned(),
+                dimensions: BTreeMap::new(),
+                statistic: Statistic::Maximum,
+                period_seconds: 60,
+                look_back: None,
+                reads: MetricReads::IdleWhen(Condition::parse("== 0").unwrap()),
+            }),
+        };
+        // A host's word counts from its first time; so it must not take long.
+        let after = if self.subject == Subject::Machine { "5s" } else { "1m" };
+        let mut idle = IdleSpec::after(HumanDuration::parse(after).unwrap());
+        idle.probes = vec![http("last-activity", HttpReads::Epoch), last];
+        idle
+    }
+}
 
 /// What a drill came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,38 +175,33 @@ pub struct Report {
     pub tale: String,
 }
 
-/// Whether the machine is on before the command comes, and after it.
-fn before_and_after(action: Action) -> (bool, bool) {
-    match action {
-        Action::Start => (false, true),
-        Action::Stop | Action::Kill => (true, false),
-        _ => (true, true),
-    }
-}
-
 /// How many calls a command takes when nothing goes wrong.
-pub fn length(action: Action) -> usize {
-    drill(action, &[]).calls
+pub fn length(exercise: Exercise) -> usize {
+    drill(exercise, &[]).calls
 }
 
 /// One command, with these faults at these calls, counted from its sending.
-pub fn drill(action: Action, faults: &[(usize, Fault)]) -> Report {
-    run(|| play(action, faults))
+pub fn drill(exercise: Exercise, faults: &[(usize, Fault)]) -> Report {
+    run(|| play(exercise, faults))
 }
 
-async fn play(action: Action, faults: &[(usize, Fault)]) -> Report {
+async fn play(exercise: Exercise, faults: &[(usize, Fault)]) -> Report {
     let sim = Sim::new(SEED, Timings::default());
     sim.inspect(|state| state.watch.limit_slots(SLOTS));
     let mut fleet = Fleet::default();
-    let spec = spec();
-    let target = spec.name.clone();
+    let spec = exercise.spec();
+    let (target, resource) = (spec.name.clone(), spec.resource().expect("it is named outright"));
+    prepare(&sim, &spec, &resource);
     fleet.targets.insert(target.clone(), spec);
     let options = WorkerOptions { slots: SLOTS, ..WorkerOptions::default() };
     let place = Place::open(&sim, &Arc::new(fleet), &options);
     let mut ending = Ending::default();
-    ending.machines.insert(InstanceId::parse(INSTANCE).unwrap());
+    ending.resources.insert(resource.clone());
     let mut say = |action: Action, id: &str| {
-        sim.say(&json!({"action": action.as_str(), "id": id, "holder": "ann"}));
+        let target = &target;
+        sim.say(&json!({
+            "action": action.as_str(), "target": target.as_str(), "id": id, "holder": "ann"
+        }));
         ending.said.push(Said {
             id: CommandId::parse(id).unwrap(),
             target: target.clone(),
@@ -100,31 +211,47 @@ async fn play(action: Action, faults: &[(usize, Fault)]) -> Report {
             sent: vec![sim.true_now()],
         });
     };
-    let (on_before, on_after) = before_and_after(action);
+    let (on_before, on_after) = exercise.before_and_after();
     if on_before {
         say(Action::Start, "before");
         rest(&sim).await;
     }
-    if action == Action::Resume {
+    if exercise.action == Action::Resume {
         say(Action::Pause, "pause");
         rest(&sim).await;
+    }
+    let ends_idle = exercise.idle && exercise.action == Action::CheckIdle;
+    if ends_idle {
+        published(&sim, AGAIN_EVERY * 2).await;
+        // The first word of a host begins its count.
+        say(Action::CheckIdle, "first");
+        rest(&sim).await;
+        published(&sim, Duration::from_secs(20)).await;
     }
     let first = sim.calls_made();
     for (number, fault) in faults {
         sim.plan(first + number, *fault);
     }
-    say(action, "it");
+    say(exercise.action, "it");
     rest(&sim).await;
     let calls = sim.calls_made() - first;
+    if ends_idle && !faults.is_empty() {
+        // A reading that failed is no idleness: the next tick is to find it.
+        for number in 0..AGAIN_TIMES {
+            published(&sim, AGAIN_EVERY).await;
+            say(Action::CheckIdle, &format!("again-{number}"));
+        }
+        rest(&sim).await;
+    }
     if !faults.is_empty() {
         tokio::time::sleep(AFTERMATH).await;
     }
-    let mut findings = match action {
+    let mut findings = match exercise.action {
         // A paused target is left alone, and that is all there is to say of it.
         Action::Pause => Vec::new(),
         _ => check_the_end(&sim, &ending),
     };
-    findings.extend(check(&sim, on_after));
+    findings.extend(check(&sim, &resource, on_after));
     drop(place);
     Report {
         findings,
@@ -132,6 +259,35 @@ async fn play(action: Action, faults: &[(usize, Fault)]) -> Report {
         steps: sim.calls_made(),
         faults: sim.faults(),
         tale: tale::tell(&[], &sim.calls()),
+    }
+}
+
+/// What the world needs for it.
+fn prepare(sim: &Sim, spec: &TargetSpec, resource: &Resource) {
+    if let Resource::Service(id) = resource {
+        let seed = ServiceSeed {
+            cluster: id.cluster().to_owned(),
+            name: id.service().to_owned(),
+            scaling: Some(ScalingSeed { min: 0, max: 3 }),
+            ..ServiceSeed::default()
+        };
+        sim.with_world(|world, now| world.seed_service(now, &seed));
+        sim.inspect(|state| state.watch.bounds_at_first(id, Bounds { min: 0, max: 3 }));
+    }
+    let (marks, ahead) = (Marks::After, SignedDuration::from_secs(40));
+    sim.set_backend(resource, Backend::new(sim.true_now(), marks, ahead));
+    // Nobody asks a target that is only kept alive.
+    let ticks_every = SignedDuration::from_hours(1);
+    let policy = Policy { spec: spec.clone(), windows: Vec::new(), ticks_every };
+    sim.inspect(|state| state.watch.set_policy(policy));
+}
+
+/// Time passes, and what runs publishes its metrics.
+async fn published(sim: &Sim, long: Duration) {
+    let until = tokio::time::Instant::now() + long;
+    while tokio::time::Instant::now() < until {
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        sim.publish();
     }
 }
 
@@ -153,8 +309,8 @@ async fn rest(sim: &Sim) {
     }
 }
 
-/// The command is done, and the machine is where it was wanted.
-fn check(sim: &Sim, on: bool) -> Vec<Finding> {
+/// The command is done, and the target is where it was wanted.
+fn check(sim: &Sim, resource: &Resource, on: bool) -> Vec<Finding> {
     let at = sim.true_now();
     let wrong = |what: String| Finding { rule: Rule::D3, at, what };
     let mut findings = Vec::new();
@@ -162,10 +318,10 @@ fn check(sim: &Sim, on: bool) -> Vec<Finding> {
     if outcome.as_ref().map(|outcome| outcome.outcome) != Some(Verdict::Done) {
         findings.push(wrong(format!("it came to {outcome:?}")));
     }
-    let expected = if on { (Phase::On, "running") } else { (Phase::Off, "stopped") };
-    let is = (sim.phase(), sim.machine_state());
-    if is != (Some(expected.0), expected.1) {
-        findings.push(wrong(format!("it is {is:?}, expected {expected:?}")));
+    let (phase, up) = (sim.phase(), sim.is_up(resource));
+    let expected = if on { Phase::On } else { Phase::Off };
+    if (phase, up) != (Some(expected), on) {
+        findings.push(wrong(format!("it is {phase:?} and up: {up}; expected {expected:?}")));
     }
     let record = sim.record();
     let looks = record.as_ref().and_then(|record| record.wake_at);

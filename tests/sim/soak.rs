@@ -12,9 +12,8 @@ use std::time::Instant;
 
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
-use lamplighter_events::Action;
 use lamplighter_sim::crowd::{Play, play};
-use lamplighter_sim::drill::{ACTIONS, drill, length};
+use lamplighter_sim::drill::{EXERCISES, Exercise, IN_PAIRS, drill, length};
 use lamplighter_sim::world::Fault;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
@@ -24,7 +23,8 @@ const SHOWN_MAX: usize = 5;
 /// Calls after a command's end that are struck too: what it leaves behind.
 const BEYOND: usize = 4;
 
-/// Plays simulated worlds and asks the checker for D1 to D10 of DESIGN.md §7.
+/// Plays simulated worlds and asks the checker for D1 to D10 of DESIGN.md §7, and for the truths of
+/// idleness, office hours and scaling.
 #[derive(Debug, Parser)]
 #[command(name = "scripts/soak")]
 struct Arguments {
@@ -40,7 +40,7 @@ struct Arguments {
     /// Instead of crowds: every single fault at every call of each action.
     #[arg(long, conflicts_with_all = ["pairs", "replay"])]
     singles: bool,
-    /// Instead of crowds: every pair of faults at every two calls of a start, a stop and a kill.
+    /// Instead of crowds: every pair of faults at every two calls of what changes something.
     #[arg(long, conflicts_with = "replay")]
     pairs: bool,
     /// Plays one crowd aloud: each call, each decision and why.
@@ -51,7 +51,7 @@ struct Arguments {
 /// Something to play.
 enum Job {
     Crowd(u64),
-    Drill(Action, Vec<(usize, Fault)>),
+    Drill(Exercise, Vec<(usize, Fault)>),
 }
 
 /// What it came to.
@@ -78,13 +78,13 @@ impl Job {
                     commands: report.commands,
                 }
             }
-            Self::Drill(action, faults) => {
-                let report = drill(*action, faults);
+            Self::Drill(exercise, faults) => {
+                let report = drill(*exercise, faults);
                 let findings: Vec<String> =
                     report.findings.iter().map(ToString::to_string).collect();
                 let again = if findings.is_empty() { String::new() } else { report.tale };
                 Result {
-                    name: format!("{} with {faults:?}", action.as_str()),
+                    name: format!("{} with {faults:?}", exercise.name()),
                     findings,
                     again,
                     steps: report.steps,
@@ -97,23 +97,23 @@ impl Job {
 }
 
 fn singles() -> Vec<Job> {
-    let each = |action: Action| {
-        (0..length(action) + BEYOND).flat_map(move |number| {
-            Fault::EACH.map(|fault| Job::Drill(action, vec![(number, fault)]))
+    let each = |exercise: Exercise| {
+        (0..length(exercise) + BEYOND).flat_map(move |number| {
+            Fault::EACH.map(|fault| Job::Drill(exercise, vec![(number, fault)]))
         })
     };
-    ACTIONS.into_iter().flat_map(each).collect()
+    EXERCISES.into_iter().flat_map(each).collect()
 }
 
 fn pairs() -> Vec<Job> {
     let mut jobs = Vec::new();
-    for action in [Action::Start, Action::Stop, Action::Kill] {
-        let calls = length(action) + BEYOND;
+    for exercise in IN_PAIRS {
+        let calls = length(exercise) + BEYOND;
         for first in 0..calls {
             for second in first + 1..calls + BEYOND {
                 for one in Fault::EACH {
                     for other in Fault::EACH {
-                        jobs.push(Job::Drill(action, vec![(first, one), (second, other)]));
+                        jobs.push(Job::Drill(exercise, vec![(first, one), (second, other)]));
                     }
                 }
             }

@@ -2,11 +2,12 @@
 
 use std::future::Future;
 
+use lamplighter_aws::schedules::{Wanted, Wish};
 use lamplighter_aws::{Aws, ConnectError, ConnectOptions, Names};
 use lamplighter_runtime::ports::Ports;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::config::Config;
+use crate::config::{Config, Schedule};
 
 /// What a shell shows for a process that Ctrl-C ended.
 const INTERRUPTED: i32 = 130;
@@ -28,6 +29,21 @@ pub(crate) fn names(config: &Config) -> Names {
         dead_letters: config.dead_letters.clone(),
         table: config.table.clone(),
         bus: config.bus.clone(),
+    }
+}
+
+/// The schedules of a configuration.
+pub(crate) fn wish(config: &Config) -> Wish {
+    let wanted = |(name, schedule): (&String, &Schedule)| Wanted {
+        name: name.clone(),
+        expression: schedule.text.clone(),
+        zone: schedule.zone_name().map(str::to_owned),
+        enabled: schedule.enabled,
+    };
+    Wish {
+        schedules: config.schedules.iter().map(wanted).collect(),
+        group: config.scheduler.group.clone(),
+        role: config.scheduler.role.clone(),
     }
 }
 

@@ -3,17 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
-use lamplighter_cloud::MachineState;
-use lamplighter_events::{
-    Action, Cause, CommandId, InstanceId, LifecycleEvent, Outcome, TargetName, Verdict,
-};
-use lamplighter_lifecycle::{CommandRecord, Phase, TargetRecord};
+use lamplighter_cloud::{MachineState, World};
+use lamplighter_events::{Action, Cause, CommandId, LifecycleEvent, Outcome, TargetName, Verdict};
+use lamplighter_lifecycle::{CommandRecord, HoldKind, Phase, Resource, TargetRecord};
 
 use super::{Finding, Rule, Said, Watch, is_wanted, outcome_of};
 use crate::world::{DEAD, Sim, State, Table};
 
 /// A due record is found by a sweep within a minute and worked on at once.
 const DUE_WITHIN: SignedDuration = SignedDuration::from_mins(3);
+
+/// The longest way up or down.
+const TURNS_WITHIN: SignedDuration = SignedDuration::from_mins(5);
 
 /// What the story knows and the world does not.
 #[derive(Debug, Default)]
@@ -26,8 +27,8 @@ pub struct Ending {
     pub keep_failed: BTreeSet<TargetName>,
     /// The workers that are at work.
     pub working: Vec<u64>,
-    /// The machines that the fleet names, or once named.
-    pub machines: BTreeSet<InstanceId>,
+    /// The machines and services that the fleet names, or once named.
+    pub resources: BTreeSet<Resource>,
 }
 
 /// The world after faults have ceased and the repair bound has passed.
@@ -35,7 +36,7 @@ pub fn check_the_end(sim: &Sim, ending: &Ending) -> Vec<Finding> {
     let now = sim.true_now();
     sim.inspect(|state| {
         state.world.advance(now);
-        let State { watch, table, emitted, world, .. } = state;
+        let State { watch, table, emitted, world, backends, .. } = state;
         // First: whoever has lost its slots shows everything else, too.
         watch.check_slots(&ending.working, now);
         for one in &ending.said {
@@ -44,14 +45,14 @@ pub fn check_the_end(sim: &Sim, ending: &Ending) -> Vec<Finding> {
         for id in &ending.refused {
             watch.check_refused(table.commands.get(id), emitted, id, now);
         }
-        let states: BTreeMap<&str, MachineState> =
-            world.machines.iter().map(|it| (it.id.as_str(), it.state())).collect();
         for record in table.records() {
-            let state = states.get(record.instance.as_str()).copied();
-            watch.check_target(record, state.unwrap_or(MachineState::Terminated), now);
+            watch.check_target(record, &Truth::of(world, &record.resource), now);
             watch.check_holds(record, table, ending, now);
+            watch.check_idle_is_off(record, table, backends, now);
+            watch.check_hours(record, table, ending, now);
+            watch.check_bounds(record, world, now);
         }
-        watch.check_tracking(table, &states, ending, now);
+        watch.check_tracking(table, world, ending, now);
         watch.check_events(emitted, now);
         watch.check_executions(world.commands.all_executions(), now);
         watch.check_dead(world.queues.get(DEAD).unwrap().messages(), now);
@@ -75,6 +76,55 @@ pub fn check_the_replay(sim: &Sim, before: &BTreeMap<CommandId, Outcome>) -> Vec
         }
         std::mem::take(&mut watch.findings)
     })
+}
+
+/// How a thing really is.
+pub(super) struct Truth {
+    /// It costs nothing.
+    off: bool,
+    /// It has all that it is to have.
+    up: bool,
+    /// On its way up, or short of what it is to have.
+    rises: bool,
+    gone: bool,
+    /// For people.
+    name: String,
+}
+
+impl Truth {
+    pub(super) fn of(world: &World, resource: &Resource) -> Self {
+        match resource {
+            Resource::Instance(id) => {
+                let state = world.machines.get(id.as_str()).map(|machine| machine.state());
+                let state = state.unwrap_or(MachineState::Terminated);
+                Self {
+                    off: matches!(state, MachineState::Stopped | MachineState::Terminated),
+                    up: state == MachineState::Running,
+                    rises: state == MachineState::Pending,
+                    gone: state == MachineState::Terminated,
+                    name: state.name().to_owned(),
+                }
+            }
+            Resource::Service(id) => {
+                let service = world.services.get(id.cluster(), id.service());
+                let sight = service.map(|service| service.seen_at(Timestamp::MAX));
+                let counts = sight.map(|it| (it.view.desired, it.running(), it.pending()));
+                let (desired, running, pending) = counts.unwrap_or_default();
+                Self {
+                    off: desired == 0 && running + pending == 0,
+                    up: desired > 0 && running >= desired,
+                    rises: desired > 0 && running < desired,
+                    gone: counts.is_none(),
+                    name: format!("{desired} desired, {running} running, {pending} pending"),
+                }
+            }
+        }
+    }
+
+    /// Whether it costs: it runs, or wants to.
+    pub(super) fn is_up(&self) -> bool {
+        self.up || self.rises
+    }
 }
 
 fn is(command: &CommandRecord, verdict: Verdict) -> bool {
@@ -133,23 +183,37 @@ impl Watch {
         }
     }
 
-    fn check_target(&mut self, record: &TargetRecord, state: MachineState, now: Timestamp) {
+    fn check_target(&mut self, record: &TargetRecord, truth: &Truth, now: Timestamp) {
         let name = &record.target;
         let wanted = is_wanted(record, now);
         let (phase, why) = (record.phase, &record.why);
-        let off = matches!(state, MachineState::Stopped | MachineState::Terminated)
-            // A machine that never boots cannot be stopped either: EC2 refuses while it is pending.
-            || (self.may_fail && state == MachineState::Pending);
-        let state_name = state.name();
+        let service = record.resource.service().is_some();
+        // Clocks and ticks turn targets in quiet times, too: what was just turned has its time.
+        let moves = matches!(phase, Phase::Starting | Phase::Stopping)
+            && record.since + TURNS_WITHIN > now
+            && self
+                .policies
+                .get(name)
+                .is_some_and(|it| it.spec.idle.is_some() || it.spec.hours.is_some());
+        if moves {
+            return;
+        }
+        // A machine that never boots cannot be stopped either: EC2 refuses while it is pending.
+        let off = truth.off || (self.may_fail && truth.rises && !service);
+        let state = &truth.name;
         if !wanted && !off {
-            let what = format!("{name}: {state_name} ({phase:?}) and nobody wants it: {why}");
+            let what = format!("{name}: {state} ({phase:?}) and nobody wants it: {why}");
             self.wrong(Rule::D1, now, what);
         }
-        let on = phase == Phase::On && state == MachineState::Running;
+        // Where tasks may fail, ECS goes on trying, and so it is on and short of them.
+        let on = phase == Phase::On && (truth.up || (service && self.may_fail && truth.rises));
         let failed = phase == Phase::Failed && record.failure.is_some();
-        let may_fail = self.may_fail || state == MachineState::Terminated;
-        if wanted && !on && !(failed && may_fail) {
-            let what = format!("{name}: {state_name} ({phase:?}) and wanted: {why}");
+        let may_fail = self.may_fail || truth.gone;
+        let window = record.holds.iter().any(|hold| hold.kind == HoldKind::Window);
+        // A window tries again and again, and may just be at it.
+        let tries = may_fail && window && phase == Phase::Starting;
+        if wanted && !on && !(failed && may_fail) && !tries {
+            let what = format!("{name}: {state} ({phase:?}) and wanted: {why}");
             self.wrong(Rule::D3, now, what);
         }
         if !record.open.is_empty() {
@@ -179,6 +243,14 @@ impl Watch {
     ) {
         let name = &record.target;
         let stopped_outside = self.was_stopped_outside(name);
+        let idle_ended = self.idle.ended_of(name);
+        // A hold that idleness ended stands for all starts of its holder up to its own.
+        let by_idleness = |start: &Said, command: &CommandRecord| {
+            let place = (command.sent_at, start.id.as_str());
+            idle_ended
+                .iter()
+                .any(|(holder, at, id)| *holder == start.holder && (*at, id.as_str()) >= place)
+        };
         let keeps = ending.keep_failed.contains(name);
         let mine: Vec<(&Said, Option<&CommandRecord>)> = ending
             .said
@@ -220,7 +292,8 @@ impl Watch {
             let Some(command) = command else { continue };
             let cause = command.outcome.as_ref().and_then(|outcome| outcome.cause);
             let superseded = cause == Some(Cause::Superseded);
-            let by_something = ended_by_newer(one, command) || outlived(one, command);
+            let by_something =
+                ended_by_newer(one, command) || outlived(one, command) || by_idleness(one, command);
             if superseded && !stopped_outside && !by_something {
                 self.wrong(Rule::D8, now, format!("{name}: {} superseded by nothing", one.id));
             }
@@ -237,6 +310,7 @@ impl Watch {
                 && !newer
                 && !over
                 && !stopped_outside
+                && !by_idleness(one, command)
                 && !ended_by_newer(one, command);
             if should && !holds {
                 let by_older = mine.iter().any(|(it, command)| ends(it, *command, one));
@@ -249,24 +323,16 @@ impl Watch {
         }
     }
 
-    /// Every machine of ours that is up is minded by one record.
-    fn check_tracking(
-        &mut self,
-        table: &Table,
-        states: &BTreeMap<&str, MachineState>,
-        ending: &Ending,
-        now: Timestamp,
-    ) {
-        for machine in &ending.machines {
-            let minding = table.records().filter(|record| record.instance == *machine).count();
-            let up = states.get(machine.as_str()).is_some_and(|state| {
-                matches!(state, MachineState::Running | MachineState::Pending)
-            });
+    /// Everything of ours that is up is minded by one record.
+    fn check_tracking(&mut self, table: &Table, world: &World, ending: &Ending, now: Timestamp) {
+        for resource in &ending.resources {
+            let minding = table.records().filter(|record| record.resource == *resource).count();
             if minding > 1 {
-                self.wrong(Rule::D4, now, format!("{machine} is minded by {minding} targets"));
+                self.wrong(Rule::D4, now, format!("{resource} is minded by {minding} targets"));
             }
-            if up && minding == 0 && self.sent_up.contains_key(machine) {
-                self.wrong(Rule::D4, now, format!("{machine} is up, and nobody tracks it"));
+            let up = Truth::of(world, resource).is_up();
+            if up && minding == 0 && self.sent_up.contains_key(resource) {
+                self.wrong(Rule::D4, now, format!("{resource} is up, and nobody tracks it"));
             }
         }
     }

@@ -1,12 +1,15 @@
 //! What is checked as it happens: commits, effects, deletes.
 
 use jiff::{SignedDuration, Timestamp};
-use lamplighter_cloud::{MachineState, World};
+use lamplighter_cloud::MachineState;
+use lamplighter_cloud::World;
 use lamplighter_events::{AttentionKind, Cause, CommandId, EventBody, LifecycleEvent, Outcome};
-use lamplighter_lifecycle::{ACT_WITHIN_SECONDS, Effect, HoldKind, Phase, TargetRecord};
+use lamplighter_lifecycle::{
+    ACT_WITHIN_SECONDS, Effect, EffectKind, HoldKind, Phase, Resource, TargetRecord,
+};
 use lamplighter_runtime::ports::Commit;
 
-use super::{Rule, Watch, in_force, is_wanted, outcome_of};
+use super::{Around, Rule, Watch, Writer, in_force, is_wanted, outcome_of};
 use crate::world::Table;
 
 /// A look takes so long at most, faults included: what was seen was so within this.
@@ -15,26 +18,27 @@ const LOOK_SECONDS: i64 = 60;
 const CLOCK_SLACK: SignedDuration = SignedDuration::from_secs(2);
 
 impl Watch {
-    /// A commit that goes through, just before it does. `worker_now` is the worker's clock.
+    /// A commit that goes through, just before it does.
     pub(crate) fn committed(
         &mut self,
         before: Option<&TargetRecord>,
         commit: &Commit,
-        table: &Table,
-        world: &World,
-        worker_now: Timestamp,
+        around: &Around<'_>,
+        by: Writer,
         now: Timestamp,
     ) {
+        let Writer { worker_now, .. } = by;
         let after = &commit.record;
         let name = format!("{} rev {}", after.target, after.rev);
-        self.minded.entry(after.target.clone()).or_default().insert(after.instance.clone());
+        self.minded.entry(after.target.clone()).or_default().insert(after.resource.clone());
         let rev = before.map_or(0, |before| before.rev);
         if after.rev != rev + 1 {
             self.wrong(Rule::D6, now, format!("{name} follows rev {rev}"));
         }
         self.check_permission(&name, before, commit, worker_now, now);
-        self.check_commands(&name, commit, table, now);
-        self.check_conclusions(&name, before, commit, world, now);
+        self.check_commands(&name, commit, around.table, now);
+        self.check_conclusions(&name, before, commit, around.world, now);
+        self.check_idle_ends(&name, before, commit, around, by, now);
         self.check_waits(&name, after, worker_now, now);
         self.check_adoption(&name, before, after, now);
         for event in &after.outbox {
@@ -60,10 +64,11 @@ impl Watch {
                 self.wrong(Rule::D6, now, format!("{name}: a permission of another nonce"));
             }
             let decided_at = doing.act_by - SignedDuration::from_secs(ACT_WITHIN_SECONDS);
-            if matches!(doing.effect, Effect::StopInstance { .. }) && is_wanted(after, decided_at) {
+            if doing.effect.kind() == EffectKind::Stop && is_wanted(after, decided_at) {
                 self.wrong(Rule::D2, now, format!("{name}: a stop beside a hold in force"));
             }
             self.permitted.push((doing.effect.clone(), doing.act_by, false));
+            self.bounds.permitted(&doing.effect, now);
         } else if let (Some(before), Some(_)) = (before, &after.doing)
             && (before.phase, before.step) != (after.phase, after.step)
         {
@@ -111,16 +116,13 @@ impl Watch {
         now: Timestamp,
     ) {
         let after = &commit.record;
-        let Some(machine) = world.machines.get(after.instance.as_str()) else { return };
         let came_on = after.phase == Phase::On && before.is_none_or(|it| it.phase != Phase::On);
-        let was_running = (0..=LOOK_SECONDS).any(|seconds| {
-            let at = now - SignedDuration::from_secs(seconds);
-            machine.seen_at(at).state == MachineState::Running
-        });
-        if came_on && !was_running {
-            let what = format!("{name}: said to be on, and it is {}", machine.state().name());
+        if came_on && !was_running(world, &after.resource, now, after) {
+            let what = format!("{name}: said to be on, and it was not");
             self.wrong(Rule::D3, now, what);
         }
+        let Resource::Instance(id) = &after.resource else { return };
+        let Some(machine) = world.machines.get(id.as_str()) else { return };
         let taken = commit.accepted.as_ref().and_then(|it| it.outcome.as_ref());
         let bounced = |outcome: &&Outcome| outcome.cause == Some(Cause::Bounced);
         let honest = machine.behaviour.bounce.is_some() || self.was_stopped_outside(&after.target);
@@ -172,8 +174,8 @@ impl Watch {
             if known || !in_force(hold, now + CLOCK_SLACK) {
                 continue;
             }
-            let ours = self.sent_up.get(&after.instance);
-            let theirs = self.started_outside.get(&after.instance);
+            let ours = self.sent_up.get(&after.resource);
+            let theirs = self.started_outside.get(&after.resource);
             if ours.is_some_and(|ours| theirs.is_none_or(|theirs| theirs < ours)) {
                 let what = format!("{name}: adopted, and nobody outside started it");
                 self.wrong(Rule::D1, now, what);
@@ -254,4 +256,26 @@ impl Watch {
             self.wrong(Rule::D7, now, format!("{id} deleted before its event is durable"));
         }
     }
+}
+
+/// Whether it ran a moment ago. A service that is adopted on its way up wants tasks, and no more.
+fn was_running(world: &World, resource: &Resource, now: Timestamp, after: &TargetRecord) -> bool {
+    let adopted = after.holds.iter().any(|hold| hold.kind == HoldKind::Adopted);
+    (0..=LOOK_SECONDS).any(|seconds| {
+        let at = now - SignedDuration::from_secs(seconds);
+        match resource {
+            Resource::Instance(id) => {
+                let machine = world.machines.get(id.as_str());
+                machine.is_none_or(|it| it.seen_at(at).state == MachineState::Running)
+            }
+            Resource::Service(id) => {
+                let service = world.services.get(id.cluster(), id.service());
+                service.is_none_or(|service| {
+                    let sight = service.seen_at(at);
+                    let desired = sight.view.desired;
+                    desired > 0 && (sight.running() >= desired || adopted)
+                })
+            }
+        }
+    })
 }

@@ -5,9 +5,15 @@
 //! and finds what should have come about by then. Who should hold what is worked out anew from what users
 //! sent; no rule of the worker is called, its records are only read.
 //!
-//! *Invariant.* A finding names one of D1 to D10, or `§3` for a structural promise of that section.
+//! Idleness has truths of its own (`idle`), office hours (`hours`) and scaling's bounds (`bounds`) too.
+//!
+//! *Invariant.* A finding names one of D1 to D10, I1 to I3, W1 or B1, or `§3` for a structural promise of that
+//! section.
 
+mod bounds;
 mod end;
+mod hours;
+mod idle;
 mod live;
 mod slots;
 
@@ -15,12 +21,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
-use lamplighter_events::{
-    Action, CommandId, EventBody, InstanceId, LifecycleEvent, Outcome, TargetName,
-};
-use lamplighter_lifecycle::{CommandRecord, Effect, Hold, TargetRecord};
+use lamplighter_cloud::World;
+use lamplighter_events::{Action, CommandId, EventBody, LifecycleEvent, Outcome, TargetName};
+use lamplighter_lifecycle::{CommandRecord, Effect, Hold, Resource, TargetRecord, TargetSpec};
 
+use crate::world::Table;
+use crate::world::backends::Backend;
 pub use end::{Ending, check_the_end, check_the_replay};
+pub use idle::Sample;
 
 /// What may never be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,6 +44,16 @@ pub enum Rule {
     D8,
     D9,
     D10,
+    /// Stopped by idleness, and it was used, wanted or kept alive too short a time before.
+    I1,
+    /// Idle for long enough, and still on.
+    I2,
+    /// What nobody could know ended a hold.
+    I3,
+    /// Office hours: inside a window that nobody suppressed it is wanted, outside not by one.
+    W1,
+    /// Scaling's bounds: on, those from before the way down; off, 0 and 0.
+    B1,
     /// A structural promise of DESIGN.md §3: unique event ids, a `wake_at` for whatever waits.
     Section3,
     /// More calls than a quiet worker may make.
@@ -89,6 +107,34 @@ impl Said {
     }
 }
 
+/// What a target is, and what follows from it, worked out by whoever drew it.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    /// As the fleet has it; only its data are read.
+    pub spec: TargetSpec,
+    /// Its office hours in true time, from (inclusive) and until (exclusive).
+    pub windows: Vec<(Timestamp, Timestamp)>,
+    /// How often its idleness is looked at in quiet times.
+    pub ticks_every: SignedDuration,
+}
+
+/// Who writes, and when that was decided.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Writer {
+    pub(crate) worker: u64,
+    /// By the worker's clock.
+    pub(crate) worker_now: Timestamp,
+    /// The true time then.
+    pub(crate) decided: Timestamp,
+}
+
+/// The world around a commit.
+pub(crate) struct Around<'a> {
+    pub(crate) table: &'a Table,
+    pub(crate) world: &'a World,
+    pub(crate) backends: &'a BTreeMap<Resource, Backend>,
+}
+
 /// What was seen to go wrong, and what is needed to tell.
 #[derive(Default)]
 pub struct Watch {
@@ -96,18 +142,23 @@ pub struct Watch {
     /// Permissions that were committed, and whether they were used.
     permitted: Vec<(Effect, Timestamp, bool)>,
     /// When somebody last really started a machine at the console.
-    started_outside: BTreeMap<InstanceId, Timestamp>,
+    started_outside: BTreeMap<Resource, Timestamp>,
     /// When somebody last really stopped (or terminated) one.
-    stopped_outside: BTreeMap<InstanceId, Timestamp>,
-    /// Machines that a start of ours sent up, and that no stop sent down since.
-    sent_up: BTreeMap<InstanceId, Timestamp>,
-    /// Every machine that a target ever minded.
-    minded: BTreeMap<TargetName, BTreeSet<InstanceId>>,
+    stopped_outside: BTreeMap<Resource, Timestamp>,
+    /// What a start of ours sent up, and no stop sent down since.
+    sent_up: BTreeMap<Resource, Timestamp>,
+    /// Everything that a target ever minded.
+    minded: BTreeMap<TargetName, BTreeSet<Resource>>,
     /// Every event as it was first committed: an id names one event.
     events: BTreeMap<String, LifecycleEvent>,
     slots: slots::Slots,
+    idle: idle::Idleness,
+    bounds: bounds::Scaling,
+    policies: BTreeMap<TargetName, Policy>,
     /// Bodies that belong among the dead letters.
     pub(crate) poison: BTreeSet<String>,
+    /// How long a metric's point is not seen yet.
+    pub(crate) metric_lag: SignedDuration,
     /// A fleet in which a start may honestly fail (no capacity, a unit that dies).
     pub(crate) may_fail: bool,
 }
@@ -117,15 +168,20 @@ impl Watch {
         self.findings.push(Finding { rule, at, what: what.into() });
     }
 
+    /// What a target is.
+    pub fn set_policy(&mut self, policy: Policy) {
+        self.policies.insert(policy.spec.name.clone(), policy);
+    }
+
     /// Somebody at the console started this machine.
-    pub(crate) fn started_by_somebody(&mut self, instance: &InstanceId, at: Timestamp) {
-        self.started_outside.insert(instance.clone(), at);
+    pub(crate) fn started_by_somebody(&mut self, resource: &Resource, at: Timestamp) {
+        self.started_outside.insert(resource.clone(), at);
     }
 
     /// Somebody at the console stopped or terminated this machine.
-    pub(crate) fn stopped_by_somebody(&mut self, instance: &InstanceId, at: Timestamp) {
-        self.stopped_outside.insert(instance.clone(), at);
-        self.sent_up.remove(instance);
+    pub(crate) fn stopped_by_somebody(&mut self, resource: &Resource, at: Timestamp) {
+        self.stopped_outside.insert(resource.clone(), at);
+        self.sent_up.remove(resource);
     }
 
     /// Whether somebody stopped a machine that this target minds, or minded.
@@ -135,18 +191,18 @@ impl Watch {
     }
 
     /// A start of ours was accepted.
-    pub(crate) fn went_up(&mut self, instance: &InstanceId, at: Timestamp) {
-        self.sent_up.insert(instance.clone(), at);
+    pub(crate) fn went_up(&mut self, resource: &Resource, at: Timestamp) {
+        self.sent_up.insert(resource.clone(), at);
     }
 
     /// A stop of ours was accepted.
-    pub(crate) fn went_down(&mut self, instance: &InstanceId) {
-        self.sent_up.remove(instance);
+    pub(crate) fn went_down(&mut self, resource: &Resource) {
+        self.sent_up.remove(resource);
     }
 
     /// Whether a start of ours was accepted, and no stop since.
-    pub(crate) fn is_going_up(&self, instance: &InstanceId) -> bool {
-        self.sent_up.contains_key(instance)
+    pub(crate) fn is_going_up(&self, resource: &Resource) -> bool {
+        self.sent_up.contains_key(resource)
     }
 }
 

@@ -46,6 +46,11 @@ impl Watch {
         self.slots.calm_from = Some(from);
     }
 
+    /// Whether nothing has gone wrong since.
+    pub(super) fn is_calm_since(&self, at: Timestamp) -> bool {
+        self.slots.calm_from.is_some_and(|from| from <= at)
+    }
+
     /// A worker asks for up to `max` messages.
     pub(crate) fn asks(&mut self, worker: u64, max: usize, now: Timestamp) {
         let asks = self.slots.asks.entry(worker).or_default();

@@ -1,15 +1,17 @@
-//! Seeded crowds: several workers, several targets, people who come, go, pause and kill, schedules,
-//! somebody at the console, faults at any call, workers that die. Then the faults cease, and after the
+//! Seeded crowds: several workers, several targets, people who come, go, pause and kill, who use what runs
+//! there, schedules and ticks, somebody at the console, faults at any call, workers that die. Then the faults cease, and after the
 //! repair bound nothing may be left of all that ([`crate::checker`]).
 
 mod cast;
+mod deeds;
+mod policies;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use lamplighter_events::{Action, CommandId, HumanDuration, InstanceId, TargetName, Tick};
+use lamplighter_events::{Action, CommandId, HumanDuration, TargetName};
 use lamplighter_runtime::{Fleet, SENT_AT_ATTRIBUTE, WorkerOptions};
 use serde_json::{Value, json};
 
@@ -17,13 +19,16 @@ use crate::breakage::Breakage;
 use crate::checker::{Ending, Finding, Rule, Said, check_the_end, check_the_replay};
 use crate::staff::{Place, run};
 use crate::tale;
+use crate::world::backends::PUBLISHED_EVERY;
 use crate::world::{Chaos, Sim};
-pub use cast::spec;
-use cast::{Cast, MORNING, Member, NIGHTLY};
+use cast::{Cast, Member};
+pub use cast::{service_spec, spec};
 
 /// 15 minutes and the skew bound for a lost answer (until then a target keeps its old machine), 15 more
 /// for the look at what is off, and some sweeps.
 const REPAIR_BOUND: Duration = Duration::from_secs(34 * 60);
+/// Nothing is asked any more so long before the end.
+const LAST_WORD: SignedDuration = SignedDuration::from_mins(2);
 /// What is quiet stays quiet: calls a minute beyond the polls, for each worker (its sweeps) and each
 /// target (one that is asked for its unit every half minute).
 const QUIET_CALLS: usize = 60;
@@ -106,12 +111,17 @@ struct Crowd {
     console: bool,
     /// The machines of the workers keep bad time.
     bad_clocks: bool,
+    ticks_every: SignedDuration,
+    next_tick: Timestamp,
+    publisher: tokio::task::JoinHandle<()>,
 }
 
 impl Crowd {
     fn new(seed: u64, how: Play) -> Self {
         let mut dice = Dice(seed.wrapping_mul(0x5851_F42D_4C95_7F2D));
-        let sim = Sim::new(seed, cast::timings(&mut dice));
+        let timings = cast::timings(&mut dice);
+        let metric_lag = timings.metric_lag;
+        let sim = Sim::beginning(seed, timings, cast::beginning(&mut dice));
         sim.break_it(how.breakage);
         if how.loud {
             sim.set_loud();
@@ -119,19 +129,31 @@ impl Crowd {
         let cast = Cast::draw(&sim, &mut dice);
         sim.inspect(|state| {
             state.watch.may_fail = cast.may_fail;
+            state.watch.metric_lag = metric_lag;
             state.watch.limit_slots(SLOTS);
         });
         let keeps = cast.fleet.targets.values().filter(|spec| spec.keep_failed);
         let ending = Ending {
             keep_failed: keeps.map(|spec| spec.name.clone()).collect(),
-            machines: cast.machines,
+            resources: cast.resources,
             ..Ending::default()
         };
         let (console, bad_clocks) = (dice.one_in(3), dice.one_in(3));
+        let next_tick = sim.true_now() + dice.seconds(10, 60);
+        let backends = sim.clone();
+        let publisher = tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(Duration::try_from(PUBLISHED_EVERY).unwrap()).await;
+                backends.publish();
+            }
+        });
         Self {
             seed,
             sim,
             dice,
+            ticks_every: cast.ticks_every,
+            next_tick,
+            publisher,
             fleet: Arc::new(cast.fleet),
             members: cast.members,
             places: Vec::new(),
@@ -168,11 +190,25 @@ impl Crowd {
     }
 
     fn say(&mut self, action: Action, target: usize, holder: &str, hold_for: Option<&str>) {
+        self.say_more(action, target, holder, hold_for, &json!({}));
+    }
+
+    fn say_more(
+        &mut self,
+        action: Action,
+        target: usize,
+        holder: &str,
+        hold_for: Option<&str>,
+        more: &Value,
+    ) {
         let target = self.members[target].name.clone();
         let id = format!("c{:03}", self.ending.said.len());
         let mut body = json!({
             "action": action.as_str(), "target": target.as_str(), "id": id, "holder": holder
         });
+        for (name, value) in more.as_object().into_iter().flatten() {
+            body[name] = value.clone();
+        }
         if let Some(long) = hold_for {
             body["for"] = json!(long);
         }
@@ -205,175 +241,6 @@ impl Crowd {
         }
     }
 
-    fn somebody_acts(&mut self) {
-        let target = self.dice.roll(self.members.len() as u64) as usize;
-        let holder = ["ann", "bob", "cyd"][self.dice.roll(3) as usize];
-        match self.dice.roll(120) {
-            0..40 => {
-                let long = match self.dice.roll(5) {
-                    0 => Some("20s"),
-                    1 => Some("90s"),
-                    2 => Some("4m"),
-                    _ => None,
-                };
-                self.say(Action::Start, target, holder, long);
-            }
-            40..65 => self.say(Action::Stop, target, holder, None),
-            65..70 => self.say(Action::Kill, target, holder, None),
-            70..75 => self.say(Action::Status, target, holder, None),
-            75..78 => self.say(Action::Pause, target, holder, None),
-            78..82 => self.say(Action::Resume, target, holder, None),
-            82..88 if !self.sent.is_empty() => {
-                let again = self.dice.roll(self.sent.len() as u64) as usize;
-                let body = self.sent[again].clone();
-                self.tell(format!("again: {body}"));
-                self.sim.say(&body);
-                let now = self.sim.true_now();
-                let said = self.ending.said.iter_mut().find(|it| body["id"] == it.id.as_str());
-                said.expect("it was sent before").sent.push(now);
-            }
-            88..94 => self.lose_a_worker(),
-            94..100 if self.console => self.somebody_at_the_console(target),
-            100..104 => self.a_schedule_ticks(),
-            104..108 => self.old_news(target),
-            108..111 => self.poison(),
-            111..114 => self.the_machine_moves(target),
-            114..116 if self.bad_clocks => {
-                let ahead = self.dice.seconds(0, 56) - SignedDuration::from_secs(28);
-                self.tell(format!("the clocks jump to {ahead:#}"));
-                self.sim.jump_clocks(ahead);
-            }
-            116..118 => self.units_and_capacity(target),
-            _ => {}
-        }
-    }
-
-    fn lose_a_worker(&mut self) {
-        let place = self.dice.roll(self.places.len() as u64) as usize;
-        self.set_clocks();
-        if self.dice.one_in(3) {
-            self.tell(format!("place {place} gets a new worker"));
-            self.places[place].deploy();
-        } else {
-            self.tell(format!("the worker in place {place} is killed"));
-            self.places[place].kill();
-        }
-    }
-
-    fn somebody_at_the_console(&mut self, target: usize) {
-        let instance = self.members[target].instance.clone();
-        let ids = [instance.to_string()];
-        let start = self.dice.one_in(2);
-        let changed = self.sim.with_world(|world, now| match start {
-            true => world.start_machines(now, &ids, false),
-            false => world.stop_machines(now, &ids, false),
-        });
-        if changed.is_ok_and(|it| it.iter().any(|it| it.previous != it.current)) {
-            self.tell(format!("console: {} {instance}", if start { "start" } else { "stop" }));
-            let now = self.sim.true_now();
-            self.sim.inspect(|state| match start {
-                true => state.watch.started_by_somebody(&instance, now),
-                false => state.watch.stopped_by_somebody(&instance, now),
-            });
-        }
-    }
-
-    /// A tick that comes on time or late, once, twice or never.
-    fn a_schedule_ticks(&mut self) {
-        let now = self.sim.true_now();
-        let (rule, action, holder) = match self.dice.one_in(3) {
-            true => (NIGHTLY, Action::Kill, "default"),
-            false => (MORNING, Action::Start, MORNING),
-        };
-        let tick = Tick { rule: rule.to_owned(), scheduled: now, command: None };
-        let times = [0, 1, 1, 2][self.dice.roll(4) as usize];
-        self.tell(format!("{rule} ticks {times} times"));
-        for _ in 0..times {
-            let delay = self.dice.one_in(3).then(|| self.dice.roll(60) as i64);
-            self.sim.say_with(&tick.to_json().to_string(), &BTreeMap::new(), delay);
-        }
-        let id = tick.command_id();
-        if times == 0 || self.ending.said.iter().any(|one| one.id == id) {
-            return;
-        }
-        let target = self.members[0].name.clone();
-        let hold_for = (action == Action::Start).then(|| SignedDuration::from_secs(90));
-        self.ending.said.push(Said {
-            id,
-            hold_for: self.bounded(&target, hold_for),
-            target,
-            action,
-            holder: holder.to_owned(),
-            sent: vec![now],
-        });
-    }
-
-    /// A signal of AWS's that says something that is no longer so.
-    fn old_news(&mut self, target: usize) {
-        let instance = &self.members[target].instance;
-        let state = ["running", "stopping", "stopped"][self.dice.roll(3) as usize];
-        let body = json!({
-            "version": "0", "id": "00000000-0000-0000-0000-000000000001",
-            "detail-type": "EC2 Instance State-change Notification", "source": "aws.ec2",
-            "account": "000000000000", "time": "2026-11-20T10:00:00Z", "region": "eu-central-1",
-            "resources": [], "detail": {"instance-id": instance, "state": state}
-        });
-        self.tell(format!("old news: {instance} {state}"));
-        self.sim.say(&body);
-    }
-
-    fn poison(&mut self) {
-        let number = self.dice.roll(u64::MAX);
-        let body = match self.dice.roll(5) {
-            0 => format!("poison {number}"),
-            1 => {
-                // Whoever brought an id is told by it.
-                let id = format!("poison-{number}");
-                self.ending.refused.insert(CommandId::parse(&id).unwrap());
-                format!("{{\"action\":\"dance\",\"id\":\"{id}\"}}")
-            }
-            2 => format!("{{\"action\":\"dance\",\"reason\":\"{number}\"}}"),
-            3 => format!("{{\"action\":\"start\",\"target\":\"nobody-{number}\"}}"),
-            _ => format!("[{number}]"),
-        };
-        self.tell(format!("poison: {body}"));
-        self.sim.say_raw(&body);
-        self.sim.inspect(|state| state.watch.poison.insert(body));
-    }
-
-    /// The secret names another machine from now on.
-    fn the_machine_moves(&mut self, target: usize) {
-        let Some(spare) = self.members[target].spare.clone() else { return };
-        let member = &mut self.members[target];
-        let old = std::mem::replace(&mut member.instance, spare.clone());
-        member.spare = Some(old);
-        let name = member.name.clone();
-        self.tell(format!("{name} is {spare} from now on"));
-        self.sim.set_secret(name.as_str(), &spare);
-    }
-
-    /// A unit dies or comes back; capacity comes back.
-    fn units_and_capacity(&mut self, target: usize) {
-        if !self.sim.inspect(|state| state.watch.may_fail) {
-            return;
-        }
-        let instance: InstanceId = self.members[target].instance.clone();
-        let what = self.dice.roll(3);
-        self.tell(format!(
-            "{instance}: {}",
-            ["a unit dies", "a unit is repaired", "capacity"][what as usize]
-        ));
-        self.sim.with_world(|world, now| match what {
-            0 => drop(world.kill_unit(now, instance.as_str(), "positionkeeper")),
-            1 => drop(world.repair_unit(now, instance.as_str(), "positionkeeper")),
-            _ => {
-                if let Some(machine) = world.machines.get_mut(instance.as_str()) {
-                    machine.behaviour.no_capacity = false;
-                }
-            }
-        });
-    }
-
     async fn live(&mut self) {
         for _ in 0..2 + self.dice.roll(3) {
             self.hire();
@@ -388,12 +255,13 @@ impl Crowd {
         let pause = [2, 10, 30, 60][self.dice.roll(4) as usize];
         while self.sim.true_now() < until && self.ending.said.len() < COMMANDS_MAX {
             let pause = 1 + self.dice.roll(pause * 2000);
-            tokio::time::sleep(Duration::from_millis(pause)).await;
+            let at = self.sim.true_now() + SignedDuration::from_millis(pause as i64);
+            self.ticks_until(at, false).await;
             self.somebody_acts();
         }
-        let left = until.duration_since(self.sim.true_now());
-        tokio::time::sleep(Duration::try_from(left).unwrap_or(Duration::ZERO)).await;
+        self.ticks_until(until, false).await;
         self.tell("the faults cease");
+        self.backends_heal();
         for target in 0..self.members.len() {
             self.say(Action::Resume, target, "admin", None);
         }
@@ -403,7 +271,9 @@ impl Crowd {
     }
 
     async fn end(mut self) -> Report {
-        tokio::time::sleep(REPAIR_BOUND).await;
+        let until = self.sim.true_now() + SignedDuration::try_from(REPAIR_BOUND).unwrap();
+        self.ticks_until(until - LAST_WORD, true).await;
+        tokio::time::sleep(Duration::try_from(LAST_WORD).unwrap()).await;
         self.ending.working = self.places.iter().filter_map(Place::working).collect();
         let mut findings = check_the_end(&self.sim, &self.ending);
         findings.extend(self.check_quiet());
@@ -414,6 +284,7 @@ impl Crowd {
             // A broken worker may never end.
             let _ = tokio::time::timeout(Duration::from_secs(60), place.close()).await;
         }
+        self.publisher.abort();
         Report {
             seed: self.seed,
             findings,

@@ -67,6 +67,10 @@ impl Sim {
         }
     }
 
+    pub(super) fn worker_now_in(&self, state: &super::State, now: Timestamp) -> Timestamp {
+        state.clocks.get(&self.worker()).map_or(now, |clock| clock.reads(now))
+    }
+
     /// This worker's time.
     pub(crate) fn worker_now(&self) -> Timestamp {
         self.clock().reads(self.true_now())

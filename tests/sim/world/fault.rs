@@ -39,8 +39,14 @@ impl Fault {
     ];
 }
 
-/// The calls that change machines: few among many, and the ones that matter most.
-const EFFECTS: [&str; 3] = ["ec2:StartInstances", "ec2:StopInstances", "ssm:SendCommand"];
+/// The calls that change machines and services: few among many, and the ones that matter most.
+const EFFECTS: [&str; 5] = [
+    "ec2:StartInstances",
+    "ec2:StopInstances",
+    "ssm:SendCommand",
+    "ecs:UpdateService",
+    "application-autoscaling:RegisterScalableTarget",
+];
 /// So many times more often than others they fail.
 const EFFECTS_WORSE: u64 = 3;
 

@@ -6,11 +6,15 @@
 //!
 //! *Invariant.* Same seed and plan, same run: no other source of time or chance is used.
 
+pub mod backends;
 mod bus;
 mod clock;
 mod cloud;
 mod fault;
+mod machines;
+mod probes;
 mod queue;
+mod services;
 mod store;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,13 +27,16 @@ use lamplighter_cloud::bus::{RuleSpec, Target};
 use lamplighter_cloud::queue::{Message, Outgoing as CloudMessage};
 use lamplighter_cloud::{MachineSeed, Timings, World};
 use lamplighter_events::{CommandId, InstanceId, LifecycleEvent, TargetName};
-use lamplighter_lifecycle::{CommandRecord, Phase, TargetRecord};
+use lamplighter_lifecycle::{
+    Bounds, CommandRecord, Phase, Resource, Round, ServiceId, TargetRecord,
+};
 use lamplighter_runtime::ports::{CallError, Ports};
 use serde_json::json;
 use tokio::sync::Notify;
 
 use crate::breakage::Breakage;
 use crate::checker::Watch;
+use backends::Backend;
 use fault::{Chance, Gate, fail};
 pub use fault::{Chaos, Fault};
 pub(crate) use store::Table;
@@ -78,7 +85,11 @@ pub(crate) struct State {
     pub(crate) breakage: Option<Breakage>,
     /// Names to machines, as Secrets Manager holds them.
     pub(crate) secrets: BTreeMap<String, InstanceId>,
-    pub(crate) health: BTreeMap<InstanceId, Health>,
+    pub(crate) health: BTreeMap<Resource, Health>,
+    /// What runs on the targets, and who uses it.
+    pub(crate) backends: BTreeMap<Resource, Backend>,
+    /// The last round of readings of each worker and target (a breakage gives them again).
+    rounds: BTreeMap<(u64, Resource), (Timestamp, Round)>,
     calls: Vec<Call>,
     made: usize,
     faults: usize,
@@ -122,7 +133,11 @@ pub struct Sim {
 impl Sim {
     /// One stopped machine with an active unit, a queue with dead letters, and AWS's signals.
     pub fn new(seed: u64, timings: Timings) -> Self {
-        let base: Timestamp = "2026-11-20T10:00:00Z".parse().unwrap();
+        Self::beginning(seed, timings, "2026-11-20T10:00:00Z".parse().unwrap())
+    }
+
+    /// The same, at another time.
+    pub fn beginning(seed: u64, timings: Timings, base: Timestamp) -> Self {
         let state = State {
             world: Self::account(seed, timings, base),
             table: Table::default(),
@@ -131,6 +146,8 @@ impl Sim {
             breakage: None,
             secrets: BTreeMap::new(),
             health: BTreeMap::new(),
+            backends: BTreeMap::new(),
+            rounds: BTreeMap::new(),
             calls: Vec::new(),
             made: 0,
             faults: 0,
@@ -170,9 +187,11 @@ impl Sim {
             ("RedrivePolicy".to_owned(), redrive.to_string()),
         ]);
         world.create_queue(base, COMMANDS, &attributes, BTreeMap::new()).unwrap();
-        for (name, pattern) in
-            [("ec2", json!({"source": ["aws.ec2"]})), ("ssm", json!({"source": ["aws.ssm"]}))]
-        {
+        for (name, pattern) in [
+            ("ec2", json!({"source": ["aws.ec2"]})),
+            ("ssm", json!({"source": ["aws.ssm"]})),
+            ("ecs", json!({"source": ["aws.ecs"], "detail-type": ["ECS Task State Change"]})),
+        ] {
             let spec =
                 RuleSpec { name: name.into(), pattern: Some(pattern), ..RuleSpec::default() };
             world.put_rule(base, spec).unwrap();
@@ -183,6 +202,7 @@ impl Sim {
                 input_path: None,
                 transformer: None,
                 role_arn: None,
+                retry_policy: None,
             };
             world.bus.rule_mut("default", name).unwrap().put_targets(vec![target]).unwrap();
         }
@@ -302,14 +322,26 @@ impl Sim {
         self.lock().table.lag = lag;
     }
 
-    /// When a machine's health address answers.
-    pub fn set_health(&self, instance: &InstanceId, health: Health) {
-        self.lock().health.insert(instance.clone(), health);
+    /// When a target's health address answers.
+    pub fn set_health(&self, resource: &Resource, health: Health) {
+        self.lock().health.insert(resource.clone(), health);
+    }
+
+    /// What runs on a target.
+    pub fn set_backend(&self, resource: &Resource, backend: Backend) {
+        self.lock().backends.insert(resource.clone(), backend);
     }
 
     /// What a secret names from now on.
     pub fn set_secret(&self, secret: &str, instance: &InstanceId) {
         self.lock().secrets.insert(secret.to_owned(), instance.clone());
+    }
+
+    /// Somebody gives a service's scaling bounds.
+    pub fn set_bounds(&self, service: &ServiceId, bounds: Bounds) {
+        let now = self.true_now();
+        cloud::register(&mut self.lock(), service, bounds, now).expect("the service is there");
+        self.changed.notify_waiters();
     }
 
     /// All calls so far.

@@ -4,14 +4,15 @@ use std::collections::{BTreeMap, VecDeque};
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
-use lamplighter_events::{CommandId, InstanceId, TargetName};
-use lamplighter_lifecycle::{CommandRecord, TargetRecord};
+use lamplighter_events::{CommandId, TargetName};
+use lamplighter_lifecycle::{CommandRecord, IdleWatch, Resource, TargetRecord};
 use lamplighter_runtime::ports::{
     CallError, Commit, Committed, PutCommand, SHARDS, Store, UpTarget,
 };
 
 use super::{Sim, State};
 use crate::breakage::{self, Breakage};
+use crate::checker::{Around, Writer};
 
 /// How many versions a lagging read can look back.
 const VERSIONS_MAX: usize = 64;
@@ -28,7 +29,7 @@ struct Version {
 pub(crate) struct Table {
     versions: BTreeMap<TargetName, VecDeque<Version>>,
     pub(crate) commands: BTreeMap<CommandId, CommandRecord>,
-    resources: BTreeMap<InstanceId, TargetName>,
+    resources: BTreeMap<Resource, TargetName>,
     /// How old an eventually consistent read is.
     pub(super) lag: SignedDuration,
 }
@@ -102,7 +103,11 @@ impl Store for Sim {
     async fn commit(&self, commit: &Commit) -> Result<Committed, CallError> {
         let cursed = |it: &CommandRecord| self.lock().cursed.contains(it.id.as_str());
         assert!(!commit.accepted.as_ref().is_some_and(cursed), "cursed");
-        let worker_now = self.worker_now();
+        let by = Writer {
+            worker: self.worker(),
+            worker_now: self.worker_now(),
+            decided: self.true_now(),
+        };
         let record = &commit.record;
         let what = || {
             let step = record.step.map_or("", |step| step.as_str());
@@ -111,10 +116,8 @@ impl Store for Sim {
             let (effect, phase) = (effect.unwrap_or_default(), record.phase.as_str());
             format!("{} rev {}: {phase} {step}{effect}: {}", record.target, record.rev, record.why)
         };
-        self.call("dynamodb:write", what, |state, now| {
-            Ok(apply(state, commit.clone(), now, worker_now))
-        })
-        .await
+        self.call("dynamodb:write", what, |state, now| Ok(apply(state, commit.clone(), now, by)))
+            .await
     }
 
     async fn put_command(&self, command: &CommandRecord) -> Result<PutCommand, CallError> {
@@ -151,34 +154,37 @@ impl Store for Sim {
                 return Ok(Vec::new());
             }
             let up = |record: &&TargetRecord| shard_of(&record.target) == shard && record.is_up();
-            let line = |record: &TargetRecord| UpTarget {
-                target: record.target.clone(),
-                instance: record.instance.clone(),
-                phase: record.phase,
+            let broken = state.breakage;
+            let line = |record: &TargetRecord| {
+                let mut record = record.clone();
+                if let Some(breakage) = broken {
+                    breakage::read_wrongly(breakage, &mut record, &state.secrets, now);
+                }
+                UpTarget {
+                    target: record.target.clone(),
+                    resource: record.resource.clone(),
+                    phase: record.phase,
+                    watch: IdleWatch::of(&record),
+                }
             };
             Ok(state.table.lagging(now).filter(up).map(line).collect())
         })
         .await
     }
 
-    async fn owner(&self, instance: &InstanceId) -> Result<Option<TargetName>, CallError> {
+    async fn owner(&self, resource: &Resource) -> Result<Option<TargetName>, CallError> {
         self.call(
             "dynamodb:GetItem",
-            || instance.to_string(),
-            |state, _| Ok(state.table.resources.get(instance).cloned()),
+            || resource.to_string(),
+            |state, _| Ok(state.table.resources.get(resource).cloned()),
         )
         .await
     }
 }
 
 /// One conditional write, as a transaction makes it.
-fn apply(
-    state: &mut State,
-    mut commit: Commit,
-    now: Timestamp,
-    worker_now: Timestamp,
-) -> Committed {
-    let State { table, watch, world, breakage, .. } = state;
+fn apply(state: &mut State, mut commit: Commit, now: Timestamp, by: Writer) -> Committed {
+    let State { table, watch, world, backends, breakage, .. } = state;
     let broken = *breakage;
     let name = commit.record.target.clone();
     let there = table.newest(&name);
@@ -187,7 +193,13 @@ fn apply(
     }
     let rev = there.map_or(0, |version| version.record.rev);
     if rev != commit.expected_rev && broken != Some(Breakage::WritesWithoutCondition) {
-        return Committed::Fenced;
+        let stale = there.map(|version| &version.record);
+        match stale.filter(|_| broken == Some(Breakage::LooksAtOldHolds)) {
+            Some(there) if breakage::ends_idle_holds(there, &commit.record) => {
+                commit.record.rev = rev + 1;
+            }
+            _ => return Committed::Fenced,
+        }
     }
     if let Some(existing) = commit.accepted.as_ref().and_then(|it| table.commands.get(&it.id))
         && broken != Some(Breakage::ForgetsCommands)
@@ -202,7 +214,8 @@ fn apply(
     if let Some(breakage) = broken {
         breakage::write_wrongly(breakage, &mut commit, there.map(|version| &version.record));
     }
-    watch.committed(there.map(|version| &version.record), &commit, table, world, worker_now, now);
+    let around = Around { table, world, backends };
+    watch.committed(there.map(|version| &version.record), &commit, &around, by, now);
     if let Some(claimed) = &commit.claims {
         table.resources.insert(claimed.clone(), name);
     }

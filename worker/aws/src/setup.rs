@@ -453,13 +453,34 @@ fn target_id(queue_arn: &str) -> &str {
 }
 
 /// A queue that is there.
-struct FoundQueue {
-    url: String,
-    arn: String,
+pub(crate) struct FoundQueue {
+    pub(crate) url: String,
+    pub(crate) arn: String,
     attributes: Attributes,
 }
 
 impl FoundQueue {
+    /// The queue of this name or URL; `None`: there is none.
+    pub(crate) async fn find(aws: &Aws, name: &str) -> Result<Option<Self>, SetupError> {
+        let queue = QueueUrl::new(name);
+        let what = format!("queue {}", queue.short());
+        match aws.sqs.get_queue_url().queue_name(queue.short()).send().await {
+            Ok(answer) => {
+                let missing = "queue URL";
+                let url = answer.queue_url;
+                let url = url.ok_or(SetupError::Incomplete { what: what.clone(), missing })?;
+                Self::read(&aws.sqs, &what, url).await.map(Some)
+            }
+            Err(error) if ErrorCode::parse(error.code(), 400) == ErrorCode::NoSuchQueue => Ok(None),
+            Err(error) => Err(failed(&what, call_error("sqs:GetQueueUrl", &error))),
+        }
+    }
+
+    /// Its policy, as it is written.
+    pub(crate) fn policy(&self) -> Option<&str> {
+        self.attributes.get(&QueueAttributeName::Policy).map(String::as_str)
+    }
+
     async fn read(
         client: &aws_sdk_sqs::Client,
         what: &str,

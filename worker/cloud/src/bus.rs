@@ -10,10 +10,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use lamplighter_events::{Expression, ScheduleError};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::cron::{Schedule, ScheduleError};
 use crate::pattern::{self, PatternError};
 use crate::queue::{self, Outgoing};
 use crate::template::{Occasion, Transformer, at_path};
@@ -42,8 +43,11 @@ pub enum BusError {
     #[error(transparent)]
     Pattern(#[from] PatternError),
     /// The schedule cannot be read.
-    #[error(transparent)]
+    #[error("Parameter ScheduleExpression is not valid. Reason: {0}.")]
     Schedule(#[from] ScheduleError),
+    /// An expression that only EventBridge Scheduler knows.
+    #[error("Parameter ScheduleExpression is not valid. Reason: a rule knows rate and cron alone.")]
+    Once,
     /// A parameter is missing or out of range.
     #[error("{0}")]
     Validation(String),
@@ -61,7 +65,9 @@ impl ServiceFault for BusError {
             Self::RuleNotFound(..) | Self::BusNotFound(_) => "ResourceNotFoundException",
             Self::BusExists(_) => "ResourceAlreadyExistsException",
             Self::Pattern(_) => "InvalidEventPatternException",
-            Self::Schedule(_) | Self::Validation(_) | Self::HasTargets => "ValidationException",
+            Self::Schedule(_) | Self::Once | Self::Validation(_) | Self::HasTargets => {
+                "ValidationException"
+            }
             Self::LimitExceeded => "LimitExceededException",
         }
     }
@@ -88,6 +94,9 @@ pub struct Target {
     /// The role EventBridge would use; kept, not read.
     #[serde(rename = "RoleArn", default, skip_serializing_if = "Option::is_none")]
     pub role_arn: Option<String>,
+    /// How long EventBridge would retry; kept, not read.
+    #[serde(rename = "RetryPolicy", default, skip_serializing_if = "Option::is_none")]
+    pub retry_policy: Option<Value>,
 }
 
 /// One rule.
@@ -101,7 +110,6 @@ pub struct Rule {
     pub pattern: Option<Value>,
     /// When it fires, as it was given.
     pub expression: Option<String>,
-    schedule: Option<Schedule>,
     /// Since when a rate counts.
     since: Timestamp,
     next_fire: Option<Timestamp>,
@@ -274,8 +282,10 @@ impl Bus {
 
 impl Rule {
     fn schedule_after(&mut self, now: Timestamp) {
-        let schedule = self.schedule.as_ref().filter(|_| self.enabled);
-        self.next_fire = schedule.and_then(|schedule| schedule.next_after(self.since, now));
+        // It was read when it was put.
+        let expression = self.expression.as_deref().filter(|_| self.enabled);
+        let expression = expression.and_then(|text| Expression::parse(text).ok());
+        self.next_fire = expression.and_then(|it| it.next_after(self.since, now, &TimeZone::UTC));
     }
 
     /// When it fires next by itself.
@@ -351,21 +361,23 @@ impl World {
         if let Some(wanted) = &spec.pattern {
             pattern::validate(wanted)?;
         }
-        let schedule = spec.expression.as_deref().map(Schedule::parse).transpose()?;
+        let expression = spec.expression.as_deref().map(Expression::parse).transpose()?;
+        if matches!(expression, Some(Expression::At(_))) {
+            return Err(BusError::Once);
+        }
         let arn = self.rule_arn(&bus, &spec.name);
         let rules = self.bus.rules.entry(bus.clone()).or_default();
         let old = rules.remove(&spec.name);
         // A rule put again unchanged keeps its rhythm.
         let since = old
             .as_ref()
-            .filter(|old| old.schedule == schedule && old.enabled != spec.disabled)
+            .filter(|old| old.expression == spec.expression && old.enabled != spec.disabled)
             .map_or(now, |old| old.since);
         let mut rule = Rule {
             name: spec.name.clone(),
             bus,
             pattern: spec.pattern,
             expression: spec.expression,
-            schedule,
             since,
             next_fire: None,
             enabled: !spec.disabled,
@@ -475,7 +487,7 @@ impl World {
         self.publish(now, "default", &event);
     }
 
-    fn envelope(
+    pub(crate) fn envelope(
         &mut self,
         time: Timestamp,
         source: &str,
@@ -542,8 +554,8 @@ impl World {
         }
     }
 
-    /// Fires the schedules that are due at `at`.
-    pub(crate) fn step_schedule(&mut self, at: Timestamp) {
+    /// Fires the rules that are due at `at`.
+    pub(crate) fn step_rules(&mut self, at: Timestamp) {
         let due: Vec<(String, String)> = self
             .bus
             .all_rules()

@@ -1,6 +1,6 @@
 //! A small model of AWS with a clock.
 //!
-//! One [`World`] holds the queues, the event bus, the machines, their agents, the services with their
+//! One [`World`] holds the queues, the event bus, the schedules, the machines, their agents, the services with their
 //! tasks, the metrics and the log groups of one account. It is a value: it knows no task, no socket and no time of its own. Every operation
 //! takes `now`; [`World::advance`] lets everything happen that is due by then, in the order of time;
 //! [`World::next_due`] says when something will happen next. So the same model serves a simulation on
@@ -17,7 +17,6 @@
 
 pub mod bus;
 pub mod commands;
-pub mod cron;
 pub mod ids;
 pub mod logs;
 pub mod machines;
@@ -26,6 +25,7 @@ pub mod metrics;
 pub mod pattern;
 pub mod queue;
 pub mod scaling;
+pub mod schedules;
 pub mod services;
 pub mod template;
 pub mod timings;
@@ -66,6 +66,9 @@ pub struct World {
     pub queues: queue::Queues,
     /// EventBridge.
     pub bus: bus::Bus,
+    /// EventBridge Scheduler.
+    #[serde(default)]
+    pub schedules: schedules::Schedules,
     /// EC2.
     pub machines: machines::Machines,
     /// SSM: agents' commands.
@@ -95,6 +98,7 @@ impl World {
             ids: Ids::new(seed),
             queues: queue::Queues::default(),
             bus: bus::Bus::default(),
+            schedules: schedules::Schedules::default(),
             machines: machines::Machines::default(),
             commands: commands::Commands::default(),
             log_groups: logs::LogGroups::default(),
@@ -122,7 +126,8 @@ impl World {
                 Actor::Command => self.step_command(at),
                 Actor::Service => self.step_service(at),
                 Actor::Scaling => self.step_scaling(at),
-                Actor::Schedule => self.step_schedule(at),
+                Actor::Rule => self.step_rules(at),
+                Actor::Schedule => self.step_schedules(at),
             }
         }
         self.clock = self.clock.max(now);
@@ -141,6 +146,7 @@ impl World {
     /// missed minute would help nobody. Machines and commands catch up by [`World::advance`].
     pub fn resume(&mut self, now: Timestamp) {
         self.bus.realign(now);
+        self.schedules.realign(now);
         self.advance(now);
     }
 
@@ -151,7 +157,8 @@ impl World {
             self.next_command_due().map(|at| (at, Actor::Command)),
             self.services.next_due().map(|at| (at, Actor::Service)),
             self.scaling.next_due().map(|at| (at, Actor::Scaling)),
-            self.bus.next_due().map(|at| (at, Actor::Schedule)),
+            self.bus.next_due().map(|at| (at, Actor::Rule)),
+            self.schedules.next_due().map(|at| (at, Actor::Schedule)),
         ]
         .into_iter()
         .flatten()
@@ -171,6 +178,7 @@ enum Actor {
     Command,
     Service,
     Scaling,
+    Rule,
     Schedule,
 }
 

@@ -76,7 +76,7 @@ pub(crate) fn start(pass: &Pass<'_>, open: &OpenCommand, started: bool, message:
     }));
     match pass.record.resource {
         Resource::Instance(_) => {
-            drop(fields.insert("status".to_owned(), json!(view.instance_status)))
+            fields.insert("status".to_owned(), json!(view.instance_status));
         }
         Resource::Service(_) => {
             add_counts(pass, &mut fields);

@@ -310,7 +310,9 @@ fn finish(mut pass: Pass<'_>, before: &TargetRecord) -> Decision {
         pass.look(at);
     }
     if let Some(at) = pass.record.idle.look_at.filter(|_| pass.record.phase == Phase::On) {
-        pass.look(at);
+        // One that is due and could not be made now is made soon.
+        let soon = pass.after(pass.spec.timings.poll);
+        pass.look(if at > pass.now { at } else { soon });
     }
     let mut why = pass.take_why();
     if why.is_empty() {

@@ -140,7 +140,7 @@ pub struct ProbeWord {
 }
 
 /// What all of them together come to.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IdleVerdict {
     /// Idle for long enough.
     Idle,
@@ -215,7 +215,7 @@ pub fn judge(
         .fold(floor, Timestamp::max);
     let (verdict, why) = conclude(&words, since, after, now);
     let idle = matches!(verdict, IdleVerdict::Idle | IdleVerdict::NotYet);
-    memory.look_at = next_look(spec, &memory, &verdict, since, after, now);
+    memory.look_at = next_look(spec, &memory, verdict, since, after, now);
     let limit = spec.unreachable_after.zip(memory.unreachable_since);
     Judged {
         unreachable_for_long: limit.is_some_and(|(limit, since)| now >= add(since, limit)),
@@ -264,13 +264,13 @@ fn conclude(
 fn next_look(
     spec: &IdleSpec,
     memory: &IdleMemory,
-    verdict: &IdleVerdict,
+    verdict: IdleVerdict,
     since: Timestamp,
     after: HumanDuration,
     now: Timestamp,
 ) -> Option<Timestamp> {
     let own = later(now, IDLE_LOOK_SECONDS).min(add(now, after));
-    let counts = *verdict == IdleVerdict::NotYet && !memory.streaks.is_empty();
+    let counts = verdict == IdleVerdict::NotYet && !memory.streaks.is_empty();
     let count = counts.then(|| own.min(add(since, after)));
     let limit = spec
         .unreachable_after

@@ -59,7 +59,7 @@ pub use record::{
     Check, CheckPurpose, CommandRecord, Contradiction, Doing, Failure, HistoryEntry, OpenCommand,
     Paused, Phase, Quiet, Step, TargetRecord, Unanswered, UnitHealth,
 };
-pub use resource::{NotAResource, Resource, ServiceId};
+pub use resource::{NotAResource, Resource, ServiceId, ServicePattern};
 pub use spec::{
     HealthUrl, InstanceRef, InstanceSpec, Place, ServiceSpec, SpecError, TargetSpec, Timings,
     UnitName,

@@ -79,6 +79,51 @@ impl fmt::Display for ServiceId {
     }
 }
 
+/// Which services a payload may name itself: `cluster/service`, with `*` for any run of characters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServicePattern {
+    cluster: String,
+    service: String,
+}
+
+impl ServicePattern {
+    /// Takes `cluster/service`, in which names may have `*`.
+    pub fn parse(text: &str) -> Result<Self, NotAResource> {
+        let fits = |name: &str| is_ecs_name(&name.replace('*', "x"));
+        match text.split_once('/') {
+            Some((cluster, service)) if fits(cluster) && fits(service) => {
+                Ok(Self { cluster: cluster.to_owned(), service: service.to_owned() })
+            }
+            _ => Err(NotAResource {
+                text: text.chars().take(60).collect(),
+                what: "a pattern of services",
+                expected: "cluster/service, in which '*' stands for any characters",
+            }),
+        }
+    }
+    /// Whether it allows this service.
+    pub fn allows(&self, id: &ServiceId) -> bool {
+        is_like(&self.cluster, &id.cluster) && is_like(&self.service, &id.service)
+    }
+}
+
+/// Whether `text` is as `pattern` says; greedy from the left, which is enough for `*` alone.
+fn is_like(pattern: &str, text: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let Some(mut rest) = parts.next().and_then(|first| text.strip_prefix(first)) else {
+        return false;
+    };
+    let parts: Vec<&str> = parts.collect();
+    let Some((last, middle)) = parts.split_last() else { return rest.is_empty() };
+    for part in middle {
+        match rest.find(part) {
+            Some(at) => rest = &rest[at + part.len()..],
+            None => return false,
+        }
+    }
+    rest.ends_with(last)
+}
+
 /// One thing in AWS.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -204,6 +249,28 @@ mod tests {
         check("x", "a/b", None);
         check("x", "a b", None);
         check("x", &"a".repeat(256), None);
+    }
+
+    #[track_caller]
+    fn allows(pattern: &str, cluster: &str, service: &str, expected: bool) {
+        let pattern = ServicePattern::parse(pattern).unwrap();
+        let id = ServiceId::parse(cluster, service).unwrap();
+        assert_eq!(pattern.allows(&id), expected, "{pattern:?} {id}");
+    }
+
+    #[test]
+    fn a_pattern_allows_what_it_names_and_no_more() {
+        allows("fluidity-*/fluidity-server-*", "fluidity-dev", "fluidity-server-dev", true);
+        allows("fluidity-*/fluidity-server-*", "other", "fluidity-server-dev", false);
+        allows("fluidity-*/fluidity-server-*", "fluidity-dev", "billing", false);
+        allows("dev/*", "dev", "anything", true);
+        allows("dev/*", "dev2", "anything", false);
+        allows("dev/a*b*c", "dev", "a1b2c", true);
+        allows("dev/a*b*c", "dev", "a1c2b", false);
+        allows("dev/exact", "dev", "exactly", false);
+        for bad in ["", "dev", "dev/", "/x", "dev/a b", "a/b/c"] {
+            assert!(ServicePattern::parse(bad).is_err(), "{bad:?}");
+        }
     }
 
     #[test]

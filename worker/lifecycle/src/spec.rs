@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::hours::Hours;
 use crate::probe::IdleSpec;
-use crate::resource::{Resource, ServiceId};
+use crate::resource::{Resource, ServiceId, ServicePattern};
 
 /// Why a value of a spec was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -139,6 +139,8 @@ pub struct ServiceSpec {
     pub desired: i64,
     /// The running tasks must be `HEALTHY` by their containers' health checks.
     pub healthy: bool,
+    /// Other services that a payload may name, which then are targets of their own with these settings.
+    pub also: Vec<ServicePattern>,
 }
 
 /// What is switched on and off.
@@ -224,6 +226,15 @@ impl TargetSpec {
             Place::Instance(_) => None,
             Place::Service(service) => Some(Resource::Service(service.service.clone())),
         }
+    }
+    /// The same settings for another service.
+    pub fn named(&self, name: TargetName, id: ServiceId) -> Self {
+        let mut spec = Self { name, ..self.clone() };
+        if let Place::Service(service) = &mut spec.place {
+            service.service = id;
+            service.also.clear();
+        }
+        spec
     }
     /// The unit to be verified, where there is one.
     pub fn unit(&self) -> Option<&UnitName> {

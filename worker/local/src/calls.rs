@@ -109,6 +109,10 @@ pub(crate) fn summary(service: &str, input: &Value) -> String {
             let kinds = list(input, "Entries").iter().map(|it| text(it, "DetailType").to_owned());
             parts.extend(kinds);
         }
+        "scheduler" => {
+            let names = ["GroupName", "groupName", "ScheduleGroup", "Name", "ResourceArn"];
+            parts.extend(names.map(|name| text(input, name).to_owned()));
+        }
         "dynamodb" => {
             parts.push(text(input, "TableName").to_owned());
             parts.push(text(input, "IndexName").to_owned());
@@ -169,6 +173,7 @@ mod tests {
         check("ec2", r#"{"InstanceId":["i-1","i-2"]}"#, "i-1, i-2");
         check("secretsmanager", r#"{"SecretId":"s","SecretString":"hush"}"#, "s");
         check("ecs", r#"{"cluster":"c","service":"s","desiredCount":1}"#, "c, s, desiredCount 1");
+        check("scheduler", r#"{"GroupName":"g","Name":"s","Target":{"Input":"hush"}}"#, "g, s");
         check(
             "application-autoscaling",
             r#"{"ResourceId":"service/c/s","MinCapacity":0}"#,

@@ -30,8 +30,8 @@ use crate::iam::Policies;
 use crate::options::{LocalError, Options, SecretSeed};
 use crate::persist::Store;
 use crate::services::{
-    ec2::Ec2, ecs::Ecs, events::Events, logs::Logs, metrics::Metrics, scaling::Scaling, sqs::Sqs,
-    ssm::Ssm,
+    ec2::Ec2, ecs::Ecs, events::Events, logs::Logs, metrics::Metrics, scaling::Scaling,
+    scheduler::Scheduler, sqs::Sqs, ssm::Ssm,
 };
 use crate::shared::Shared;
 use crate::wire;
@@ -133,6 +133,7 @@ impl Endpoint {
             Arc::new(Ec2 { shared: ours() }),
             Arc::new(Ssm { shared: ours() }),
             Arc::new(Events { shared: ours() }),
+            Arc::new(Scheduler { shared: ours() }),
             Arc::new(Logs { shared: ours() }),
             Arc::new(Ecs { shared: ours() }),
             Arc::new(Scaling { shared: ours() }),

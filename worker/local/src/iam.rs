@@ -13,10 +13,11 @@ use awsim_iam_policy::{
     AuthzRequest, ContextValue, Decision, EvalContext, ParseError, PolicyDocument, evaluate,
 };
 use lamplighter_cloud::bus::bus_name;
+use lamplighter_cloud::schedules::DEFAULT_GROUP;
 use lamplighter_cloud::services::{DEFAULT_CLUSTER, Place};
 use serde_json::Value;
 
-use crate::input::{list, text, texts};
+use crate::input::{list, tags, text, texts};
 use crate::shared::{Shared, fault};
 
 /// The policies in force.
@@ -192,6 +193,8 @@ fn checks(
                 format!("arn:aws:events:{region}:{account}:event-bus/{bus}"),
             )
         }
+        // Listing has no resource of its own.
+        "events" if operation == "ListRules" => one("events:ListRules".to_owned(), "*".to_owned()),
         "events" => {
             let bus = bus_name(text(input, "EventBusName"));
             let name = [text(input, "Name"), text(input, "Rule")].concat();
@@ -202,8 +205,9 @@ fn checks(
             } else {
                 given.to_owned()
             };
-            one(format!("events:{operation}"), resource)
+            rule_checks(shared, operation, input, bus, &resource)
         }
+        "scheduler" => scheduler_checks(operation, input, region, account),
         "ecs" => ecs_checks(shared, operation, input, region, account),
         "application-autoscaling" => {
             let action = format!("application-autoscaling:{operation}");
@@ -247,6 +251,67 @@ fn checks(
             } else {
                 known
             }
+        }
+    }
+}
+
+/// A rule's tags are conditions, those that it has and those that it is to get; who makes it with tags
+/// tags it.
+fn rule_checks(
+    shared: &Shared,
+    operation: &str,
+    input: &Value,
+    bus: &str,
+    resource: &str,
+) -> Vec<IamCheck> {
+    let name = resource.rsplit('/').next().unwrap_or_default().to_owned();
+    let found = shared.read(|world, _| world.bus.rule(bus, &name).ok().map(|it| it.tags.clone()));
+    let mut context = tag_context(found, "events:ResourceTag");
+    for (key, value) in tags(input, "Tags") {
+        context.insert(format!("aws:RequestTag/{key}"), ContextValue::String(value));
+    }
+    let tagging = operation == "PutRule" && !list(input, "Tags").is_empty();
+    let actions = [Some(operation), tagging.then_some("TagResource")];
+    let check = |action: &str| IamCheck {
+        action: format!("events:{action}"),
+        resource: resource.to_owned(),
+        context: context.clone(),
+    };
+    actions.into_iter().flatten().map(check).collect()
+}
+
+/// Schedules and groups are resources; listings have none. Who makes a schedule hands a role over, and who
+/// tags a group in making it tags.
+fn scheduler_checks(operation: &str, input: &Value, region: &str, account: &str) -> Vec<IamCheck> {
+    let arn = |path: String| format!("arn:aws:scheduler:{region}:{account}:{path}");
+    let action = format!("scheduler:{operation}");
+    let name = text(input, "Name");
+    match operation {
+        "ListSchedules" | "ListScheduleGroups" => vec![IamCheck::new(action, "*")],
+        "TagResource" | "ListTagsForResource" => {
+            vec![IamCheck::new(action, text(input, "ResourceArn"))]
+        }
+        _ if operation.ends_with("ScheduleGroup") => {
+            let resource = arn(format!("schedule-group/{name}"));
+            let mut all = vec![IamCheck::new(action, resource.clone())];
+            if !list(input, "Tags").is_empty() {
+                all.push(IamCheck::new("scheduler:TagResource", resource));
+            }
+            all
+        }
+        _ => {
+            let group = match [text(input, "GroupName"), text(input, "groupName")].concat() {
+                named if named.is_empty() => DEFAULT_GROUP.to_owned(),
+                named => named,
+            };
+            let mut all = vec![IamCheck::new(action, arn(format!("schedule/{group}/{name}")))];
+            if let Some(role) = input["Target"]["RoleArn"].as_str() {
+                let mut check = IamCheck::new("iam:PassRole", role);
+                let service = ContextValue::String("scheduler.amazonaws.com".to_owned());
+                check.context.insert("iam:PassedToService".to_owned(), service);
+                all.push(check);
+            }
+            all
         }
     }
 }

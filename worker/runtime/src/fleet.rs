@@ -3,6 +3,7 @@
 //! *Invariant.* A machine that is named in the fleet belongs to exactly one target (the fleet file is
 //! refused otherwise); machines named by secrets are claimed in the table.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use lamplighter_events::{Command, InstanceId, TargetName, TargetRef};
@@ -44,8 +45,11 @@ pub enum Unaddressed {
         /// What there is.
         known: String,
     },
-    /// A service that is in no target.
-    #[error("no target of the fleet has the ECS service {0} (cluster/service)")]
+    /// A service that is in no target, and that the fleet does not let a payload name.
+    #[error(
+        "no target of the fleet has the ECS service {0} (cluster/service), and none allows it with \"also\" \
+         (which takes names in small letters that fit into a target's name)"
+    )]
     UnknownService(ServiceId),
     /// What names no service.
     #[error(transparent)]
@@ -53,10 +57,35 @@ pub enum Unaddressed {
 }
 
 impl Fleet {
+    /// A target: of the file, or one that a payload made by naming a service that the file allows. Its name
+    /// says which: `TARGET.CLUSTER.SERVICE`, where ECS's names have no dots.
+    pub fn spec(&self, name: &TargetName) -> Option<Cow<'_, TargetSpec>> {
+        if let Some(spec) = self.targets.get(name) {
+            return Some(Cow::Borrowed(spec));
+        }
+        let (rest, service) = name.as_str().rsplit_once('.')?;
+        let (base, cluster) = rest.rsplit_once('.')?;
+        let base = self.targets.get(base)?;
+        let id = ServiceId::parse(cluster, service).ok()?;
+        allowed(base, &id).map(|spec| Cow::Owned(spec.named(name.clone(), id)))
+    }
+
+    /// Whether there is such a target.
+    pub fn has(&self, name: &TargetName) -> bool {
+        self.spec(name).is_some()
+    }
+
     /// The target that a machine or service belongs to, by the fleet file alone.
-    pub fn owner(&self, resource: &Resource) -> Option<&TargetName> {
+    pub fn owner(&self, resource: &Resource) -> Option<TargetName> {
         let mut specs = self.targets.values();
-        specs.find(|spec| spec.resource().as_ref() == Some(resource)).map(|spec| &spec.name)
+        let named = specs.find(|spec| spec.resource().as_ref() == Some(resource));
+        named.map(|spec| spec.name.clone()).or_else(|| self.derived(resource.service()?))
+    }
+
+    /// The name of the target that a payload makes by naming this service.
+    fn derived(&self, id: &ServiceId) -> Option<TargetName> {
+        let base = self.targets.values().find(|spec| allowed(spec, id).is_some())?;
+        TargetName::parse(&format!("{}.{}.{}", base.name, id.cluster(), id.service())).ok()
     }
 
     fn known(&self) -> String {
@@ -78,18 +107,16 @@ impl Fleet {
         &self,
         command: &Command,
         claimed: Option<&TargetName>,
-    ) -> Result<&TargetSpec, Unaddressed> {
+    ) -> Result<Cow<'_, TargetSpec>, Unaddressed> {
         let name = match &command.target {
             Some(TargetRef::Name(name)) => name.clone(),
             Some(TargetRef::Instance(instance)) => self
                 .owner(&Resource::Instance(instance.clone()))
-                .or(claimed)
-                .cloned()
+                .or_else(|| claimed.cloned())
                 .ok_or_else(|| Unaddressed::UnknownInstance(instance.clone()))?,
             Some(TargetRef::EcsService { cluster, service }) => {
                 let id = ServiceId::parse(cluster, service)?;
-                let owner = self.owner(&Resource::Service(id.clone())).or(claimed).cloned();
-                owner.ok_or(Unaddressed::UnknownService(id))?
+                self.owner(&Resource::Service(id.clone())).ok_or(Unaddressed::UnknownService(id))?
             }
             None => match (&self.default_target, self.targets.len()) {
                 (Some(name), _) => name.clone(),
@@ -107,9 +134,94 @@ impl Fleet {
                 }
             },
         };
-        match self.targets.get(&name) {
+        match self.spec(&name) {
             Some(spec) => Ok(spec),
             None => Err(Unaddressed::Unknown { name: name.to_string(), known: self.known() }),
+        }
+    }
+}
+
+/// The spec whose settings a service gets that is not its own, if it allows that.
+fn allowed<'s>(base: &'s TargetSpec, id: &ServiceId) -> Option<&'s TargetSpec> {
+    let service = base.service()?;
+    let other = service.service != *id;
+    (other && service.also.iter().any(|pattern| pattern.allows(id))).then_some(base)
+}
+
+#[cfg(test)]
+mod tests {
+    use lamplighter_events::{Action, HumanDuration};
+    use lamplighter_lifecycle::{Place, ServicePattern, ServiceSpec, Timings};
+
+    use super::*;
+
+    fn fleet(also: &[&str]) -> Fleet {
+        let long = HumanDuration::from_seconds(60).unwrap();
+        let name = TargetName::parse("fluidity").unwrap();
+        let spec = TargetSpec {
+            name: name.clone(),
+            place: Place::Service(ServiceSpec {
+                service: ServiceId::parse("fluidity-prod", "server").unwrap(),
+                desired: 1,
+                healthy: false,
+                also: also.iter().map(|text| ServicePattern::parse(text).unwrap()).collect(),
+            }),
+            health: None,
+            timings: Timings {
+                start_timeout: long,
+                settle: long,
+                ready_timeout: long,
+                health_timeout: long,
+                stop_timeout: long,
+                poll: long,
+            },
+            log_group: None,
+            exclusive: false,
+            max_hold: None,
+            keep_failed: false,
+            idle: None,
+            hours: None,
+        };
+        Fleet { targets: BTreeMap::from([(name, spec)]), ..Fleet::default() }
+    }
+
+    /// Whose command it is that names this service.
+    #[track_caller]
+    fn check(also: &[&str], cluster: &str, service: &str, expected: Option<&str>) {
+        let fleet = fleet(also);
+        let target =
+            TargetRef::EcsService { cluster: cluster.to_owned(), service: service.to_owned() };
+        let command = Command { target: Some(target), ..Command::new(Action::Start) };
+        let spec = fleet.address(&command, None);
+        let name = spec.as_ref().ok().map(|spec| spec.name.as_str());
+        assert_eq!(name, expected, "{cluster}/{service}: {spec:?}");
+        if let Ok(spec) = spec {
+            let id = ServiceId::parse(cluster, service).unwrap();
+            assert_eq!(spec.resource(), Some(Resource::Service(id)));
+            assert_eq!(fleet.spec(&spec.name).as_deref(), Some(&*spec), "found by its name");
+        }
+    }
+
+    #[test]
+    fn a_payload_may_name_a_service_itself_where_the_fleet_allows_it() {
+        let also = ["fluidity-*/server"];
+        check(&[], "fluidity-prod", "server", Some("fluidity"));
+        check(&[], "fluidity-dev", "server", None);
+        check(&also, "fluidity-prod", "server", Some("fluidity"));
+        check(&also, "fluidity-dev", "server", Some("fluidity.fluidity-dev.server"));
+        check(&also, "billing", "server", None);
+        check(&also, "fluidity-dev", "database", None);
+        // What does not fit into a target's name is to be a target of the file.
+        check(&also, "fluidity-DEV", "server", None);
+        let arn = "arn:aws:ecs:eu-central-1:1:service/fluidity-dev/server";
+        check(&also, "fluidity-dev", arn, Some("fluidity.fluidity-dev.server"));
+    }
+
+    #[test]
+    fn a_made_up_name_is_no_target() {
+        let fleet = fleet(&["fluidity-*/server"]);
+        for name in ["fluidity.billing.server", "other.fluidity-dev.server", "fluidity.server"] {
+            assert!(!fleet.has(&TargetName::parse(name).unwrap()), "{name}");
         }
     }
 }

@@ -46,7 +46,7 @@ async fn watched(shared: &Shared) -> Result<Vec<UpTarget>, CallError> {
     let mut targets = Vec::new();
     for shard in 0..SHARDS {
         for up in shared.ports.store.up(shard).await? {
-            let spec = shared.fleet.targets.get(&up.target);
+            let spec = shared.fleet.spec(&up.target);
             if up.watch.is_some() && spec.is_some_and(|spec| spec.idle.is_some()) {
                 targets.push(up);
             }
@@ -194,8 +194,8 @@ async fn ask(
     seen: &Observed,
     over: IdleOverride,
 ) {
-    let Some(spec) = shared.fleet.targets.get(target) else { return };
-    let (Some(idle), Some(plan)) = (&spec.idle, plan_probes(spec, seen, resource, over)) else {
+    let Some(spec) = shared.fleet.spec(target) else { return };
+    let (Some(idle), Some(plan)) = (&spec.idle, plan_probes(&spec, seen, resource, over)) else {
         return;
     };
     let round = shared.ports.cloud.probe(&plan).await;

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use lamplighter_events::{
     Action, Cause, Command, CommandId, EventBody, Holder, Inbound, LifecycleEvent, Malformed,
     Outcome, Signal, TargetName, Verdict,
@@ -17,6 +17,9 @@ use crate::idle_check;
 use crate::ports::{CallError, Outgoing, PutCommand, Received};
 use crate::worker::Shared;
 
+/// A tick is worth nothing long after it was due: a nightly stop that comes in the morning would stop what the
+/// day has begun. Half an hour is some ticks of the usual five minutes, and a worker's longest restart.
+const TICK_LIFE_SECONDS: i64 = 30 * 60;
 /// The attribute that keeps the first sending's time through a replay or a fan-out.
 pub const SENT_AT_ATTRIBUTE: &str = "lamplighter-sent-at";
 /// The attribute with a command's id.
@@ -67,24 +70,30 @@ pub(crate) async fn route(shared: &Arc<Shared>, message: &Received) -> Result<Ro
         Ok(Inbound::Command(command)) => {
             let given = command.id.clone();
             let id = given.clone().unwrap_or_else(|| message_command_id(message));
-            address(shared, message, &command, id, given.is_some()).await
+            address(shared, message, message.sent_at, &command, id, given.is_some()).await
         }
         Ok(Inbound::Tick(tick)) => {
             let id = tick.command_id();
             let rule = tick.rule.clone();
+            // What it asks was asked when it was due, however late it comes: a kill of eleven o'clock does
+            // not end the hold of midnight.
+            let sent_at = tick.scheduled.min(message.sent_at);
             match tick.command {
-                Some(command) => address(shared, message, &command, id, true).await,
+                Some(mut command) => {
+                    let life = SignedDuration::from_secs(TICK_LIFE_SECONDS);
+                    let expires = tick.scheduled.saturating_add(life).unwrap_or(Timestamp::MAX);
+                    command.expires = command.expires.or(Some(expires));
+                    address(shared, message, sent_at, &command, id, true).await
+                }
                 // The parser has refused a tick of an unknown rule; nothing is left to do here.
                 None => park(shared, message, "unknown-rule", &rule, None).await,
             }
         }
         Ok(Inbound::Signal(signal)) => Ok(route_signal(shared, signal).await?),
-        Ok(Inbound::WakeUp(wake_up)) if shared.fleet.targets.contains_key(&wake_up.target) => {
-            Ok(Routed::To(
-                wake_up.target,
-                Work::Nudge { wake_rev: Some(wake_up.rev), look: false, round: None },
-            ))
-        }
+        Ok(Inbound::WakeUp(wake_up)) if shared.fleet.has(&wake_up.target) => Ok(Routed::To(
+            wake_up.target,
+            Work::Nudge { wake_rev: Some(wake_up.rev), look: false, round: None },
+        )),
         Ok(Inbound::IdleShard(shard)) => {
             idle_check::ask_shard(shared, &shard).await?;
             Ok(Routed::Done)
@@ -135,12 +144,12 @@ fn newsworthy(signal: Signal) -> Option<Resource> {
 async fn route_signal(shared: &Shared, signal: Signal) -> Result<Routed, CallError> {
     let Some(resource) = newsworthy(signal) else { return Ok(Routed::Done) };
     let owner = match shared.fleet.owner(&resource) {
-        Some(owner) => Some(owner.clone()),
+        Some(owner) => Some(owner),
         // A service is always named by the fleet, so nobody need be asked whose another one is.
         None if resource.service().is_some() => None,
         None => shared.ports.store.owner(&resource).await?,
     };
-    Ok(match owner.filter(|owner| shared.fleet.targets.contains_key(owner)) {
+    Ok(match owner.filter(|owner| shared.fleet.has(owner)) {
         Some(owner) => Routed::To(owner, Work::look()),
         None => {
             tracing::debug!(%resource, "a signal of what is nobody's");
@@ -152,6 +161,7 @@ async fn route_signal(shared: &Shared, signal: Signal) -> Result<Routed, CallErr
 async fn address(
     shared: &Arc<Shared>,
     message: &Received,
+    sent_at: Timestamp,
     command: &Command,
     id: CommandId,
     had_id: bool,
@@ -186,7 +196,7 @@ async fn address(
                 fingerprint,
                 action: command.action,
                 holder: command.holder.clone().unwrap_or_else(Holder::shared),
-                sent_at: message.sent_at,
+                sent_at,
                 hold_for: command.hold_for,
                 until: command.until,
                 reason: command.reason.clone(),

@@ -79,7 +79,8 @@ pub(crate) async fn run(shared: &Shared, spec: &TargetSpec, work: &Work) -> Resu
             wake_rev = None;
         }
         let once = Once { shared, spec, wake_rev, round };
-        match once.pass(loaded, command.as_ref()).instrument(span.clone()).await? {
+        let pass = Box::pin(once.pass(loaded, command.as_ref()));
+        match pass.instrument(span.clone()).await? {
             Ended::Done => return Ok(()),
             Ended::Repeated => command = None,
             Ended::Fenced => {
@@ -154,11 +155,12 @@ impl Once<'_> {
         if !resent.is_empty() {
             inputs.push(Input::EventsSent(resent));
         }
+        // Before the look is planned: where all else says idle, the host is to be asked.
+        inputs.extend(self.round.cloned().map(Input::Round));
         let sighting = match trouble {
             Some(trouble) => Err(trouble),
             None => self.observe(&record, &inputs).await?,
         };
-        inputs.extend(self.round.cloned().map(Input::Round));
         if probes_are_due(&record, self.spec, &inputs, &sighting, ports.clock.now()) {
             inputs.extend(self.probe(&record, &inputs, &sighting).await);
         }
@@ -170,6 +172,7 @@ impl Once<'_> {
             inputs.extend(self.probe(&record, &inputs, &sighting).await);
             let now = ports.clock.now();
             decision = decide(&record, self.spec, &inputs, &sighting, now, &nonce);
+            debug_assert!(!decision.asks_again, "two rounds are enough");
         }
         let now = ports.clock.now();
         // What is to be written is logged once it is: a decision that lost its write never was.

@@ -67,7 +67,7 @@ async fn due(shared: &Arc<Shared>) -> Result<(), CallError> {
     let horizon = now.saturating_add(ahead).unwrap_or(now);
     for shard in 0..SHARDS {
         for target in shared.ports.store.due(shard, horizon).await? {
-            if !shared.fleet.targets.contains_key(&target) {
+            if !shared.fleet.has(&target) {
                 continue;
             }
             let Some(record) = shared.ports.store.load(&target).await? else { continue };
@@ -104,7 +104,7 @@ async fn look(
     let mut expected: BTreeMap<TargetName, (Resource, Option<Phase>)> = BTreeMap::new();
     for shard in 0..SHARDS {
         for up in shared.ports.store.up(shard).await? {
-            if shared.fleet.targets.contains_key(&up.target) {
+            if shared.fleet.has(&up.target) {
                 expected.insert(up.target, (up.resource, Some(up.phase)));
             } else if left.insert(up.target.clone()) {
                 tracing::error!(

@@ -9,6 +9,7 @@
 //! back and harms no other. After a shutdown begins nothing new is taken; by its deadline everything is
 //! finished or given back.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -347,7 +348,7 @@ impl Shared {
     /// The one task of a target: until its mailbox is empty.
     async fn work_on(self: Arc<Self>, target: TargetName) {
         while let Some((work, items)) = self.next_work(&target) {
-            let Some(spec) = self.fleet.targets.get(&target).cloned() else {
+            let Some(spec) = self.fleet.spec(&target).map(Cow::into_owned) else {
                 for item in items {
                     self.settle(item, Ok(())).await;
                 }

@@ -15,7 +15,7 @@ use lamplighter_runtime::Worker;
 use serde_json::{Map, Value, json};
 
 use super::run::RunArgs;
-use super::{CliError, Context, output, setup};
+use super::{CliError, Context, output, schedule, setup};
 use crate::config::{self, Config, ConfigError, Local};
 use crate::wiring;
 
@@ -100,6 +100,7 @@ pub(super) async fn run(context: &Context, args: LocalArgs) -> Result<ExitCode, 
     let aws = wiring::connect(Some(connect)).await?;
     let steps = setup::set_up(&aws, &config).await?;
     tracing::debug!(steps = steps.len(), "set up");
+    schedule::apply_quietly(&aws, &config).await?;
     let queue = queue_url(&endpoint.url(), &config.commands);
     let ports = wiring::ports(&aws, &config)?;
     tell(context, &config, &endpoint.url(), &queue, &region, args.no_worker);

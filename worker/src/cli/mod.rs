@@ -15,6 +15,7 @@ mod local;
 mod output;
 mod probe;
 mod run;
+mod schedule;
 mod send;
 mod setup;
 mod status;
@@ -88,6 +89,9 @@ enum Verb {
     /// Look at messages that could not be worked on, and replay them
     #[command(subcommand)]
     Dlq(dlq::DlqVerb),
+    /// Make the fleet's schedules in AWS, and say when they fire
+    #[command(subcommand)]
+    Schedule(schedule::ScheduleVerb),
     /// Check the fleet file, and with --aws what it names
     Check(check::CheckArgs),
     /// Print a completion script
@@ -140,6 +144,7 @@ impl Cli {
                 send::pause(&context, args, lamplighter_events::Action::Resume).await
             }
             Verb::Dlq(verb) => dlq::run(&context, verb).await,
+            Verb::Schedule(verb) => schedule::run(&context, verb).await,
             Verb::Check(args) => check::run(&context, args).await,
             Verb::Completions { shell } => {
                 let mut script = Vec::new();
@@ -240,6 +245,12 @@ mod tests {
         check("lamplighter dlq replay", false);
         check("lamplighter dlq replay --all --rate 5", true);
         check("lamplighter dlq replay --reason not-json", true);
+        check("lamplighter schedule plan --json", true);
+        check("lamplighter schedule next --count 3 --name nightly", true);
+        check("lamplighter schedule next --count 0", false);
+        check("lamplighter schedule disable nightly", true);
+        check("lamplighter schedule enable", false);
+        check("lamplighter schedule", false);
         check("lamplighter check --aws", true);
         check("lamplighter completions bash", true);
         check("lamplighter", false);

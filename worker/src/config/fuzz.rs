@@ -70,6 +70,14 @@ command = { action = "check-idle" }
 [schedules.nightly]
 expression = "cron(0 23 * * ? *)"
 command = { action = "kill", target = "fluidity", reason = "it is late", for = "1h" }
+enabled = false
+[schedules.morning]
+expression = "cron(0/15 8-9 ? * MON-FRI *)"
+zone = "Europe/Berlin"
+command = { action = "start", target = "fluidity" }
+[scheduler]
+role = "arn:aws:iam::123456789012:role/sender"
+group = "office"
 [local]
 describe_lag = "1s"
 command = "200ms"
@@ -153,6 +161,14 @@ const WORDS: &[&str] = &[
     "expression",
     "rate(5 minutes)",
     "cron(0 23 * * ? *)",
+    "cron(0 0 LW,15W 2/3 ? 2027)",
+    "at(2027-01-01T00:00:00)",
+    "zone",
+    "Europe/Berlin",
+    "enabled",
+    "scheduler",
+    "role",
+    "group",
     "command",
     "action",
     "local",

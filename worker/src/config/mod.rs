@@ -4,9 +4,11 @@
 //! what was found and what was expected. What is valid and has no effect in this release is a warning
 //! that says what happens instead.
 //!
-//! *Order.* `--fleet FILE` (the word `example` is the built-in one), else `./lamplighter.toml`, else the
-//! seeds' variables (`INSTANCE_ID`, `SECRET_ARN`, or `ECS_CLUSTER_NAME` and `ECS_SERVICE_NAME`). Nothing found is an error of its own, so that the commands which
-//! only need the queue and the table may go on with their default names.
+//! *Order.* `--fleet FILE` (the word `example` is the built-in one), or the file's text itself in
+//! `LAMPLIGHTER_FLEET_TOML` (both: refused), else `./lamplighter.toml`, else the seeds' variables
+//! (`INSTANCE_ID`, `SECRET_ARN`, or `ECS_CLUSTER_NAME` and `ECS_SERVICE_NAME`). Nothing found is an error
+//! of its own, so that the commands which only need the queue and the table may go on with their default
+//! names.
 //!
 //! *Not here.* Whether the machines and secrets exist: `lamplighter check --aws`.
 
@@ -38,11 +40,14 @@ use toml::de::DeTable;
 pub(crate) use local::Local;
 pub(crate) use reader::nearest;
 use reader::{Reader, Source, one_of};
+pub(crate) use schedules::{Schedule, Scheduler};
 #[cfg(test)]
 pub(crate) use targets::{plain_instance, plain_target};
 
 /// The file that is read where none is named.
 pub(crate) const DEFAULT_FILE: &str = "lamplighter.toml";
+/// The file's text itself: a container without a file system of its own gets it so.
+const TEXT_VARIABLE: &str = "LAMPLIGHTER_FLEET_TOML";
 /// The word for the built-in fleet.
 pub(crate) const EXAMPLE: &str = "example";
 const EXAMPLE_TEXT: &str = include_str!("../example.toml");
@@ -78,8 +83,8 @@ pub(crate) enum ConfigError {
     Environment(String),
     /// Nothing says what the fleet is.
     #[error(
-        "no fleet: there is no {DEFAULT_FILE} here, --fleet names none, and none of INSTANCE_ID, SECRET_ARN \
-         and ECS_CLUSTER_NAME is set"
+        "no fleet: there is no {DEFAULT_FILE} here, --fleet names none, and none of {TEXT_VARIABLE}, \
+         INSTANCE_ID, SECRET_ARN and ECS_CLUSTER_NAME is set"
     )]
     Absent,
 }
@@ -89,6 +94,8 @@ pub(crate) enum ConfigError {
 pub(crate) enum Origin {
     /// A file.
     File(PathBuf),
+    /// A file's text in a variable.
+    Text,
     /// The seeds' variables.
     Environment,
     /// What is compiled in.
@@ -101,6 +108,7 @@ impl std::fmt::Display for Origin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::File(path) => write!(f, "{}", path.display()),
+            Self::Text => f.write_str(TEXT_VARIABLE),
             Self::Environment => f.write_str("environment variables"),
             Self::Example => f.write_str("the built-in example"),
             Self::Nowhere => f.write_str("no fleet file"),
@@ -121,8 +129,12 @@ pub(crate) struct Config {
     pub(crate) table: String,
     /// `[events] bus`
     pub(crate) bus: String,
-    /// The targets and schedules.
+    /// The targets, and what the schedules' ticks mean.
     pub(crate) fleet: Fleet,
+    /// `[schedules]`: when they fire.
+    pub(crate) schedules: BTreeMap<String, Schedule>,
+    /// `[scheduler]`
+    pub(crate) scheduler: Scheduler,
     /// `[local]`
     #[cfg(feature = "local")]
     pub(crate) local: Local,
@@ -140,6 +152,8 @@ impl Config {
             table: "lamplighter".to_owned(),
             bus: "default".to_owned(),
             fleet: Fleet::default(),
+            schedules: BTreeMap::new(),
+            scheduler: Scheduler::default(),
             #[cfg(feature = "local")]
             local: Local::default(),
             warnings: Vec::new(),
@@ -159,6 +173,20 @@ pub(crate) fn load(
     path: Option<&Path>,
     env: &BTreeMap<String, String>,
 ) -> Result<Config, ConfigError> {
+    let text = env.get(TEXT_VARIABLE).filter(|text| !text.trim().is_empty());
+    if let (Some(path), Some(_)) = (path, text) {
+        return Err(ConfigError::Environment(format!(
+            "environment variable {TEXT_VARIABLE} holds a fleet file, and another is named: {}; \
+             expected one of them",
+            path.display()
+        )));
+    }
+    if let Some(text) = text {
+        let mut config = parse(TEXT_VARIABLE, text)?;
+        environment::override_fleet(env, TEXT_VARIABLE, &mut config.fleet, &mut config.warnings)?;
+        config.origin = Origin::Text;
+        return Ok(config);
+    }
     let path = match path {
         Some(word) if word == Path::new(EXAMPLE) => return Config::example(),
         Some(path) => path,
@@ -195,7 +223,8 @@ pub(crate) fn parse(file: &str, text: &str) -> Result<Config, ConfigError> {
         let at = error.span().unwrap_or(0..0);
         source.refuse(&at, format!("this is not TOML: {}", error.message().replace('\n', ", ")))
     })?;
-    let sections = ["queue", "store", "events", "defaults", "targets", "schedules", "local"];
+    let sections =
+        ["queue", "store", "events", "defaults", "targets", "schedules", "scheduler", "local"];
     let top = Reader::top(&source, document.get_ref(), &sections)?;
     let mut config = Config::nameless();
     if let Some(item) = top.get("queue") {
@@ -233,21 +262,18 @@ pub(crate) fn parse(file: &str, text: &str) -> Result<Config, ConfigError> {
         }
         config.fleet.default_target = Some(name);
     }
+    if let Some(item) = top.get("scheduler") {
+        config.scheduler = schedules::scheduler(&item)?;
+    }
     if let Some(item) = top.get("schedules") {
         let tables = item.open_table()?;
         for item in tables.items() {
-            let (name, command) = schedules::schedule(&item, &config.fleet)?;
-            config.fleet.rules.insert(name, command);
-        }
-        if !config.fleet.rules.is_empty() {
-            let names: Vec<&str> = config.fleet.rules.keys().map(String::as_str).collect();
-            config.warnings.push(format!(
-                "schedules: EventBridge rules are not created by this release (setup makes only those \
-                 for AWS's signals); a rule made by hand under its name works: {}",
-                names.join(", ")
-            ));
+            let (schedule, command) = schedules::schedule(&item, &config.fleet, &config.scheduler)?;
+            config.fleet.rules.insert(item.key.to_owned(), command);
+            config.schedules.insert(item.key.to_owned(), schedule);
         }
     }
+    config.warnings.extend(schedules::warnings(&config.schedules, &config.fleet));
     #[cfg(feature = "local")]
     if let Some(item) = top.get("local") {
         config.local = local::read(&item, &config.fleet)?;

@@ -67,7 +67,12 @@ fn the_design_s_targets_are_taken_with_their_defaults() {
     assert!(matches!(instance, InstanceRef::Secret { key, .. } if key == "PK_INSTANCE"));
     let pyelli = &config.fleet.targets["pyelli"];
     assert_eq!(pyelli.idle.as_ref().map(|idle| idle.after.seconds()), Some(900));
-    assert!(!config.warnings.iter().any(|it| it.contains("not evaluated")));
+    expect![[r#"
+        [
+            "targets.pyelli.idle: no schedule asks whether pyelli is idle, so nobody will know that it is; expected one such as [schedules.idle-check] with expression = \"rate(5 minutes)\" and command = { action = \"check-idle\" }",
+        ]
+    "#]]
+    .assert_debug_eq(&config.warnings);
 }
 
 #[test]
@@ -324,7 +329,25 @@ fn schedules_are_checked() {
     check_line(
         "[schedules.x]\nexpression = \"every day\"\ncommand = {}",
         expect![[
-            r#"lamplighter.toml:5:14: schedules.x.expression: "every day" is not an expression; expected "rate(5 minutes)" or "cron(0 23 * * ? *)""#
+            r#"lamplighter.toml:5:14: schedules.x.expression: "every day" is not an expression; expected "rate(5 minutes)", "cron(0 23 * * ? *)" or "at(2026-12-01T18:00:00)""#
+        ]],
+    );
+    check_line(
+        "[schedules.x]\nexpression = \"cron(0 25 * * ? *)\"\ncommand = {}",
+        expect![[
+            r#"lamplighter.toml:5:14: schedules.x.expression: cron: hours "25" is none of its values; expected 0 to 23, alone or in lists (a,b), ranges (a-b) and steps (a/n), *"#
+        ]],
+    );
+    check_line(
+        "[schedules.x]\nexpression = \"at(2027-01-01T00:00:00)\"\ncommand = {}",
+        expect![[
+            r#"lamplighter.toml:5:14: schedules.x.expression: at(…) without a zone: a rule of EventBridge knows rate and cron alone; expected a zone beside it, such as zone = "UTC""#
+        ]],
+    );
+    check_line(
+        "[schedules.x]\nexpression = \"rate(1 day)\"\nenabled = \"no\"\ncommand = {}",
+        expect![[
+            r#"lamplighter.toml:6:11: schedules.x.enabled: found the string "no"; expected true or false"#
         ]],
     );
     check_line(
@@ -347,6 +370,177 @@ fn schedules_are_checked() {
     );
 }
 
+/// A schedule with a zone, and a `[scheduler]`.
+#[track_caller]
+fn check_zoned(expression: &str, zone: &str, scheduler: &str, expected: Expect) {
+    check_line(
+        &format!(
+            "[schedules.x]\nexpression = \"{expression}\"\nzone = \"{zone}\"\n\
+             command = {{ action = \"check-idle\" }}\n[scheduler]\n{scheduler}\n"
+        ),
+        expected,
+    );
+}
+
+#[test]
+fn a_zone_needs_a_role_and_a_name_and_no_rate() {
+    let role = "role = \"arn:aws:iam::123456789012:role/sender\"";
+    check_zoned(
+        "cron(0 8 * * ? *)",
+        "Europe/Berlin",
+        "",
+        expect![[
+            r#"lamplighter.toml:6:8: schedules.x.zone: a schedule with a zone is sent by EventBridge Scheduler, which needs a role; expected [scheduler] role = "arn:aws:iam::…:role/…", a role that scheduler.amazonaws.com may assume and that may send to the command queue"#
+        ]],
+    );
+    check_zoned(
+        "cron(0 8 * * ? *)",
+        "Europe/Bonn",
+        role,
+        expect![[
+            r#"lamplighter.toml:6:8: schedules.x.zone: no time zone is named "Europe/Bonn"; expected the name of a time zone, such as "Europe/Berlin""#
+        ]],
+    );
+    check_zoned(
+        "cron(0 8 * * ? *)",
+        "europe/berlin",
+        role,
+        expect![[
+            r#"lamplighter.toml:6:8: schedules.x.zone: no time zone is named "europe/berlin"; expected the name of a time zone, such as "Europe/Berlin""#
+        ]],
+    );
+    check_zoned(
+        "rate(5 minutes)",
+        "Europe/Berlin",
+        role,
+        expect![
+            "lamplighter.toml:6:8: schedules.x.zone: a rate has no time zone: it counts from when it was made; expected cron(…) beside a zone, or no zone"
+        ],
+    );
+    check_zoned(
+        "rate(5 minutes)",
+        "UTC",
+        "role = \"sender\"",
+        expect![[
+            r#"lamplighter.toml:9:8: scheduler.role: "sender" is no role; expected the ARN of a role, such as "arn:aws:iam::123456789012:role/lamplighter-scheduler""#
+        ]],
+    );
+    check_zoned(
+        "rate(5 minutes)",
+        "UTC",
+        "group = \"a b\"",
+        expect![[
+            r#"lamplighter.toml:9:9: scheduler.group: "a b" is not valid; expected 1 to 64 letters, digits, '.', '_' and '-'"#
+        ]],
+    );
+    check_zoned(
+        "rate(5 minutes)",
+        "UTC",
+        "name = \"x\"",
+        expect![[
+            r#"lamplighter.toml:9:1: scheduler: unknown key "name"; expected one of role, group"#
+        ]],
+    );
+}
+
+#[test]
+fn schedules_are_taken_with_their_zones_and_states() {
+    let config = fleet(
+        r#"
+        [targets.a]
+        kind = "ec2-instance"
+        instance_id = "i-0123456789"
+        [scheduler]
+        role = "arn:aws:iam::123456789012:role/sender"
+        group = "office"
+        [schedules.morning]
+        expression = "cron(0 8 ? * MON-FRI *)"
+        zone = "Europe/Berlin"
+        command = { action = "start", target = "a", for = "10h" }
+        [schedules.once]
+        expression = "at(2027-01-01T00:00:00)"
+        zone = "UTC"
+        command = { action = "kill", target = "a" }
+        [schedules.nightly]
+        expression = "cron(0 23 * * ? *)"
+        enabled = false
+        command = { action = "kill", target = "a" }
+        "#,
+    )
+    .unwrap();
+    assert_eq!(config.warnings, [""; 0]);
+    assert_eq!(config.scheduler.group, "office");
+    assert_eq!(config.schedules["morning"].zone_name(), Some("Europe/Berlin"));
+    assert_eq!(config.schedules["nightly"].zone_name(), None);
+    assert!(config.schedules["morning"].enabled && !config.schedules["nightly"].enabled);
+    assert_eq!(config.schedules.len(), config.fleet.rules.len());
+    assert_eq!(config.schedules["once"].text, "at(2027-01-01T00:00:00)");
+}
+
+/// The warnings about schedules, for a target with an idle policy and these schedules.
+#[track_caller]
+fn check_warnings(schedules: &str, expected: Expect) {
+    let config = fleet(&format!(
+        "[targets.a]\nkind = \"ec2-instance\"\ninstance_id = \"i-0123456789\"\n\
+         idle = {{ after = \"15m\" }}\n[targets.b]\nkind = \"ec2-instance\"\n\
+         instance_id = \"i-0abcdef0123\"\n{schedules}"
+    ));
+    let warnings = config.unwrap().warnings;
+    let ours: Vec<String> = warnings.into_iter().filter(|it| it.contains("schedule")).collect();
+    expected.assert_debug_eq(&ours);
+}
+
+#[test]
+fn an_idle_policy_that_nobody_asks_for_is_warned_of() {
+    let asks = |command: &str, more: &str| {
+        format!("[schedules.x]\nexpression = \"rate(5 minutes)\"\ncommand = {command}\n{more}\n")
+    };
+    check_warnings(
+        "",
+        expect![[r#"
+        [
+            "targets.a.idle: no schedule asks whether a is idle, so nobody will know that it is; expected one such as [schedules.idle-check] with expression = \"rate(5 minutes)\" and command = { action = \"check-idle\" }",
+        ]
+    "#]],
+    );
+    check_warnings(
+        &asks("{ action = \"check-idle\" }", ""),
+        expect![[r#"
+        []
+    "#]],
+    );
+    check_warnings(
+        &asks("{ action = \"sleep\", target = \"a\" }", ""),
+        expect![[r#"
+        []
+    "#]],
+    );
+    check_warnings(
+        &asks("{ action = \"check-idle\", target = \"b\" }", ""),
+        expect![[r#"
+        [
+            "targets.a.idle: no schedule asks whether a is idle, so nobody will know that it is; expected one such as [schedules.idle-check] with expression = \"rate(5 minutes)\" and command = { action = \"check-idle\" }",
+        ]
+    "#]],
+    );
+    check_warnings(
+        &asks("{ action = \"check-idle\" }", "enabled = false"),
+        expect![[r#"
+        [
+            "targets.a.idle: no schedule asks whether a is idle, so nobody will know that it is; expected one such as [schedules.idle-check] with expression = \"rate(5 minutes)\" and command = { action = \"check-idle\" }",
+        ]
+    "#]],
+    );
+    check_warnings(
+        &asks("{ action = \"check-idle\" }", "").replace("rate(5 minutes)", "cron(0 0 31 2 ? *)"),
+        expect![[r#"
+            [
+                "schedules.x: \"cron(0 0 31 2 ? *)\" never fires: no calendar has such a day",
+            ]
+        "#]],
+    );
+}
+
 #[test]
 fn the_design_s_schedules_are_taken_and_their_targets_checked() {
     let text = "[targets.a]\nkind = \"ec2-instance\"\ninstance_id = \"i-0123456789\"\n\
@@ -357,7 +551,7 @@ fn the_design_s_schedules_are_taken_and_their_targets_checked() {
     let config = fleet(text).unwrap();
     assert_eq!(config.fleet.rules.len(), 2);
     assert_eq!(config.fleet.rules["nightly"].action, lamplighter_events::Action::Kill);
-    assert_eq!(config.warnings.len(), 1);
+    assert_eq!(config.warnings, [""; 0]);
     check(
         &text.replace("target = \"a\"", "target = \"b\""),
         expect![[
@@ -445,4 +639,20 @@ fn a_file_that_is_not_there_is_named() {
     let error = load(Some("no/such.toml".as_ref()), &BTreeMap::new()).unwrap_err();
     expect!["cannot read the fleet file no/such.toml"].assert_eq(&error.to_string());
     assert!(std::error::Error::source(&error).is_some());
+}
+
+#[test]
+fn a_variable_may_hold_the_files_text_and_says_so_in_errors() {
+    let one = "[targets.a]\nkind = \"ec2-instance\"\ninstance_id = \"i-0123456789\"\n";
+    let config = load(None, &variables(&[("LAMPLIGHTER_FLEET_TOML", one)])).unwrap();
+    assert!(config.fleet.targets.contains_key("a"));
+    assert_eq!(config.origin.to_string(), "LAMPLIGHTER_FLEET_TOML");
+
+    let error = load(None, &variables(&[("LAMPLIGHTER_FLEET_TOML", "[targets]\nx = 1\n")]));
+    let words = error.unwrap_err().to_string();
+    assert!(words.starts_with("LAMPLIGHTER_FLEET_TOML:2:"), "{words}");
+
+    let both = load(Some("f.toml".as_ref()), &variables(&[("LAMPLIGHTER_FLEET_TOML", one)]));
+    expect!["environment variable LAMPLIGHTER_FLEET_TOML holds a fleet file, and another is named: f.toml; expected one of them"]
+        .assert_eq(&both.unwrap_err().to_string());
 }

@@ -6,6 +6,7 @@ mod machines;
 mod metrics;
 mod queue;
 mod scaling;
+mod schedules;
 mod services;
 
 use std::collections::BTreeMap;

@@ -64,6 +64,10 @@ fn cannot_see(pass: &mut Pass<'_>, cause: Cause, message: &str) -> Flow {
         pass.look(at);
     }
     close_waiting(pass, Verdict::Failed, Some(cause), false, message);
+    for open in pass.take_open(|open| open.action == Action::CheckIdle) {
+        let answer = check_answer(pass, &open, false, message, None);
+        pass.close(&open, Verdict::Failed, Some(cause), message, answer);
+    }
     pass.why(format!("it cannot be observed ({cause}): {message}"));
     Flow::Rest
 }
@@ -147,7 +151,7 @@ pub(crate) fn close_waiting(
     stopped: bool,
     message: &str,
 ) {
-    let checks_too = !matches!(pass.record.phase, Phase::On);
+    let checks_too = pass.record.phase != Phase::On;
     let waiting = pass
         .take_open(|open| waits_for_off(open) || (checks_too && open.action == Action::CheckIdle));
     for open in waiting {
@@ -182,6 +186,8 @@ fn fail_start(pass: &mut Pass<'_>, cause: Cause, message: String) {
         Some(seen) => seen.state().is_off() && quiet_until.is_none_or(|until| until <= seen.at),
         None => pass.record.accepted_at.is_none() && pass.record.unanswered.is_empty(),
     };
+    // Bounds that were given back would pull its count up: they are suspended on the way down.
+    let off = off && service::seen(pass).is_none_or(|service| service.bounds.is_none());
     let why = format!("the start failed ({cause}): {message}");
     if off || pass.wanted() {
         clear_way(pass);

@@ -132,7 +132,7 @@ fn up(pass: &mut Pass<'_>, state: PowerState) -> Flow {
         begin_stop(pass, "its start failed, and nobody wants its machine any more");
         return Flow::Again;
     }
-    if pass.unanswered(EffectKind::Start) {
+    if pass.unanswered(EffectKind::Start) || service::scaled_up_late(pass) {
         begin_stop(pass, "a start of ours took effect late, and nobody wants it any more");
         return Flow::Again;
     }

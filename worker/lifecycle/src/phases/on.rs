@@ -51,7 +51,8 @@ pub(super) fn advance(pass: &mut Pass<'_>) -> Flow {
             Flow::Rest
         }
         PowerState::Stopping | PowerState::Stopped => {
-            if pass.unanswered(EffectKind::Stop) && pass.record.quiet.is_none() {
+            let ours = pass.unanswered(EffectKind::Stop) || service::scaled_down_by_us(pass);
+            if ours && pass.record.quiet.is_none() {
                 return own_stop_came_late(pass);
             }
             if !pass.confirmed(state) {

@@ -28,11 +28,29 @@ fn settled_bounds(pass: &Pass<'_>) -> Option<Bounds> {
     seen(pass).and_then(|service| service.bounds).filter(|_| !quiet)
 }
 
+/// A change of the bounds may not show yet, and it is not the one that `step` waits for: what they are is told
+/// by a look after its margin.
+fn bounds_may_still_show(pass: &mut Pass<'_>, step: Step) -> Option<Flow> {
+    let until = pass.quiet_after(EffectKind::Scale)?;
+    let made = pass.record.step == Some(step) && !pass.unanswered(EffectKind::Scale);
+    if made || seen(pass).is_none_or(|service| service.bounds.is_none()) {
+        return None;
+    }
+    pass.look(until);
+    pass.why("a change of its scaling's bounds may not show yet; looking again");
+    Some(Flow::Rest)
+}
+
 /// On the way up, and while on: bounds of 0 and 0 are set back to what they were.
 pub(super) fn restore_bounds(pass: &mut Pass<'_>, step: Option<Step>) -> Option<Flow> {
+    if let Some(flow) = bounds_may_still_show(pass, Step::RestoreScaling) {
+        return Some(flow);
+    }
     let bounds = settled_bounds(pass)?;
     if bounds != Bounds::ZERO {
-        pass.record.bounds = None;
+        // A suspension that was lost may yet come true, and then these are to be set again.
+        let lost = lost_bounds(pass, |bounds| bounds == Bounds::ZERO);
+        pass.record.bounds = Some(bounds).filter(|_| lost);
         return None;
     }
     let desired = pass.spec.service().map_or(1, |service| service.desired);
@@ -44,6 +62,9 @@ pub(super) fn restore_bounds(pass: &mut Pass<'_>, step: Option<Step>) -> Option<
 
 /// On the way down: the bounds are remembered and set to 0 and 0.
 pub(super) fn suspend_bounds(pass: &mut Pass<'_>, step: Option<Step>) -> Option<Flow> {
+    if let Some(flow) = bounds_may_still_show(pass, Step::SuspendScaling) {
+        return Some(flow);
+    }
     let bounds = settled_bounds(pass)?;
     if bounds == Bounds::ZERO {
         return None;
@@ -51,6 +72,26 @@ pub(super) fn suspend_bounds(pass: &mut Pass<'_>, step: Option<Step>) -> Option<
     pass.record.bounds = Some(bounds);
     let why = format!("its scaling ({} to {}) is suspended first", bounds.min, bounds.max);
     Some(scale(pass, Bounds::ZERO, step, &why))
+}
+
+fn lost_bounds(pass: &Pass<'_>, which: impl Fn(Bounds) -> bool) -> bool {
+    pass.record.unanswered.iter().any(|lost| match lost.effect {
+        Effect::RegisterScalableTarget { bounds, .. } => which(bounds),
+        _ => false,
+    })
+}
+
+/// Whether its count may have gone to 0 by bounds of ours: Application Auto Scaling puts a count that is above
+/// its maximum down to it. They are ours as long as they are remembered.
+pub(super) fn scaled_down_by_us(pass: &Pass<'_>) -> bool {
+    seen(pass).is_some_and(|service| service.bounds == Some(Bounds::ZERO))
+        || (seen(pass).is_some() && pass.record.bounds.is_some())
+        || lost_bounds(pass, |bounds| bounds == Bounds::ZERO)
+}
+
+/// Whether bounds of ours that came late may have pulled its count up.
+pub(super) fn scaled_up_late(pass: &Pass<'_>) -> bool {
+    lost_bounds(pass, |bounds| bounds.min > 0)
 }
 
 /// A bounds' call of ours that came true late, while the target is off: set to 0 and 0 again.

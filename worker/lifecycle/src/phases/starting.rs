@@ -84,7 +84,7 @@ fn stopped(pass: &mut Pass<'_>) -> Flow {
         return Flow::Rest;
     }
     let why = if waits_for_stop { "it has stopped and is wanted again" } else { "it is wanted" };
-    if let Some(flow) = service::restore_bounds(pass, Some(Step::RestoreScaling)) {
+    if let Some(flow) = restore_bounds(pass) {
         return flow;
     }
     pass.record.started_by_us = true;
@@ -98,9 +98,21 @@ fn stopped(pass: &mut Pass<'_>) -> Flow {
     pass.act(effect, Some(step), why)
 }
 
+/// Scaling's bounds first; where AWS goes on refusing that, until the deadline.
+fn restore_bounds(pass: &mut Pass<'_>) -> Option<Flow> {
+    let over = pass.now >= running_by(pass) && pass.record.paused.is_none();
+    let waits = pass.record.retry_at.is_some() && pass.record.step == Some(Step::RestoreScaling);
+    if let (Some(refusal), true) = (pass.record.refusal.clone(), over && waits) {
+        fail_start(pass, refusal.cause, refusal.message);
+        return Some(Flow::Again);
+    }
+    service::restore_bounds(pass, Some(Step::RestoreScaling))
+}
+
 /// It was going up, and EC2 says `stopped`.
 fn fell_back(pass: &mut Pass<'_>) -> Flow {
-    if pass.unanswered(EffectKind::Stop) && pass.record.quiet.is_none() {
+    let ours = pass.unanswered(EffectKind::Stop) || service::scaled_down_by_us(pass);
+    if ours && pass.record.quiet.is_none() {
         pass.note("a stop of ours took effect late; starting again");
         return start_over(pass);
     }
@@ -159,7 +171,7 @@ fn pending(pass: &mut Pass<'_>) -> Flow {
     if stop_may_still_show(pass) {
         return Flow::Rest;
     }
-    if let Some(flow) = service::restore_bounds(pass, Some(Step::RestoreScaling)) {
+    if let Some(flow) = restore_bounds(pass) {
         return flow;
     }
     enter_way(pass);
@@ -210,7 +222,7 @@ fn running(pass: &mut Pass<'_>) -> Flow {
     if stop_may_still_show(pass) {
         return Flow::Rest;
     }
-    if let Some(flow) = service::restore_bounds(pass, Some(Step::RestoreScaling)) {
+    if let Some(flow) = restore_bounds(pass) {
         return flow;
     }
     enter_way(pass);

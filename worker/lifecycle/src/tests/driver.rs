@@ -152,6 +152,21 @@ pub(super) struct Driver {
     numbers: u64,
 }
 
+/// Somebody is always at work: idleness is told elsewhere.
+fn count() -> Probe {
+    Probe::Http(HttpProbe {
+        url: HealthUrl::parse("http://{private_ip}/").unwrap(),
+        pointer: "/at_work".to_owned(),
+        reads: HttpReads::Count,
+        ignore_own: false,
+    })
+}
+
+fn busy(at: Timestamp) -> Round {
+    let reading = Reading::Number { value: 1.0, asked_at: at, answered_at: at, ahead_millis: None };
+    Round { at, over: IdleOverride::default(), readings: vec![Some(reading)] }
+}
+
 /// A slow look comes at least this often, whatever the record says (DESIGN.md §3).
 const SLOW_LOOK_SECONDS: i64 = ON_LOOK_SECONDS;
 
@@ -163,9 +178,9 @@ impl Driver {
         spec.max_hold = make.max_hold.map(|long| HumanDuration::from_seconds(long).unwrap());
         spec.keep_failed = make.keep_failed;
         let after = super::seconds("15m");
-        spec.idle = make.idle.then_some(IdleSpec { after });
+        spec.idle = make.idle.then(|| IdleSpec { probes: vec![count()], ..IdleSpec::after(after) });
         if make.unit {
-            spec.unit_check_every() = Some(super::seconds("1m"));
+            super::instance_of(&mut spec).unit_check_every = Some(super::seconds("1m"));
         }
         spec.timings.settle = super::seconds("2s");
         let health = HealthUrl::parse("http://{private_ip}/").unwrap();
@@ -273,6 +288,7 @@ impl Driver {
             reason: None,
             expires: ask.expires.map(|seconds| plus(self.now, seconds)),
             trace: None,
+            idle: IdleOverride::default(),
         }
     }
 
@@ -297,6 +313,9 @@ impl Driver {
             false => Ok(self.machine.observe(&plan, at, look.lag)),
             true => Err(ObserveTrouble { cause: Cause::Denied, message: "EC2 says no".into() }),
         };
+        if probes_are_due(&before, &self.spec, &inputs, &sighting, self.now) {
+            inputs.push(Input::Round(busy(self.now)));
+        }
         self.numbers += 1;
         let nonce = format!("n{}", self.numbers);
         let decision = decide(&before, &self.spec, &inputs, &sighting, self.now, &nonce);
@@ -448,10 +467,16 @@ impl Driver {
             }
             (Action::Stop | Action::Kill, Verdict::Failed, Some(_)) => true,
             (
-                Action::Status | Action::CheckIdle | Action::Pause | Action::Resume,
+                Action::Status | Action::KeepAlive | Action::Pause | Action::Resume,
                 Verdict::Done,
                 None,
             ) => true,
+            // Somebody is always at work, so no check is what stops it.
+            (Action::CheckIdle, Verdict::Done, None) => {
+                let stopped = outcome.answer["stopped"].as_bool().unwrap();
+                !stopped || (next.phase == Phase::Off && self.model.held_by().is_empty())
+            }
+            (Action::CheckIdle, Verdict::Failed, Some(_)) => true,
             _ => false,
         };
         assert!(ok, "{outcome:?}; phase {:?}, {:?}", next.phase, self.model);
@@ -605,6 +630,10 @@ impl Driver {
                 ),
                 Action::Stop | Action::Kill => assert!(!wanted, "a stop that waits: {open:?}"),
                 Action::Status => {}
+                Action::CheckIdle => assert!(
+                    matches!(record.phase, Phase::On | Phase::Stopping),
+                    "a check that waits for nothing: {open:?}"
+                ),
                 other => panic!("{other:?} does not wait"),
             }
         }
@@ -618,6 +647,7 @@ impl Driver {
             || !record.outbox.is_empty()
             || record.holds.iter().any(|hold| hold.until.is_some())
             || matches!(record.phase, Phase::Starting | Phase::Stopping) && record.paused.is_none()
+            || record.open.iter().any(|open| open.action == Action::CheckIdle)
             || !record.open.is_empty() && record.paused.is_none();
         assert!(!waits || record.wake_at.is_some(), "a wait that nobody wakes: {}", record.why);
     }

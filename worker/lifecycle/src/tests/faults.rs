@@ -221,7 +221,7 @@ fn a_stop_by_somebody_while_it_starts_counts_as_stopped_outside() {
     story.start("ann").accepted().after(6).sees(PowerState::Running).look();
     story.effects.clear();
     story.after(2).sees(PowerState::Stopped);
-    story.seen.instance.user_stopped_at = Some(story.now);
+    story.machine().user_stopped_at = Some(story.now);
     story.look().after(5).look().is(Phase::Off, None).did_nothing();
     assert_eq!(story.attentions(), vec![AttentionKind::StoppedOutside]);
     story.outcome(Verdict::Rejected, Some(Cause::Superseded));

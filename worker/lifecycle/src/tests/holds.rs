@@ -153,7 +153,7 @@ fn an_older_pause_does_not_undo_a_newer_resume_nor_the_other_way_round() {
 #[track_caller]
 fn check_kind(idle: bool, firm: bool, kind: HoldKind) {
     let mut story = Story::new();
-    story.spec.idle = idle.then(|| IdleSpec { after: seconds("15m") });
+    story.spec.idle = idle.then(|| IdleSpec::after(seconds("15m")));
     let mut command = story.command(Action::Start, "ann");
     command.hold_for = firm.then(|| seconds("2h"));
     story.asks(command);
@@ -240,7 +240,7 @@ fn a_machine_started_outside_is_adopted_once_that_is_sure() {
 fn a_machine_stopped_outside_ends_the_holds_that_are_older() {
     let mut story = Story::on("ann");
     story.after(600).sees(PowerState::Stopping);
-    story.seen.instance.user_stopped_at = Some(story.now);
+    story.machine().user_stopped_at = Some(story.now);
     story.look().is(Phase::On, None).no_outcome();
     story.after(5).look().is(Phase::Stopping, Some(Step::WaitStopped)).did_nothing();
     assert!(story.record.holds.is_empty());
@@ -252,7 +252,7 @@ fn a_machine_stopped_outside_ends_the_holds_that_are_older() {
 fn a_hold_newer_than_the_stop_outside_starts_it_again() {
     let mut story = Story::on("ann");
     story.after(600).sees(PowerState::Stopped);
-    story.seen.instance.user_stopped_at = Some(story.now - SignedDuration::from_secs(5));
+    story.machine().user_stopped_at = Some(story.now - SignedDuration::from_secs(5));
     story.start("bob").did_nothing().no_outcome();
     story.after(5).look().did(EffectKind::Start);
     let holders: Vec<&str> = story.record.holds.iter().map(|hold| hold.holder.as_str()).collect();
@@ -274,7 +274,7 @@ fn more_holds_than_the_bound_are_refused() {
 
 #[test]
 fn what_a_kind_cannot_do_is_invalid() {
-    for action in [Action::Create, Action::Destroy, Action::KeepAlive] {
+    for action in [Action::Create, Action::Destroy] {
         let mut story = Story::new();
         let command = story.command(action, "ann");
         story.asks(command).did_nothing();

@@ -230,8 +230,10 @@ impl Machine {
         let moment = *moment.unwrap_or(&self.moments[0]);
         let runs = moment.state == PowerState::Running;
         let mut seen = Observed::bare(at, moment.state);
-        seen.instance.user_stopped_at = moment.user_at;
-        seen.instance.private_ip = runs.then(|| "10.0.0.1".to_owned());
+        if let Seen::Instance(instance) = &mut seen.seen {
+            instance.user_stopped_at = moment.user_at;
+            instance.private_ip = runs.then(|| "10.0.0.1".to_owned());
+        }
         let agent = match (self.agent_dead, plus(moment.at, self.pace.agent) <= at) {
             (true, _) => Agent::Offline,
             (false, true) => Agent::Online,

@@ -6,12 +6,15 @@
 mod driver;
 mod faults;
 mod holds;
+mod idling;
 mod machine;
 mod model;
 mod properties;
+mod services;
 mod starting;
 mod stopping;
 mod watching;
+mod windows;
 
 use jiff::{SignedDuration, Timestamp};
 use lamplighter_events::{
@@ -38,6 +41,13 @@ pub(super) fn seconds(text: &str) -> HumanDuration {
     HumanDuration::parse(text).unwrap()
 }
 
+pub(super) fn instance_of(spec: &mut TargetSpec) -> &mut InstanceSpec {
+    match &mut spec.place {
+        Place::Instance(instance) => instance,
+        Place::Service(_) => panic!("it is a service"),
+    }
+}
+
 impl Story {
     /// A machine that is stopped, with no unit and no policy.
     pub(super) fn new() -> Self {
@@ -46,25 +56,28 @@ impl Story {
         let name = TargetName::parse("position-keeper").unwrap();
         let spec = TargetSpec {
             name: name.clone(),
-            ec2: Ec2Spec {
+            place: Place::Instance(InstanceSpec {
                 instance: InstanceRef::Id(instance.clone()),
                 systemd_unit: None,
-                health: None,
+                unit_check_every: None,
+            }),
+            health: None,
+            timings: Timings {
                 start_timeout: seconds("2m"),
                 settle: seconds("10s"),
                 ready_timeout: seconds("2m"),
                 health_timeout: seconds("3m"),
                 stop_timeout: seconds("5m"),
                 poll: seconds("5s"),
-                unit_check_every: None,
-                log_group: None,
             },
+            log_group: None,
             exclusive: false,
             max_hold: None,
             keep_failed: false,
             idle: None,
+            hours: None,
         };
-        let record = TargetRecord::first_contact(name, spec.kind(), instance, now);
+        let record = TargetRecord::first_contact(name, spec.kind(), instance.into(), now);
         let seen = Observed::bare(now, PowerState::Stopped);
         Self {
             spec,
@@ -81,8 +94,20 @@ impl Story {
 
     pub(super) fn with_unit() -> Self {
         let mut story = Self::new();
-        story.spec.ec2.systemd_unit = Some(UnitName::parse("positionkeeper").unwrap());
+        story.instance().systemd_unit = Some(UnitName::parse("positionkeeper").unwrap());
         story
+    }
+
+    pub(super) fn instance(&mut self) -> &mut InstanceSpec {
+        instance_of(&mut self.spec)
+    }
+
+    /// What EC2 says of the machine.
+    pub(super) fn machine(&mut self) -> &mut InstanceSeen {
+        match &mut self.seen.seen {
+            Seen::Instance(instance) => instance,
+            Seen::Service(_) => panic!("it is a service"),
+        }
     }
 
     pub(super) fn after(&mut self, seconds: i64) -> &mut Self {
@@ -123,6 +148,7 @@ impl Story {
             reason: None,
             expires: None,
             trace: None,
+            idle: IdleOverride::default(),
         }
     }
 
@@ -177,7 +203,7 @@ impl Story {
     #[track_caller]
     fn check_house(&self, decision: &Decision) {
         assert!(!decision.why.is_empty(), "a decision without a why");
-        if let Some(Effect::StopInstance { .. }) = decision.effect {
+        if decision.effect.as_ref().is_some_and(|effect| effect.kind() == EffectKind::Stop) {
             assert!(!decision.next.wanted(self.now), "a stop beside a hold in force");
         }
         assert!(

@@ -95,7 +95,7 @@ impl Model {
         match asked.action {
             Action::Start => causes.extend(self.refuses_start(&holder, &sent, until, now)),
             Action::Pause if self.resumed.as_ref() > Some(&sent) => causes.push(Cause::Superseded),
-            Action::Create | Action::Destroy | Action::KeepAlive => causes.push(Cause::Invalid),
+            Action::Create | Action::Destroy => causes.push(Cause::Invalid),
             _ => {}
         }
         if !causes.is_empty() {

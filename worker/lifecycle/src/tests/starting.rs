@@ -46,7 +46,11 @@ fn a_start_with_a_unit_costs_five_writes_before_its_events_are_cleared() {
 fn the_host_itself_waits_until_it_has_been_up_for_settle() {
     let mut story = Story::with_unit();
     story.start("ann").accepted().after(9).sees_agent(Agent::Online).look();
-    let Some(Effect::SendCommand { probe, token, .. }) = story.effects.pop() else { panic!() };
+    let Some(Effect::SendCommand { question: Question::Unit(probe), token, .. }) =
+        story.effects.pop()
+    else {
+        panic!()
+    };
     assert_eq!(probe.settle_seconds, 10);
     assert_eq!(token.len(), 32);
 }
@@ -115,7 +119,7 @@ fn a_machine_that_falls_back_is_bounced_with_ec2s_reason() {
     story.start("ann").did(EffectKind::Start).accepted();
     story.after(3).sees(PowerState::Pending).look();
     story.after(10).sees(PowerState::Stopped);
-    story.seen.instance.reason = Some("Client.InternalError: Client error on launch".into());
+    story.machine().reason = Some("Client.InternalError: Client error on launch".into());
     // First seen: it might be a describe that lags.
     story.look().is(Phase::Starting, Some(Step::WaitRunning)).no_outcome();
     story.after(5).look().is(Phase::Failed, None).did_nothing();
@@ -157,7 +161,7 @@ fn a_describe_that_lags_behind_our_stop_is_no_way_up() {
         story.after(1).sees(lagging).start("bob");
         story.is(Phase::Starting, Some(Step::WaitStoppedFirst)).did_nothing();
         story.after(8).sees(PowerState::Stopped);
-        story.seen.instance.user_stopped_at = Some(story.now - jiff::SignedDuration::from_secs(9));
+        story.machine().user_stopped_at = Some(story.now - jiff::SignedDuration::from_secs(9));
         story.look().did(EffectKind::Start);
         assert_eq!(story.record.holds.len(), 1, "bob's start is not lost");
     }

@@ -8,7 +8,7 @@ use crate::*;
 
 fn on_with_unit() -> Story {
     let mut story = Story::with_unit();
-    story.spec.unit_check_every() = Some(seconds("5m"));
+    story.instance().unit_check_every = Some(seconds("5m"));
     story.start("ann").accepted().after(9).sees_agent(Agent::Online).look().sent("c-1");
     story.after(1).said("active").look().is(Phase::On, None);
     story.outcomes.clear();

@@ -6,6 +6,7 @@ pub(crate) mod events;
 pub(crate) mod logs;
 pub(crate) mod metrics;
 pub(crate) mod scaling;
+pub(crate) mod scheduler;
 pub(crate) mod sqs;
 pub(crate) mod ssm;
 

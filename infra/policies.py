@@ -1,0 +1,160 @@
+#!/usr/bin/env python3
+"""Writes the policies of infra/*-policy.json into the template, between its marks; --check only compares.
+
+Theory. The JSON files are the truth about rights: tests run every job under them, and fail for a right that
+is missing or not used. The template must say the same, so nobody writes it there by hand: what stands
+between `# begin NAME` and `# end NAME` is made here. A capital placeholder that is not known is refused,
+since it would reach IAM as text and allow nothing.
+
+Not here: trust policies, and the rights of what is not Lamplighter (ECS's own agent, EventBridge).
+"""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+TEMPLATE = HERE / "lamplighter.yaml"
+
+# What each placeholder of the JSON files is in the template. Longer ones first: DEAD_LETTER_QUEUE is whole.
+MARKS = [
+    ("arn:aws:", "arn:${AWS::Partition}:"),
+    ("REGION", "${AWS::Region}"),
+    ("ACCOUNT", "${AWS::AccountId}"),
+    ("DEAD_LETTER_QUEUE", "${DeadLetters.QueueName}"),
+    ("COMMAND_QUEUE", "${Commands.QueueName}"),
+    ("TABLE", "${Table}"),
+    ("BUS", "${EventBusName}"),
+    ("SECRET_NAME", "${SecretName}"),
+    ("CLUSTER", "${ECSClusterName}"),
+    ("SERVICE", "${ECSServiceName}"),
+]
+# A statement about something that a stack may not have, and the condition that says whether it has it.
+CONDITIONS = [("${SecretName}", "HasSecret"), ("${ECSClusterName}", "HasService")]
+# What looks like a placeholder and is part of a name of AWS's.
+NAMES_OF_AWS = {"AWS"}
+# Words that YAML reads as a truth or as nothing.
+NO_TEXT = {"true", "false", "yes", "no", "on", "off", "y", "n", "null"}
+# Statements of operator-policy.json that a service which only sends commands needs (infra/README.md).
+SENDER = ["SendCommands"]
+
+
+class PolicyError(Exception):
+    """A policy that cannot be written into the template."""
+
+
+def filled(where, text):
+    """The resource with the template's own words; refused where a placeholder is left."""
+    for mark, value in MARKS:
+        text = re.sub(rf"(?<![A-Z_]){re.escape(mark)}(?![A-Z_])", lambda _: value, text)
+    bare = re.sub(r"\$\{[^}]*\}", "", text)
+    left = set(re.findall(r"[A-Z][A-Z_]{2,}", bare)) - NAMES_OF_AWS
+    if left:
+        raise PolicyError(f"{where}: {sorted(left)} is no placeholder that infra/policies.py knows")
+    return text
+
+
+def scalar(text):
+    """A YAML scalar; quoted, unless it is a name that no reader takes for something else."""
+    plain = re.fullmatch(r"[A-Za-z][A-Za-z0-9]*(:[A-Za-z]\w*)?", text) and text.lower() not in NO_TEXT
+    return text if plain else json.dumps(text)
+
+
+def resource(where, text):
+    text = filled(where, text)
+    return f"!Sub {json.dumps(text)}" if "${" in text else scalar(text)
+
+
+def lines_of(value, indent, write):
+    """A value of a statement as lines of YAML; `write` writes its texts."""
+    pad = " " * indent
+    if isinstance(value, str):
+        return [f" {write(value)}"]
+    if isinstance(value, list):
+        return [""] + [f"{pad}- {write(item)}" for item in value]
+    lines = [""]
+    for key, inner in value.items():
+        first, *rest = lines_of(inner, indent + 2, write)
+        lines += [f"{pad}{scalar(key)}:{first}", *rest]
+    return lines
+
+
+def statement_lines(where, statement, indent):
+    """The statement as an entry of a list of YAML, behind its condition where it has one."""
+
+    def entry(indent):
+        lines = []
+        for key, value in statement.items():
+            write = (lambda text: resource(where, text)) if key == "Resource" else scalar
+            first, *rest = lines_of(value, indent + 4, write)
+            lines += [f"{' ' * (indent + 2)}{key}:{first}", *rest]
+        return [f"{' ' * indent}- {lines[0].lstrip()}", *lines[1:]]
+
+    lines = entry(indent)
+    for mark, condition in CONDITIONS:
+        if any(mark in line for line in lines):
+            pad = " " * indent
+            head = [f"{pad}- Fn::If:", f"{pad}    - {condition}"]
+            return [*head, *entry(indent + 4), f"{pad}    - !Ref AWS::NoValue"]
+    return lines
+
+
+def statements(name):
+    """The statements of a policy by the name of its mark: `worker`, `sender`, `operator`."""
+    file = "operator" if name == "sender" else name
+    path = HERE / f"{file}-policy.json"
+    found = json.loads(path.read_text(encoding="utf-8"))["Statement"]
+    if name == "sender":
+        found = [statement for statement in found if statement["Sid"] in SENDER]
+        if len(found) != len(SENDER):
+            raise PolicyError(f"{path.name} lacks one of {SENDER}")
+    return path.name, found
+
+
+def generated(template):
+    """The template with every marked part made anew."""
+    lines, out, made = template.split("\n"), [], []
+    until = None
+    for line in lines:
+        begin = re.fullmatch(r"( *)# begin (\w+)(: .*)?", line)
+        if until is None or line.strip() == until:
+            out.append(line)
+            until = None
+        if begin and until is None:
+            indent, name = len(begin[1]), begin[2]
+            file, found = statements(name)
+            for statement in found:
+                out += statement_lines(f"{file}: {statement['Sid']}", statement, indent)
+            until = f"# end {name}"
+            made.append(name)
+    if until is not None:
+        raise PolicyError(f"{TEMPLATE.name} has no `{until}`")
+    missing = {"worker", "sender", "operator"} - set(made)
+    if missing:
+        raise PolicyError(f"{TEMPLATE.name} has no `# begin` of {sorted(missing)}")
+    return "\n".join(out)
+
+
+def main(arguments):
+    if arguments not in ([], ["--check"]):
+        print("usage: infra/policies.py [--check]", file=sys.stderr)
+        return 2
+    old = TEMPLATE.read_text(encoding="utf-8")
+    try:
+        new = generated(old)
+    except PolicyError as error:
+        print(f"infra/policies.py: {error}", file=sys.stderr)
+        return 1
+    if old == new:
+        return 0
+    if arguments:
+        print("infra/lamplighter.yaml and infra/*-policy.json differ: run infra/policies.py", file=sys.stderr)
+        return 1
+    TEMPLATE.write_text(new, encoding="utf-8")
+    print("infra/lamplighter.yaml is written anew")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

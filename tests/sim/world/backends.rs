@@ -1,0 +1,231 @@
+//! What runs on the targets and is used: the truth of who was active when, and what a probe is told of it.
+//!
+//! *Theory.* A use is a stretch of time. A backend knows when it was last used; it may take the probe itself
+//! for a use (before it answers, or after), its clock may be ahead, and for a time it may hang, be
+//! unreachable, or answer with garbage. Its metrics are published once a minute, if at all.
+//!
+//! Not here: two addresses of one backend that take each other's probes for uses (the worker cannot tell such
+//! probes from users, and says so; it keeps that target on). What the answers mean. The checker reads the uses themselves.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use lamplighter_cloud::metrics::{Datum, MetricName, StatisticSet};
+use lamplighter_cloud::services::TaskStatus;
+use lamplighter_cloud::{MachineState, World};
+use lamplighter_lifecycle::{HttpReads, Resource};
+
+/// How often metrics are published.
+pub const PUBLISHED_EVERY: SignedDuration = SignedDuration::from_mins(1);
+/// The namespace of what is published.
+pub const NAMESPACE: &str = "Backends";
+/// How many used it in the last minute, at most at once.
+pub const CONNECTIONS: &str = "ActiveConnections";
+/// When it was last used.
+pub const LAST_ACTIVITY: &str = "LastActivityEpochSeconds";
+
+/// Whether a probe counts as a use there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Marks {
+    /// It does not.
+    No,
+    /// Before it is answered: the answer names the probe itself.
+    Before,
+    /// After it was answered: the next answer names it.
+    After,
+}
+
+/// What is wrong with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trouble {
+    /// It takes the request and does not answer.
+    Hangs,
+    /// Nobody listens.
+    Unreachable,
+    /// It answers with an error page, a missing field, a 0, milliseconds.
+    Garbage(u64),
+}
+
+/// One backend.
+#[derive(Debug, Clone)]
+pub struct Backend {
+    /// Whether a probe counts as a use.
+    pub marks: Marks,
+    /// How far its clock is ahead of the true time.
+    pub ahead: SignedDuration,
+    /// What is wrong with it now.
+    pub trouble: Option<Trouble>,
+    /// Its metrics are not published now.
+    pub silent: bool,
+    began: Timestamp,
+    uses: Vec<(Timestamp, Timestamp)>,
+    /// The last probe that each of its addresses took for a use.
+    own: BTreeMap<String, Timestamp>,
+    /// When it published, how many used it then, and when it was last used.
+    published: Vec<(Timestamp, f64, Timestamp)>,
+}
+
+/// Why there is no number.
+pub(super) struct NoNumber {
+    pub(super) detail: &'static str,
+    pub(super) unreachable: bool,
+}
+
+impl Backend {
+    /// One that nobody has used yet.
+    pub fn new(began: Timestamp, marks: Marks, ahead: SignedDuration) -> Self {
+        Self {
+            marks,
+            ahead,
+            trouble: None,
+            silent: false,
+            began,
+            uses: Vec::new(),
+            own: BTreeMap::new(),
+            published: Vec::new(),
+        }
+    }
+
+    /// Somebody uses it for a while.
+    pub fn use_it(&mut self, from: Timestamp, until: Timestamp) {
+        self.uses.push((from, until));
+    }
+
+    /// The uses that began by `at`, each as far as it has come.
+    pub(crate) fn uses_by(&self, at: Timestamp) -> impl Iterator<Item = (Timestamp, Timestamp)> {
+        let begun = self.uses.iter().filter(move |(from, _)| *from <= at);
+        begun.map(move |(from, until)| (*from, (*until).min(at)))
+    }
+
+    /// What was published, oldest first.
+    pub(crate) fn published(&self) -> &[(Timestamp, f64, Timestamp)] {
+        &self.published
+    }
+
+    /// How many use it.
+    pub(crate) fn busy_at(&self, at: Timestamp) -> usize {
+        self.uses.iter().filter(|(from, until)| *from <= at && at < *until).count()
+    }
+
+    fn last_use(&self, at: Timestamp) -> Timestamp {
+        self.uses_by(at).map(|(_, until)| until).fold(self.began, Timestamp::max)
+    }
+
+    /// What it tells a probe at `now`.
+    pub(super) fn answer(
+        &mut self,
+        url: &str,
+        reads: HttpReads,
+        up_since: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Result<f64, NoNumber> {
+        let garbage = |detail| Err(NoNumber { detail, unreachable: false });
+        let Some(up_since) = up_since.filter(|_| self.trouble != Some(Trouble::Unreachable)) else {
+            return Err(NoNumber { detail: "connection refused", unreachable: true });
+        };
+        if self.marks == Marks::Before {
+            self.own.insert(url.to_owned(), now);
+        }
+        let own = self.own.get(url).copied();
+        if self.marks == Marks::After {
+            self.own.insert(url.to_owned(), now);
+        }
+        if let Some(Trouble::Garbage(sort)) = self.trouble {
+            return match sort % 4 {
+                0 => garbage("503 Service Unavailable"),
+                1 => garbage("no number at the pointer"),
+                // A missing field that its own code reads as 0; as a count it would be a lie.
+                2 if reads == HttpReads::Epoch => Ok(0.0),
+                3 if reads == HttpReads::Epoch => Ok(now.as_millisecond() as f64),
+                _ => Ok(-1.0),
+            };
+        }
+        // It begins with its own beginning.
+        let last = self.last_use(now).max(own.unwrap_or(self.began));
+        let last = last.max(up_since.min(now));
+        Ok(match reads {
+            HttpReads::Epoch => (last + self.ahead).as_millisecond() as f64 / 1000.0,
+            HttpReads::IdleSeconds => now.duration_since(last).as_secs_f64(),
+            HttpReads::Count => self.busy_at(now) as f64,
+        })
+    }
+
+    /// What it puts into CloudWatch each minute.
+    fn publish(&mut self, resource: &Resource, now: Timestamp) -> Vec<Datum> {
+        if self.silent {
+            return Vec::new();
+        }
+        let before = now - PUBLISHED_EVERY;
+        let busy = self.uses_by(now).filter(|(_, until)| *until > before).count();
+        let last = self.last_use(now);
+        self.published.push((now, busy as f64, last));
+        let datum = |name: &str, value: f64| Datum {
+            metric: metric_name(resource, name),
+            time: None,
+            unit: None,
+            set: StatisticSet::of(value, 1.0),
+        };
+        let epoch = last.as_millisecond() as f64 / 1000.0;
+        vec![datum(CONNECTIONS, busy as f64), datum(LAST_ACTIVITY, epoch)]
+    }
+}
+
+/// A metric of a backend's.
+pub(super) fn metric_name(resource: &Resource, name: &str) -> MetricName {
+    MetricName {
+        namespace: NAMESPACE.to_owned(),
+        name: name.to_owned(),
+        dimensions: [("Backend".to_owned(), resource.to_string())].into(),
+    }
+}
+
+/// Since when what a target is made of runs, if it does.
+pub(crate) fn up_since(world: &World, resource: &Resource) -> Option<Timestamp> {
+    match resource {
+        Resource::Instance(id) => {
+            let machine = world.machines.get(id.as_str())?;
+            machine.running_since.filter(|_| machine.state() == MachineState::Running)
+        }
+        Resource::Service(id) => {
+            let tasks = world.services.get(id.cluster(), id.service())?.tasks();
+            let running = tasks.filter(|task| task.view.status == TaskStatus::Running);
+            running.filter_map(|task| task.view.started).min()
+        }
+    }
+}
+
+impl super::Sim {
+    /// What runs publishes its metrics: once a minute.
+    pub fn publish(&self) {
+        let now = self.true_now();
+        let mut state = self.lock();
+        let super::State { backends, world, .. } = &mut *state;
+        world.advance(now);
+        for (resource, backend) in backends.iter_mut() {
+            if up_since(world, resource).is_none() {
+                continue;
+            }
+            let data = backend.publish(resource, now);
+            if !data.is_empty() {
+                world.put_metric_data(now, &data).expect("the data is sound");
+            }
+        }
+    }
+
+    /// Looks at a backend, or changes it.
+    pub fn with_backend<R>(
+        &self,
+        resource: &Resource,
+        act: impl FnOnce(&mut Backend) -> R,
+    ) -> Option<R> {
+        self.lock().backends.get_mut(resource).map(act)
+    }
+
+    /// Whether it runs, and so can be used.
+    pub fn is_up(&self, resource: &Resource) -> bool {
+        let now = self.true_now();
+        let mut state = self.lock();
+        state.world.advance(now);
+        up_since(&state.world, resource).is_some()
+    }
+}
