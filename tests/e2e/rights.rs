@@ -162,6 +162,26 @@ impl<'l> Caller<'l> {
     }
 }
 
+/// A service whose health and bounds are minded, and whose idleness a metric tells.
+const SERVICE: &str = r#"
+[targets.fluidity]
+kind = "ecs-service"
+cluster = "fluidity-prod"
+service = "fluidity-server-prod"
+healthy = true
+poll = "1s"
+[targets.fluidity.idle]
+after = "1h"
+metrics = [{ namespace = "Fluidity", name = "ActiveConnections", idle_when = "== 0" }]
+"#;
+/// And the world it lives in, after `[local]`'s other tables.
+const SERVICE_WORLD: &str = r#"
+[local.services.fluidity]
+running = 0
+health_check = true
+scaling = { min = 1, max = 4 }
+"#;
+
 #[test]
 fn the_workers_policy_is_just_what_run_and_check_need() {
     let fleet = FLEET.replacen(
@@ -169,7 +189,7 @@ fn the_workers_policy_is_just_what_run_and_check_need() {
         "instance_id = \"i-0abc123def456\"\nlog_group = \"/pyelli\"",
         1,
     );
-    let local = Local::with_fleet(&fleet, &["--no-worker"]);
+    let local = Local::with_fleet(&format!("{SERVICE}{fleet}{SERVICE_WORLD}"), &["--no-worker"]);
     let caller = Caller::bound(&local, "worker", with_default_names("worker-policy.json"));
     // A message that must be given back, and a check whose answer is lost and must be looked for.
     let faults = json!([
@@ -183,6 +203,9 @@ fn the_workers_policy_is_just_what_run_and_check_need() {
     local.run(&["send", "start", "position-keeper", "--wait"]).is(0);
     local.run(&["send", "start", "render-box", "--wait"]).is(1);
     local.run(&["send", "status", "position-keeper", "--wait"]).is(0);
+    local.run(&["send", "start", "fluidity", "--wait"]).is(0);
+    local.run(&["send", "check-idle", "fluidity", "--wait"]).is(0);
+    local.run(&["send", "kill", "fluidity", "--wait"]).is(0);
     caller.run(&["check", "--aws"], 0);
     send_raw(&local, &["poison"]);
     local.run(&["send", "stop", "position-keeper", "--wait"]).is(0);

@@ -7,25 +7,25 @@
 //! *Invariants.* A batch never holds more than its bound; a full one leaves at once. Answers are matched
 //! by position. Without calls there is no task.
 //!
-//! *Not here.* What is shared, and how a bad entry is taken out of a batch (`ec2`).
+//! *Not here.* What is shared: one file per service.
 
+use std::collections::BTreeMap;
 use std::mem;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use lamplighter_events::Cause;
 use lamplighter_runtime::ports::{Applied, CallError, Disposition};
 use tokio::sync::oneshot;
 
-use crate::disposition::own_error;
+use crate::disposition::{ErrorCode, meaning, own_error};
 
 /// How long the first call waits for company: far below what a call takes, and long enough for the
 /// tasks that one receive woke.
 const LINGER: Duration = Duration::from_millis(5);
-/// No batch is larger than this, whatever its call would take.
-const BATCH_MAX: usize = 100;
 
 /// The request that is shared.
 #[async_trait]
@@ -54,8 +54,6 @@ pub(crate) struct Batcher<S: Shared> {
 }
 
 impl<S: Shared> Batcher<S> {
-    const BOUND: usize = if S::ITEMS_MAX < BATCH_MAX { S::ITEMS_MAX } else { BATCH_MAX };
-
     pub(crate) fn new(shared: S) -> Self {
         Self { shared: Arc::new(shared), waiting: Arc::new(Mutex::new(Vec::new())) }
     }
@@ -66,7 +64,7 @@ impl<S: Shared> Batcher<S> {
         let (first, full) = {
             let mut waiting = lock(&self.waiting);
             waiting.push(Waiting { item, answer });
-            let full = (waiting.len() >= Self::BOUND).then(|| mem::take(&mut *waiting));
+            let full = (waiting.len() >= S::ITEMS_MAX).then(|| mem::take(&mut *waiting));
             (waiting.len() == 1, full)
         };
         if let Some(batch) = full {
@@ -112,6 +110,94 @@ pub(crate) async fn together<F: Future>(futures: impl IntoIterator<Item = F>) ->
     })
     .await;
     results.into_iter().map(|result| result.expect("each of them is ready")).collect()
+}
+
+/// Asks for all at once, and takes the batch apart where the refusal of one stands for all: those that the
+/// refusal names get it, the others are asked again; where it names none, the batch is halved until the
+/// bad one stands alone.
+pub(crate) async fn apart<K, A, F>(
+    keys: &[K],
+    concerns_one: impl Fn(&CallError) -> bool,
+    names: impl Fn(&CallError, &K) -> bool,
+    request: impl Fn(Vec<K>) -> F,
+) -> BTreeMap<K, Result<A, CallError>>
+where
+    K: Clone + Ord,
+    F: Future<Output = Result<BTreeMap<K, A>, CallError>>,
+{
+    let mut all: Vec<K> = keys.to_vec();
+    all.sort();
+    all.dedup();
+    let mut answers = BTreeMap::new();
+    let mut groups = vec![all];
+    while let Some(group) = groups.pop() {
+        if group.is_empty() {
+            continue;
+        }
+        let error = match request(group.clone()).await {
+            Ok(found) => {
+                answers.extend(found.into_iter().map(|(key, answer)| (key, Ok(answer))));
+                continue;
+            }
+            Err(error) => error,
+        };
+        if group.len() == 1 || !concerns_one(&error) {
+            answers.extend(group.into_iter().map(|key| (key, Err(error.clone()))));
+            continue;
+        }
+        let (bad, rest): (Vec<_>, Vec<_>) = group.into_iter().partition(|key| names(&error, key));
+        if bad.is_empty() {
+            let (left, right) = rest.split_at(rest.len() / 2);
+            groups.push(left.to_vec());
+            groups.push(right.to_vec());
+        } else {
+            answers.extend(bad.into_iter().map(|key| (key, Err(error.clone()))));
+            groups.push(rest);
+        }
+    }
+    answers
+}
+
+/// The answers in the order of the items. One that is missing is a fault of ours, and no panic.
+pub(crate) fn in_order<I, A>(
+    operation: &'static str,
+    items: &[I],
+    answer: impl Fn(&I) -> Option<Result<A, CallError>>,
+) -> Vec<Result<A, CallError>> {
+    items
+        .iter()
+        .map(|item| {
+            answer(item).unwrap_or_else(|| {
+                let meaning = meaning(operation, ErrorCode::Internal);
+                let words = "the answer left an entry out";
+                Err(own_error(
+                    operation,
+                    meaning.cause,
+                    meaning.disposition,
+                    meaning.applied,
+                    words,
+                ))
+            })
+        })
+        .collect()
+}
+
+/// The time that an effect still has.
+pub(crate) fn remaining(
+    operation: &'static str,
+    now: Timestamp,
+    act_by: Timestamp,
+) -> Result<Duration, CallError> {
+    match Duration::try_from(act_by.duration_since(now)) {
+        Ok(left) if !left.is_zero() => Ok(left),
+        _ => Err(own_error(
+            operation,
+            Cause::Deadline,
+            Disposition::Retry,
+            Applied::No,
+            format!("not called: it was allowed until {act_by} only"),
+        )),
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -5,6 +5,8 @@
 //! starts at boot only where it runs anyway and its agent answers.
 //!
 //! *Invariant.* Nothing is started, stopped or written.
+//!
+//! *Not here.* Services (`check_service`), idle policies (`check_idle`).
 
 use std::time::Duration;
 
@@ -13,19 +15,21 @@ use aws_sdk_ec2::types::Instance;
 use jiff::SignedDuration;
 use lamplighter_events::InstanceId;
 use lamplighter_lifecycle::{
-    Agent, CheckReading, InstanceRef, InstanceSpec, Place, PowerState, TargetSpec, UnitName,
-    UnitProbe,
+    Agent, CheckReading, InstanceRef, InstanceSpec, Observed, Place, PowerState, Resource, Seen,
+    TargetSpec, UnitName, UnitProbe,
 };
 use lamplighter_runtime::ports::CallError;
 use serde::Serialize;
 
 use crate::batch::Batcher;
+use crate::check_idle::check_idle;
+use crate::check_service::check_service;
 use crate::client::{Aws, Names};
 use crate::disposition::{ErrorCode, call_error};
 use crate::ec2::{Describe, seen};
 use crate::secrets::Secrets;
 use crate::sqs::{QueueUrl, count_waiting};
-use crate::ssm::{self, Agents, Verb};
+use crate::ssm::{self, Agents, Asked, Verb};
 
 /// How long a host may take to say whether its unit starts at boot.
 const HOST_SECONDS: u32 = 40;
@@ -54,19 +58,19 @@ pub struct Finding {
     pub hint: Option<String>,
 }
 
-fn ok(what: impl Into<String>) -> Finding {
+pub(crate) fn ok(what: impl Into<String>) -> Finding {
     Finding { level: Level::Ok, what: what.into(), hint: None }
 }
 
-fn warn(what: impl Into<String>, hint: &str) -> Finding {
+pub(crate) fn warn(what: impl Into<String>, hint: &str) -> Finding {
     Finding { level: Level::Warn, what: what.into(), hint: Some(hint.to_owned()) }
 }
 
-fn error(what: impl Into<String>, hint: &str) -> Finding {
+pub(crate) fn error(what: impl Into<String>, hint: &str) -> Finding {
     Finding { level: Level::Error, what: what.into(), hint: Some(hint.to_owned()) }
 }
 
-fn refused(asked: &str, refusal: &CallError) -> Finding {
+pub(crate) fn refused(asked: &str, refusal: &CallError) -> Finding {
     error(
         format!("{asked}: {refusal}"),
         "see the message; infra/ has the rights that a worker needs",
@@ -102,17 +106,21 @@ pub async fn check_common(aws: &Aws, names: &Names) -> Vec<Finding> {
 
 /// Looks at everything that one target needs.
 pub async fn check_target(aws: &Aws, spec: &TargetSpec) -> Vec<Finding> {
-    let mut findings = match &spec.place {
+    let (mut findings, seen) = match &spec.place {
         Place::Instance(instance) => check_instance(aws, instance).await,
-        Place::Service(_) => Vec::new(),
+        Place::Service(service) => check_service(aws, service).await,
     };
+    findings.extend(check_idle(aws, spec, seen).await);
     if let Some(group) = &spec.log_group {
         findings.push(check_logs(aws, group).await);
     }
     findings
 }
 
-async fn check_instance(aws: &Aws, spec: &InstanceSpec) -> Vec<Finding> {
+/// What was seen of a target on the way.
+pub(crate) type SeenBy = Option<(Resource, Observed)>;
+
+async fn check_instance(aws: &Aws, spec: &InstanceSpec) -> (Vec<Finding>, SeenBy) {
     let mut findings = Vec::new();
     let secrets = Secrets::new(aws.secrets.clone());
     let instance = match secrets.resolve(&spec.instance).await {
@@ -122,7 +130,7 @@ async fn check_instance(aws: &Aws, spec: &InstanceSpec) -> Vec<Finding> {
                 refusal.to_string(),
                 "the secret must be a JSON object with that key, and readable for the worker",
             ));
-            return findings;
+            return (findings, None);
         }
     };
     if let InstanceRef::Secret { secret, key } = &spec.instance {
@@ -131,19 +139,20 @@ async fn check_instance(aws: &Aws, spec: &InstanceSpec) -> Vec<Finding> {
     let described = Batcher::new(Describe { client: aws.ec2.clone(), clock: aws.clock() })
         .call(instance.clone())
         .await;
-    let machine = match described {
-        Ok(described) => described.instance,
+    let described = match described {
+        Ok(described) => described,
         Err(refusal) => {
             findings.push(refused(&format!("instance {instance}"), &refusal));
-            return findings;
+            return (findings, None);
         }
     };
-    let Some(machine) = machine else {
+    let Some(machine) = described.instance else {
         let hint = "check the id, the account and the region";
         findings.push(error(format!("EC2 does not know {instance} in {}", aws.region), hint));
-        return findings;
+        return (findings, None);
     };
-    let state = seen(Some(&machine)).state;
+    let observed = Observed::of(described.at, Seen::Instance(seen(Some(&machine))));
+    let state = observed.state();
     findings.push(match state {
         PowerState::Terminated | PowerState::ShuttingDown => {
             error(format!("{instance} is {}", state.as_str()), "name another instance")
@@ -155,7 +164,7 @@ async fn check_instance(aws: &Aws, spec: &InstanceSpec) -> Vec<Finding> {
     if let Some(unit) = &spec.systemd_unit {
         findings.extend(check_host(aws, &instance, &machine, state, unit).await);
     }
-    findings
+    (findings, Some((Resource::Instance(instance), observed)))
 }
 
 async fn check_host(
@@ -200,33 +209,53 @@ async fn check_host(
 
 /// Asks the host whether its unit starts at boot.
 async fn boot_enabled(aws: &Aws, instance: &InstanceId, unit: &UnitName) -> Finding {
+    let probe = UnitProbe { unit: unit.clone(), settle_seconds: 0, activating_seconds: 0 };
+    let what = format!("whether {} starts at boot", unit.as_str());
+    let asked = Asked::Unit(&probe, Verb::IsEnabled);
+    match ask_host(aws, instance, asked, &what, HOST_SECONDS).await {
+        Ok(CheckReading::Said { state }) => enabled(unit, &state),
+        Ok(other) => warn(
+            format!("{what}: {}", strange(&other)),
+            "ask `systemctl is-enabled` on the machine",
+        ),
+        Err(finding) => *finding,
+    }
+}
+
+/// The host's answer, once there is one.
+pub(crate) async fn ask_host(
+    aws: &Aws,
+    instance: &InstanceId,
+    asked: Asked<'_>,
+    what: &str,
+    wait_seconds: u32,
+) -> Result<CheckReading, Box<Finding>> {
     let clock = aws.clock();
     let token = clock.new_id();
-    let probe = UnitProbe { unit: unit.clone(), settle_seconds: 0, activating_seconds: 0 };
     let act_by = clock.now() + SignedDuration::from_secs(10);
-    let asked = format!("whether {} starts at boot", unit.as_str());
-    let sent = ssm::send(&aws.ssm, &clock, instance, &token, &probe, Verb::IsEnabled, act_by).await;
-    let command_id = match sent {
-        Ok(command_id) => command_id,
-        Err(refusal) => return refused(&asked, &refusal),
-    };
-    for _ in 0..HOST_SECONDS {
+    let refused = |refusal: CallError| Box::new(refused(what, &refusal));
+    let sent = ssm::send(&aws.ssm, &clock, instance, &token, asked, act_by).await;
+    let command_id = sent.map_err(refused)?;
+    for _ in 0..wait_seconds {
         tokio::time::sleep(Duration::from_secs(1)).await;
         match ssm::read_check(&aws.ssm, instance, command_id.as_deref(), &token).await {
-            Ok(CheckReading::Said { state }) => return enabled(unit, &state),
-            Ok(
-                CheckReading::Pending { .. } | CheckReading::Absent | CheckReading::Exited { .. },
-            ) => {}
-            Ok(CheckReading::Undelivered { detail } | CheckReading::Broken { detail }) => {
-                return warn(
-                    format!("{asked}: {detail}"),
-                    "ask `systemctl is-enabled` on the machine",
-                );
-            }
-            Err(refusal) => return refused(&asked, &refusal),
+            Ok(CheckReading::Pending { .. } | CheckReading::Absent) => {}
+            Ok(answer) => return Ok(answer),
+            Err(refusal) => return Err(refused(refusal)),
         }
     }
-    warn(format!("{asked}: no answer within {HOST_SECONDS} s"), "check again later")
+    let words = format!("{what}: no answer within {wait_seconds} s");
+    Err(Box::new(warn(words, "check again later")))
+}
+
+/// An answer of another sort than the question.
+pub(crate) fn strange(reading: &CheckReading) -> String {
+    match reading {
+        CheckReading::Undelivered { detail } | CheckReading::Broken { detail } => detail.clone(),
+        CheckReading::Said { state } => format!("the host says {state:?}"),
+        CheckReading::Exited { code, .. } => format!("it exited with {code}"),
+        CheckReading::Pending { .. } | CheckReading::Absent => "no answer".to_owned(),
+    }
 }
 
 fn enabled(unit: &UnitName, state: &str) -> Finding {

@@ -28,6 +28,7 @@ use crate::dynamodb::DynamoStore;
 use crate::ec2::CapacityIsNotRetried;
 use crate::events::EventBus;
 use crate::health::{HealthClient, HealthError};
+use crate::probe::Probes;
 use crate::sqs::{QueueUrl, SqsQueue};
 
 /// A connection that takes longer than this will not come about.
@@ -129,6 +130,9 @@ pub struct Aws {
     pub(crate) scheduler: aws_sdk_scheduler::Client,
     pub(crate) secrets: aws_sdk_secretsmanager::Client,
     pub(crate) logs: aws_sdk_cloudwatchlogs::Client,
+    pub(crate) ecs: aws_sdk_ecs::Client,
+    pub(crate) scaling: aws_sdk_applicationautoscaling::Client,
+    pub(crate) cloudwatch: aws_sdk_cloudwatch::Client,
     skew: Arc<SkewMeter>,
 }
 
@@ -231,7 +235,10 @@ impl Aws {
             events: client!(aws_sdk_eventbridge, rest.clone()),
             scheduler: client!(aws_sdk_scheduler, rest.clone()),
             secrets: client!(aws_sdk_secretsmanager, rest.clone()),
-            logs: client!(aws_sdk_cloudwatchlogs, rest),
+            logs: client!(aws_sdk_cloudwatchlogs, rest.clone()),
+            ecs: client!(aws_sdk_ecs, rest.clone()),
+            scaling: client!(aws_sdk_applicationautoscaling, rest.clone()),
+            cloudwatch: client!(aws_sdk_cloudwatch, rest),
             skew,
         }
     }
@@ -251,6 +258,7 @@ impl Aws {
         names.check()?;
         let clock = self.clock();
         let health = HealthClient::new().map_err(ConnectError::Health)?;
+        let probes = Probes::new(self, Arc::clone(&clock)).map_err(ConnectError::Health)?;
         Ok(Ports {
             queue: Arc::new(SqsQueue::new(
                 self,
@@ -258,7 +266,7 @@ impl Aws {
                 QueueUrl::new(&names.dead_letters),
             )),
             store: Arc::new(DynamoStore::new(self.dynamodb.clone(), &names.table)),
-            cloud: Arc::new(AwsCloud::new(self, health, Arc::clone(&clock))),
+            cloud: Arc::new(AwsCloud::new(self, health, probes, Arc::clone(&clock))),
             bus: Arc::new(EventBus::new(self.events.clone(), &names.bus)),
             clock,
         })

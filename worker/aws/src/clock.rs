@@ -105,7 +105,7 @@ impl Intercept for ReadDate {
     }
 }
 
-fn read_date(header: &str) -> Option<Timestamp> {
+pub(crate) fn read_date(header: &str) -> Option<Timestamp> {
     jiff::fmt::rfc2822::parse(header).ok().map(|date| date.timestamp())
 }
 

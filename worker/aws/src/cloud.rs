@@ -1,27 +1,29 @@
-//! The cloud port: EC2, SSM, health addresses and secrets as one look and one act.
+//! The cloud port: EC2, ECS, SSM, addresses, metrics and secrets as one look, one act and one question.
 //!
 //! *Theory.* A look at many targets makes one describe for all of them; what else a target's plan asks
 //! for follows at once for each. An error that waiting cures goes back to the runtime; one that it does
-//! not is part of what was seen. EC2 not knowing a machine is a state, not an error.
+//! not is part of what was seen. AWS not knowing a machine or a service is a state, not an error.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use lamplighter_events::{Cause, InstanceId};
+use lamplighter_events::InstanceId;
 use lamplighter_lifecycle::{
     Agent, Effect, HealthReading, HealthUrl, InstanceSeen, ObservePlan, ObserveTrouble, Observed,
-    Place, PowerState, ProbePlan, Question, Resource, Round, Seen, ServiceId, Sighting,
+    Place, PowerState, ProbePlan, Resource, Round, Seen, ServiceId, Sighting,
 };
-use lamplighter_runtime::ports::{Applied, CallError, Clock, Cloud, Disposition};
+use lamplighter_runtime::ports::{CallError, Clock, Cloud, Disposition};
 
 use crate::batch::{Batcher, together};
 use crate::client::Aws;
-use crate::disposition::own_error;
 use crate::ec2::{Describe, Start, Stop, Switch, seen};
+use crate::ecs::{self, ServiceDescribed, Services};
 use crate::health::HealthClient;
+use crate::probe::Probes;
+use crate::scaling::{self, ScalableTargets};
 use crate::secrets::Secrets;
-use crate::ssm::{self, Agents, Verb};
+use crate::ssm::{self, Agents, Asked};
 
 /// The port over the SDK.
 pub(crate) struct AwsCloud {
@@ -29,14 +31,24 @@ pub(crate) struct AwsCloud {
     starts: Batcher<Start>,
     stops: Batcher<Stop>,
     agents: Batcher<Agents>,
+    services: Batcher<Services>,
+    bounds: Batcher<ScalableTargets>,
+    ecs: aws_sdk_ecs::Client,
+    scaling: aws_sdk_applicationautoscaling::Client,
     ssm: aws_sdk_ssm::Client,
     health: HealthClient,
+    probes: Probes,
     secrets: Secrets,
     clock: Arc<dyn Clock>,
 }
 
 impl AwsCloud {
-    pub(crate) fn new(aws: &Aws, health: HealthClient, clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(
+        aws: &Aws,
+        health: HealthClient,
+        probes: Probes,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         let switch = || Switch { client: aws.ec2.clone(), clock: Arc::clone(&clock) };
         Self {
             describes: Batcher::new(Describe {
@@ -46,8 +58,13 @@ impl AwsCloud {
             starts: Batcher::new(Start(switch())),
             stops: Batcher::new(Stop(switch())),
             agents: Batcher::new(Agents { client: aws.ssm.clone() }),
+            services: Batcher::new(Services { client: aws.ecs.clone(), clock: Arc::clone(&clock) }),
+            bounds: Batcher::new(ScalableTargets { client: aws.scaling.clone() }),
+            ecs: aws.ecs.clone(),
+            scaling: aws.scaling.clone(),
             ssm: aws.ssm.clone(),
             health,
+            probes,
             secrets: Secrets::new(aws.secrets.clone()),
             clock,
         }
@@ -56,7 +73,10 @@ impl AwsCloud {
     async fn look(&self, plan: &ObservePlan) -> Result<Sighting, CallError> {
         match &plan.resource {
             Resource::Instance(id) => self.look_at_instance(id, plan).await,
-            Resource::Service(service) => trouble(no_services(service)).map(Err),
+            Resource::Service(service) => match self.look_at_service(service, plan).await {
+                Ok(observed) => Ok(Ok(observed)),
+                Err(error) => trouble(error).map(Err),
+            },
         }
     }
 
@@ -87,7 +107,7 @@ impl AwsCloud {
         };
         let health = async {
             match &plan.health {
-                Some(url) if running => Some(self.ask_health(url, &instance).await),
+                Some(url) if running => Some(self.ask_health(url, Some(&instance)).await),
                 _ => None,
             }
         };
@@ -103,12 +123,40 @@ impl AwsCloud {
         Ok(Ok(Observed { at: described.at, seen: Seen::Instance(instance), agent, check, health }))
     }
 
-    async fn ask_health(&self, url: &HealthUrl, instance: &InstanceSeen) -> HealthReading {
-        let address = url.fill(instance.private_ip.as_deref(), instance.public_ip.as_deref());
+    async fn look_at_service(
+        &self,
+        service: &ServiceId,
+        plan: &ObservePlan,
+    ) -> Result<Observed, CallError> {
+        let ServiceDescribed { at, mut seen } = self.services.call(service.clone()).await?;
+        let (active, running) = (seen.active, seen.running > 0);
+        let bounds = async {
+            match plan.bounds && active {
+                true => self.bounds.call(service.clone()).await,
+                false => Ok(None),
+            }
+        };
+        let tasks = ecs::look_at_tasks(&self.ecs, plan, service, &mut seen);
+        let health = async {
+            match &plan.health {
+                Some(url) if running => Some(self.ask_health(url, None).await),
+                _ => None,
+            }
+        };
+        let (bounds, tasks, health) = tokio::join!(bounds, tasks, health);
+        tasks?;
+        seen.bounds = bounds?;
+        Ok(Observed { health, ..Observed::of(at, Seen::Service(seen)) })
+    }
+
+    async fn ask_health(&self, url: &HealthUrl, instance: Option<&InstanceSeen>) -> HealthReading {
+        let private = instance.and_then(|it| it.private_ip.as_deref());
+        let public = instance.and_then(|it| it.public_ip.as_deref());
+        let address = url.fill(private, public);
         match address {
             Some(address) => self.health.ask(&address).await,
             None => HealthReading::Unhealthy {
-                detail: format!("the machine has no address for {}", url.as_str()),
+                detail: format!("there is no address for {}", url.as_str()),
             },
         }
     }
@@ -123,15 +171,6 @@ fn unheard<T>(error: CallError, otherwise: T) -> Result<T, CallError> {
         }
         Disposition::Fail | Disposition::Park => Err(error),
     }
-}
-
-fn no_services(service: &ServiceId) -> CallError {
-    not_yet("ecs:DescribeServices", &service.to_string())
-}
-
-fn not_yet(operation: &'static str, what: &str) -> CallError {
-    let words = format!("{what}: this adapter does not make the call yet");
-    own_error(operation, Cause::Invalid, Disposition::Fail, Applied::No, words)
 }
 
 /// What waiting does not cure is something that was seen.
@@ -162,21 +201,22 @@ impl Cloud for AwsCloud {
             Effect::StopInstance { instance } => {
                 self.stops.call((instance.clone(), act_by)).await.map(|()| None)
             }
-            Effect::SendCommand { instance, token, question: Question::Unit(probe) } => {
-                ssm::send(&self.ssm, &self.clock, instance, token, probe, Verb::IsActive, act_by)
-                    .await
+            Effect::SendCommand { instance, token, question } => {
+                let asked = Asked::of(question);
+                ssm::send(&self.ssm, &self.clock, instance, token, asked, act_by).await
             }
-            Effect::SendCommand { instance, .. } => {
-                Err(not_yet("ssm:SendCommand", &instance.to_string()))
+            Effect::UpdateService { service, desired } => {
+                ecs::update(&self.ecs, &self.clock, service, *desired, act_by).await.map(|()| None)
             }
-            Effect::UpdateService { service, .. }
-            | Effect::RegisterScalableTarget { service, .. } => Err(no_services(service)),
+            Effect::RegisterScalableTarget { service, bounds } => {
+                let (client, clock) = (&self.scaling, &self.clock);
+                scaling::register(client, clock, service, *bounds, act_by).await.map(|()| None)
+            }
         }
     }
 
     async fn probe(&self, plan: &ProbePlan) -> Round {
-        let readings = plan.probes.iter().map(|_| None).collect();
-        Round { at: self.clock.now(), over: plan.over, readings }
+        self.probes.ask(plan).await
     }
 
     async fn resolve(&self, place: &Place) -> Result<Resource, CallError> {

@@ -96,6 +96,19 @@ codes! {
     NoSuchInstance = "InvalidInstanceID.NotFound" | "InvalidInstanceId.NotFound";
     /// That is no id of a machine.
     MalformedInstance = "InvalidInstanceID.Malformed" | "InvalidInstanceId.Malformed";
+    /// ECS does not know the cluster or the service.
+    NoSuchService = "ServiceNotFoundException" | "ClusterNotFoundException";
+    /// The service was deleted; ECS still remembers it.
+    ServiceNotActive = "ServiceNotActiveException" | "ClusterNotActiveException";
+    /// The service's definition cannot be run here.
+    BadService = "PlatformUnknownException" | "PlatformTaskDefinitionIncompatibilityException"
+        | "UnsupportedFeatureException" | "NamespaceNotFoundException" | "ClientException";
+    /// Somebody else is changing the same thing.
+    UpdateInProgress = "UpdateInProgressException" | "ConcurrentUpdateException";
+    /// Application Auto Scaling does not mind this service.
+    NoSuchScalableTarget = "ObjectNotFoundException";
+    /// Application Auto Scaling may not see the service in its owner's name.
+    NoScalingRole = "FailedResourceAccessException";
     /// The machine is in another state than the call needs.
     WrongState = "IncorrectInstanceState" | "IncorrectState" | "IncorrectSpotRequestState"
         | "InvalidInstanceID.NotLinkable";
@@ -130,6 +143,7 @@ codes! {
         | "InvalidParameter" | "InvalidMessageContents" | "InvalidAttributeName"
         | "InvalidAttributeValue" | "ItemCollectionSizeLimitExceededException"
         | "SerializationException" | "InvalidRequest" | "InvalidFilterKey" | "InvalidNextToken"
+        | "InvalidNextTokenException" | "MissingRequiredParameterException" | "InvalidFormat"
         | "InvalidInstanceInformationFilter" | "BatchRequestTooLong"
         | "AWS.SimpleQueueService.BatchRequestTooLong" | "InvalidBatchEntryId" | "MalformedDetail";
     /// The endpoint has no such call.
@@ -139,7 +153,8 @@ codes! {
     /// AWS's own trouble.
     Internal = "InternalError" | "InternalFailure" | "InternalServerError" | "ServiceUnavailable"
         | "ServiceUnavailableException" | "Unavailable" | "InternalException" | "RequestTimeout"
-        | "RequestTimeoutException" | "InternalServiceError" | "InternalServiceErrorException";
+        | "RequestTimeoutException" | "InternalServiceError" | "InternalServiceErrorException"
+        | "ServerException" | "InternalServiceException" | "InternalServiceFault";
     /// A dry run that would have been carried out.
     DryRun = "DryRunOperation";
     /// The queue's encryption key.
@@ -174,13 +189,18 @@ pub(crate) fn meaning(operation: &str, code: ErrorCode) -> Meaning {
         ErrorCode::NoCapacity => said(Cause::Capacity, RetryAfter(CAPACITY_PAUSE)),
         ErrorCode::AccountLimit => said(Cause::Capacity, RetryAfter(LIMIT_PAUSE)),
         ErrorCode::Unsupported => said(Cause::Capacity, Fail),
-        ErrorCode::Denied => said(Cause::Denied, Fail),
+        ErrorCode::Denied => Meaning { hint: lacking(operation), ..said(Cause::Denied, Fail) },
         ErrorCode::Credentials => Meaning {
             hint: Some("check the credentials, and this machine's clock"),
             ..said(Cause::Denied, Retry)
         },
         ErrorCode::NoSuchInstance => said(Cause::NotFound, Fail),
         ErrorCode::MalformedInstance => said(Cause::Invalid, Fail),
+        ErrorCode::NoSuchService | ErrorCode::ServiceNotActive => said(Cause::NotFound, Fail),
+        ErrorCode::NoSuchScalableTarget => said(Cause::NotFound, Fail),
+        ErrorCode::BadService => said(Cause::Invalid, Fail),
+        ErrorCode::NoScalingRole => said(Cause::Denied, Fail),
+        ErrorCode::UpdateInProgress => said(Cause::Conflict, RetryAfter(STATE_PAUSE)),
         ErrorCode::WrongState => said(Cause::Conflict, RetryAfter(STATE_PAUSE)),
         ErrorCode::NoAgent => said(Cause::AgentUnreachable, RetryAfter(AGENT_PAUSE)),
         ErrorCode::NoSuchCommand => said(Cause::NotFound, RetryAfter(STATE_PAUSE)),
@@ -189,7 +209,13 @@ pub(crate) fn meaning(operation: &str, code: ErrorCode) -> Meaning {
         // whoever starts a worker before it should not lose messages to that.
         ErrorCode::NoSuchResource => match service(operation) {
             "secretsmanager" => said(Cause::NotFound, Fail),
-            "logs" | "ec2" | "ssm" | "scheduler" => said(Cause::NotFound, Fail),
+            "logs"
+            | "ec2"
+            | "ssm"
+            | "ecs"
+            | "application-autoscaling"
+            | "cloudwatch"
+            | "scheduler" => said(Cause::NotFound, Fail),
             _ => Meaning { hint: Some(SETUP), ..said(Cause::NotFound, Retry) },
         },
         ErrorCode::NoSuchQueue => Meaning { hint: Some(SETUP), ..said(Cause::NotFound, Retry) },
@@ -211,6 +237,27 @@ pub(crate) fn meaning(operation: &str, code: ErrorCode) -> Meaning {
         ErrorCode::Unknown(408 | 0..=399 | 500..) => ambiguous(),
         ErrorCode::Unknown(400..=499) => said(Cause::Invalid, Fail),
     }
+}
+
+/// The right that a refused call lacks, where AWS's own words may not name it.
+fn lacking(operation: &str) -> Option<&'static str> {
+    Some(match operation {
+        "ecs:DescribeServices" => "the role lacks ecs:DescribeServices on the service",
+        "ecs:UpdateService" => {
+            "the role lacks ecs:UpdateService on the service, or the service its tag \
+             lamplighter:managed=true"
+        }
+        "ecs:ListTasks" => "the role lacks ecs:ListTasks in the cluster",
+        "ecs:DescribeTasks" => "the role lacks ecs:DescribeTasks in the cluster",
+        "application-autoscaling:DescribeScalableTargets" => {
+            "the role lacks application-autoscaling:DescribeScalableTargets"
+        }
+        "application-autoscaling:RegisterScalableTarget" => {
+            "the role lacks application-autoscaling:RegisterScalableTarget"
+        }
+        "cloudwatch:GetMetricData" => "the role lacks cloudwatch:GetMetricData",
+        _ => return None,
+    })
 }
 
 /// AWS did not say no, and did not say yes.

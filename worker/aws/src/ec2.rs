@@ -10,7 +10,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_sdk_ec2::Client;
@@ -27,9 +26,9 @@ use lamplighter_lifecycle::{InstanceSeen, PowerState};
 use lamplighter_runtime::ports::{Applied, CallError, Clock, Disposition};
 
 use crate::attempts::Attempts;
-use crate::batch::Shared;
+use crate::batch::{Shared, apart, in_order, remaining};
 use crate::client::{ATTEMPT_TIMEOUT, timeouts};
-use crate::disposition::{ErrorCode, call_error, meaning, own_error};
+use crate::disposition::{ErrorCode, call_error};
 
 /// With less than this left, an effect is called alone: it must not cut short the call of others.
 const SHARED_ACT_MILLIS_MIN: i64 = 3_000;
@@ -120,8 +119,9 @@ impl Shared for Describe {
     type Item = InstanceId;
     type Answer = Described;
     const OPERATION: &'static str = "ec2:DescribeInstances";
-    /// EC2 takes a thousand; a hundred keep the answer within the time that a call may take.
-    const ITEMS_MAX: usize = 100;
+    /// EC2 takes a thousand; four hundred keep the answer, a kilobyte or two each, within the time that a
+    /// call may take (DESIGN.md §7).
+    const ITEMS_MAX: usize = 400;
 
     async fn call(&self, items: Vec<InstanceId>) -> Vec<Result<Described, CallError>> {
         // Who may describe, may describe all: a refusal concerns one machine only by its id.
@@ -132,7 +132,7 @@ impl Shared for Describe {
         };
         let started = self.clock.now();
         let request = |ids: Vec<InstanceId>| async move { self.request(&ids).await };
-        let mut answers = apart(&items, concerns_one, request).await;
+        let mut answers = apart(&items, concerns_one, names, request).await;
         for answer in answers.values_mut() {
             if answer.as_ref().is_err_and(|error| {
                 error.cause == Cause::NotFound && error.disposition == Disposition::Fail
@@ -230,7 +230,7 @@ impl Switch {
             let by = ids.iter().filter_map(|id| limits.get(id)).min().copied().unwrap_or(now);
             async move { self.request(direction, &ids, by).await }
         };
-        answers.extend(apart(&shared, concerns_one, request).await);
+        answers.extend(apart(&shared, concerns_one, names, request).await);
         in_order(direction.operation(), items, |(id, _)| answers.get(id).cloned())
     }
 }
@@ -241,24 +241,6 @@ impl Direction {
             Self::Up => Start::OPERATION,
             Self::Down => Stop::OPERATION,
         }
-    }
-}
-
-/// The time that an effect still has.
-pub(crate) fn remaining(
-    operation: &'static str,
-    now: Timestamp,
-    act_by: Timestamp,
-) -> Result<Duration, CallError> {
-    match Duration::try_from(act_by.duration_since(now)) {
-        Ok(left) if !left.is_zero() => Ok(left),
-        _ => Err(own_error(
-            operation,
-            Cause::Deadline,
-            Disposition::Retry,
-            Applied::No,
-            format!("not called: it was allowed until {act_by} only"),
-        )),
     }
 }
 
@@ -286,80 +268,10 @@ impl Shared for Stop {
     }
 }
 
-/// Asks for all at once, and takes the batch apart where one machine's refusal stands for all.
-async fn apart<A, F>(
-    ids: &[InstanceId],
-    concerns_one: impl Fn(&CallError) -> bool,
-    request: impl Fn(Vec<InstanceId>) -> F,
-) -> BTreeMap<InstanceId, Result<A, CallError>>
-where
-    F: Future<Output = Result<BTreeMap<InstanceId, A>, CallError>>,
-{
-    let mut all: Vec<InstanceId> = ids.to_vec();
-    all.sort();
-    all.dedup();
-    let mut answers = BTreeMap::new();
-    let mut groups = vec![all];
-    while let Some(group) = groups.pop() {
-        if group.is_empty() {
-            continue;
-        }
-        let error = match request(group.clone()).await {
-            Ok(found) => {
-                answers.extend(found.into_iter().map(|(id, answer)| (id, Ok(answer))));
-                continue;
-            }
-            Err(error) => error,
-        };
-        if group.len() == 1 || !concerns_one(&error) {
-            answers.extend(group.into_iter().map(|id| (id, Err(error.clone()))));
-            continue;
-        }
-        let named = named(&error.message);
-        let (bad, rest): (Vec<_>, Vec<_>) =
-            group.into_iter().partition(|id| named.contains(&id.as_str()));
-        if bad.is_empty() {
-            let (left, right) = rest.split_at(rest.len() / 2);
-            groups.push(left.to_vec());
-            groups.push(right.to_vec());
-        } else {
-            answers.extend(bad.into_iter().map(|id| (id, Err(error.clone()))));
-            groups.push(rest);
-        }
-    }
-    answers
-}
-
-/// The instance ids in a message of EC2.
-fn named(message: &str) -> Vec<&str> {
-    message
-        .split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'))
-        .filter(|word| word.starts_with("i-"))
-        .collect()
-}
-
-/// The answers in the order of the items. One that is missing is a fault of ours, and no panic.
-pub(crate) fn in_order<I, A>(
-    operation: &'static str,
-    items: &[I],
-    answer: impl Fn(&I) -> Option<Result<A, CallError>>,
-) -> Vec<Result<A, CallError>> {
-    items
-        .iter()
-        .map(|item| {
-            answer(item).unwrap_or_else(|| {
-                let meaning = meaning(operation, ErrorCode::Internal);
-                let words = "the answer left an entry out";
-                Err(own_error(
-                    operation,
-                    meaning.cause,
-                    meaning.disposition,
-                    meaning.applied,
-                    words,
-                ))
-            })
-        })
-        .collect()
+/// Whether a message of EC2 names the machine.
+fn names(error: &CallError, id: &InstanceId) -> bool {
+    let mut words = error.message.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'));
+    words.any(|word| word == id.as_str())
 }
 
 /// A describe in our words.

@@ -22,16 +22,7 @@ pub(crate) struct HealthClient(reqwest::Client);
 
 impl HealthClient {
     pub(crate) fn new() -> Result<Self, HealthError> {
-        // The process keeps the first provider; a second installation only says that there is one.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        reqwest::Client::builder()
-            .timeout(TIMEOUT)
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .user_agent("lamplighter")
-            .build()
-            .map(Self)
-            .map_err(HealthError)
+        client("lamplighter", TIMEOUT, |builder| builder).map(Self)
     }
 
     pub(crate) async fn ask(&self, url: &str) -> HealthReading {
@@ -40,15 +31,31 @@ impl HealthClient {
             Ok(answer) => {
                 HealthReading::Unhealthy { detail: format!("HTTP {}", answer.status().as_u16()) }
             }
-            Err(error) => HealthReading::Unhealthy { detail: silence(&error) },
+            Err(error) => HealthReading::Unhealthy { detail: silence(&error, TIMEOUT) },
         }
     }
 }
 
+/// A client for addresses of backends: it follows no redirect and takes no proxy.
+pub(crate) fn client(
+    agent: &str,
+    timeout: Duration,
+    with: impl FnOnce(reqwest::ClientBuilder) -> reqwest::ClientBuilder,
+) -> Result<reqwest::Client, HealthError> {
+    // The process keeps the first provider; a second installation only says that there is one.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let builder = reqwest::Client::builder()
+        .timeout(timeout)
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .user_agent(agent);
+    with(builder).build().map_err(HealthError)
+}
+
 /// Why there was no answer, without the address: it may carry a token.
-fn silence(error: &reqwest::Error) -> String {
+pub(crate) fn silence(error: &reqwest::Error, timeout: Duration) -> String {
     if error.is_timeout() {
-        return format!("no answer within {} s", TIMEOUT.as_secs());
+        return format!("no answer within {} s", timeout.as_secs());
     }
     let mut cause: &dyn Error = error;
     while let Some(source) = cause.source() {

@@ -1,11 +1,13 @@
 //! SSM: whether a machine's agent answers, and questions to its host.
 //!
-//! *Theory.* A question is `unit_probe.sh` below four assignments; the host prints the unit's state word.
-//! SendCommand knows no token of its own, so ours stands in the comment (by which a question whose answer
-//! was lost is found again) and in the script (which does its work once).
+//! *Theory.* A question is some assignments, `guard.sh`, and a script that asks for a unit
+//! (`unit_probe.sh`) or runs the fleet's own script (`idle_probe.sh`); the host prints one line. SendCommand
+//! knows no token of its own, so ours stands in the comment (by which a question whose answer was lost is
+//! found again) and in the script (which does its work once).
 //!
 //! *Invariants.* SendCommand is attempted once. Nothing becomes shell text that is not a checked unit
-//! name, a checked token or a number. Exit status 3 is an answer ("not active"), not a failure.
+//! name, a checked token, a number or base64: the fleet's script is data to ours. Exit status 3 is an
+//! answer ("not active"), not a failure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,20 +16,29 @@ use async_trait::async_trait;
 use aws_sdk_ssm::Client;
 use aws_sdk_ssm::types::{InstanceInformationStringFilter, PingStatus};
 use aws_smithy_types::retry::RetryConfig;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use jiff::Timestamp;
 use lamplighter_events::{Cause, InstanceId};
-use lamplighter_lifecycle::{Agent, CheckReading, UnitName, UnitProbe};
+use lamplighter_lifecycle::{Agent, CheckReading, Question, UnitName, UnitProbe};
 use lamplighter_runtime::ports::{Applied, CallError, Clock, Disposition};
 
-use crate::batch::Shared;
+use crate::batch::{Shared, in_order, remaining};
 use crate::client::{ATTEMPT_TIMEOUT, timeouts};
 use crate::disposition::{ErrorCode, call_error, own_error};
-use crate::ec2::{in_order, remaining};
 
 const SEND: &str = "ssm:SendCommand";
 const READ: &str = "ssm:GetCommandInvocation";
 const LIST: &str = "ssm:ListCommands";
-const PROBE: &str = include_str!("unit_probe.sh");
+const GUARD: &str = include_str!("guard.sh");
+const UNIT_PROBE: &str = include_str!("unit_probe.sh");
+const IDLE_PROBE: &str = include_str!("idle_probe.sh");
+/// How the line begins by which the host says what the fleet's script came to.
+const EXIT_MARK: &str = "lamplighter-exit ";
+/// SSM takes 64 KiB of parameters in all; base64 makes four bytes of three.
+const SCRIPT_BYTES_MAX: usize = 32 * 1024;
+/// Beyond its own time: what `idle_probe.sh` leaves a script that will not end.
+const KILL_SECONDS: i64 = 15;
 const DOCUMENT: &str = "AWS-RunShellScript";
 /// SSM's least: the record asks again under the same token when a question did not arrive.
 const DELIVERY_SECONDS: i32 = 30;
@@ -147,17 +158,67 @@ impl Shared for Agents {
     }
 }
 
+/// What a host is asked.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Asked<'a> {
+    /// How a unit is.
+    Unit(&'a UnitProbe, Verb),
+    /// What the fleet's script comes to.
+    Idle { script: &'a str, timeout_seconds: u32 },
+}
+
+impl<'a> Asked<'a> {
+    pub(crate) fn of(question: &'a Question) -> Self {
+        match question {
+            Question::Unit(probe) => Self::Unit(probe, Verb::IsActive),
+            Question::Idle { script, timeout_seconds } => {
+                Self::Idle { script, timeout_seconds: *timeout_seconds }
+            }
+        }
+    }
+
+    /// How long the host may take over it.
+    fn execution_seconds(self) -> i64 {
+        EXECUTION_GRACE_SECONDS
+            + match self {
+                Self::Unit(probe, _) => {
+                    probe.settle_seconds.max(0) + probe.activating_seconds.max(0)
+                }
+                Self::Idle { timeout_seconds, .. } => i64::from(timeout_seconds) + KILL_SECONDS,
+            }
+    }
+}
+
 /// The script for a host.
 ///
 /// # Errors
 /// Where a token is not ours: it becomes part of a path and of shell text.
-pub(crate) fn script(token: &str, probe: &UnitProbe, verb: Verb) -> Result<String, CallError> {
+pub(crate) fn script(token: &str, asked: Asked<'_>) -> Result<String, CallError> {
     let token_fits = !token.is_empty()
         && token.len() <= 64
         && token.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
     if !token_fits {
         return Err(unusable(SEND, format!("the token {token:?} is not one of ours")));
     }
+    let (probe, verb) = match asked {
+        Asked::Unit(probe, verb) => (probe, verb),
+        Asked::Idle { script, timeout_seconds } => {
+            if script.len() > SCRIPT_BYTES_MAX {
+                let words = format!(
+                    "the idle policy's command has {} bytes: expected at most {SCRIPT_BYTES_MAX}",
+                    script.len()
+                );
+                return Err(unusable(SEND, words));
+            }
+            let script = BASE64.encode(script);
+            // `timeout 0` would be none.
+            let timeout_seconds = timeout_seconds.max(1);
+            return Ok(format!(
+                "token='{token}'\nscript_base64='{script}'\ntimeout_seconds={timeout_seconds}\n\
+                 {GUARD}{IDLE_PROBE}"
+            ));
+        }
+    };
     // A `UnitName` cannot be anything else; a script that runs as root is worth a second look.
     let unit =
         UnitName::parse(probe.unit.as_str()).map_err(|error| unusable(SEND, error.to_string()))?;
@@ -166,7 +227,7 @@ pub(crate) fn script(token: &str, probe: &UnitProbe, verb: Verb) -> Result<Strin
         Verb::IsEnabled => "check='is-enabled'\n",
     };
     Ok(format!(
-        "token='{token}'\nunit='{}'\nsettle_seconds={}\nactivating_seconds={}\n{check}{PROBE}",
+        "token='{token}'\nunit='{}'\nsettle_seconds={}\nactivating_seconds={}\n{check}{GUARD}{UNIT_PROBE}",
         unit.as_str(),
         probe.settle_seconds.max(0),
         probe.activating_seconds.max(0),
@@ -187,13 +248,11 @@ pub(crate) async fn send(
     clock: &Arc<dyn Clock>,
     instance: &InstanceId,
     token: &str,
-    probe: &UnitProbe,
-    verb: Verb,
+    asked: Asked<'_>,
     act_by: Timestamp,
 ) -> Result<Option<String>, CallError> {
-    let script = script(token, probe, verb)?;
-    let execution =
-        probe.settle_seconds.max(0) + probe.activating_seconds.max(0) + EXECUTION_GRACE_SECONDS;
+    let script = script(token, asked)?;
+    let execution = asked.execution_seconds();
     let left = remaining(SEND, clock.now(), act_by)?;
     let once = aws_sdk_ssm::Config::builder()
         .retry_config(RetryConfig::disabled())
@@ -305,9 +364,12 @@ fn reading(status: &str, details: &str, stdout: &str, stderr: &str) -> CheckRead
         }
         "deliverytimedout" | "undeliverable" | "terminated" | "invalidplatform"
         | "accessdenied" => CheckReading::Undelivered { detail: said.to_owned() },
-        "success" | "failed" => match state_word(stdout) {
-            Some(word) => CheckReading::Said { state: word.to_owned() },
-            None => broken(&format!("{said}, without a state word"), stderr),
+        "success" | "failed" => match (state_word(stdout), exit_line(stdout)) {
+            (Some(word), _) => CheckReading::Said { state: word.to_owned() },
+            (None, Some((code, output))) => {
+                CheckReading::Exited { code, output: output.to_owned() }
+            }
+            (None, None) => broken(&format!("{said}, without an answer"), stderr),
         },
         _ => broken(said, stderr),
     }
@@ -321,10 +383,19 @@ fn broken(said: &str, stderr: &str) -> CheckReading {
     CheckReading::Broken { detail }
 }
 
+fn last_line(stdout: &str) -> Option<&str> {
+    stdout.lines().map(str::trim).rfind(|line| !line.is_empty())
+}
+
 fn state_word(stdout: &str) -> Option<&str> {
-    let mut lines = stdout.lines().map(str::trim).filter(|line| !line.is_empty());
-    let word = lines.next_back()?;
-    STATE_WORDS.contains(&word).then_some(word)
+    last_line(stdout).filter(|word| STATE_WORDS.contains(word))
+}
+
+/// The exit code and the first line that `idle_probe.sh` reports.
+fn exit_line(stdout: &str) -> Option<(i64, &str)> {
+    let told = last_line(stdout)?.strip_prefix(EXIT_MARK)?;
+    let (code, output) = told.split_once(' ').unwrap_or((told, ""));
+    Some((code.parse().ok()?, output.trim()))
 }
 
 #[cfg(test)]

@@ -92,6 +92,64 @@ fn operation_static(operation: &str) -> &'static str {
 }
 
 #[test]
+fn what_ecs_and_application_auto_scaling_refuse_has_its_cause() {
+    let soon = Disposition::RetryAfter(STATE_PAUSE);
+    for (code, cause, disposition) in [
+        ("ServiceNotFoundException", Cause::NotFound, Disposition::Fail),
+        ("ClusterNotFoundException", Cause::NotFound, Disposition::Fail),
+        ("ServiceNotActiveException", Cause::NotFound, Disposition::Fail),
+        ("AccessDeniedException", Cause::Denied, Disposition::Fail),
+        ("InvalidParameterException", Cause::Invalid, Disposition::Fail),
+        ("ClientException", Cause::Invalid, Disposition::Fail),
+        ("PlatformUnknownException", Cause::Invalid, Disposition::Fail),
+        ("UpdateInProgressException", Cause::Conflict, soon),
+        ("ThrottlingException", Cause::Throttled, Disposition::Retry),
+    ] {
+        check("ecs:UpdateService", code, cause, disposition, Applied::No);
+    }
+    check(
+        "ecs:UpdateService",
+        "ServerException",
+        Cause::Deadline,
+        Disposition::Retry,
+        Applied::Perhaps,
+    );
+    let register = "application-autoscaling:RegisterScalableTarget";
+    for (code, cause, disposition) in [
+        ("ValidationException", Cause::Invalid, Disposition::Fail),
+        ("ObjectNotFoundException", Cause::NotFound, Disposition::Fail),
+        ("FailedResourceAccessException", Cause::Denied, Disposition::Fail),
+        ("ConcurrentUpdateException", Cause::Conflict, soon),
+    ] {
+        check(register, code, cause, disposition, Applied::No);
+    }
+    check("cloudwatch:X", "InvalidNextToken", Cause::Invalid, Disposition::Fail, Applied::No);
+    check(
+        "cloudwatch:X",
+        "InternalServiceFault",
+        Cause::Deadline,
+        Disposition::Retry,
+        Applied::Perhaps,
+    );
+}
+
+#[test]
+fn a_denied_call_says_which_right_is_lacking() {
+    for operation in [
+        "ecs:DescribeServices",
+        "ecs:UpdateService",
+        "ecs:ListTasks",
+        "ecs:DescribeTasks",
+        "application-autoscaling:DescribeScalableTargets",
+        "application-autoscaling:RegisterScalableTarget",
+        "cloudwatch:GetMetricData",
+    ] {
+        let error = answered(operation, Some("AccessDeniedException"), None, 400, None);
+        assert!(error.message.contains(&format!("lacks {operation}")), "{error}");
+    }
+}
+
+#[test]
 fn a_machine_in_another_state_is_asked_again_soon() {
     let soon = Disposition::RetryAfter(STATE_PAUSE);
     check("ec2:X", "IncorrectInstanceState", Cause::Conflict, soon, Applied::No);

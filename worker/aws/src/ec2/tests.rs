@@ -1,10 +1,12 @@
 //! What EC2 says, read; and one bad id among good ones.
 
 use std::cell::RefCell;
+use std::time::Duration;
 
 use aws_sdk_ec2::types::{InstanceState, InstanceStateName, StateReason};
 
 use super::*;
+use crate::disposition::own_error;
 
 fn id(n: u32) -> InstanceId {
     InstanceId::parse(&format!("i-{n:08x}")).unwrap()
@@ -61,6 +63,7 @@ async fn ask(bad: &[u32], message: impl Fn(&[InstanceId]) -> String) -> (Vec<Ins
     let answers = apart(
         &ids,
         |error| error.disposition == Disposition::Fail,
+        names,
         |group: Vec<InstanceId>| {
             *calls.borrow_mut() += 1;
             let hit: Vec<InstanceId> =
@@ -104,6 +107,7 @@ async fn a_refused_pace_is_everyones_and_asked_once() {
     let answers: BTreeMap<_, Result<(), _>> = apart(
         &ids,
         |error| error.disposition == Disposition::Fail,
+        names,
         |_| {
             *calls.borrow_mut() += 1;
             std::future::ready(Err(refusal(Cause::Throttled, Disposition::Retry, "slower")))
@@ -116,15 +120,14 @@ async fn a_refused_pace_is_everyones_and_asked_once() {
 
 #[test]
 fn ids_are_read_whole_from_a_message() {
-    assert_eq!(
-        named("The instance IDs 'i-0000aaaa, i-0000bbbb' do not exist"),
-        ["i-0000aaaa", "i-0000bbbb"]
-    );
-    assert_eq!(
-        named("on resource: arn:aws:ec2:eu-central-1:1:instance/i-0000aaaa"),
-        ["i-0000aaaa"]
-    );
-    assert_eq!(named("Invalid id: \"i-0000aaaab\""), ["i-0000aaaab"]);
+    let check = |message: &str, expected: [bool; 2]| {
+        let error = refusal(Cause::NotFound, Disposition::Fail, message);
+        let ids = ["i-0000aaaa", "i-0000bbbb"].map(|id| InstanceId::parse(id).unwrap());
+        assert_eq!(ids.map(|id| names(&error, &id)), expected, "{message}");
+    };
+    check("The instance IDs 'i-0000aaaa, i-0000bbbb' do not exist", [true, true]);
+    check("on resource: arn:aws:ec2:eu-central-1:1:instance/i-0000aaaa", [true, false]);
+    check("Invalid id: \"i-0000aaaab\"", [false, false]);
 }
 
 #[test]

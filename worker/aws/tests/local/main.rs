@@ -3,6 +3,8 @@
 // The lint's own exception knows test functions, not the helpers beside them.
 #![allow(clippy::unwrap_used)]
 
+mod services;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -43,6 +45,13 @@ fn options() -> Options {
         seed: Some(1),
         ..Options::default()
     }
+}
+
+/// How many calls of each operation there were.
+async fn counts(bench: &Bench) -> BTreeMap<String, u64> {
+    let url = format!("{}/_lamplighter/counts", bench.endpoint.url());
+    let text = reqwest::get(url).await.unwrap().text().await.unwrap();
+    serde_json::from_str(&text).unwrap()
 }
 
 struct Bench {
