@@ -1,11 +1,12 @@
 //! The port to the table: conditional writes that are exact, and index reads that lag.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use lamplighter_events::{CommandId, TargetName};
-use lamplighter_lifecycle::{CommandRecord, IdleWatch, Resource, TargetRecord};
+use lamplighter_lifecycle::{CommandRecord, IdleWatch, Phase, Resource, TargetRecord};
 use lamplighter_runtime::ports::{
     CallError, Commit, Committed, PutCommand, SHARDS, Store, UpTarget,
 };
@@ -16,6 +17,9 @@ use crate::checker::{Around, Writer};
 
 /// How many versions a lagging read can look back.
 const VERSIONS_MAX: usize = 64;
+
+/// How long a worker that looks at old holds takes to write.
+const LOOKED_AWAY: Duration = Duration::from_secs(8);
 
 /// A record as it was written, with the nonce of its commit.
 struct Version {
@@ -109,6 +113,10 @@ impl Store for Sim {
             decided: self.true_now(),
         };
         let record = &commit.record;
+        if record.phase == Phase::Stopping && self.broken(Breakage::LooksAtOldHolds) {
+            // Whoever comes meanwhile is the one that it overlooks.
+            tokio::time::sleep(LOOKED_AWAY).await;
+        }
         let what = || {
             let step = record.step.map_or("", |step| step.as_str());
             let effect = record.doing.as_ref().filter(|doing| doing.nonce == commit.nonce);
@@ -195,7 +203,7 @@ fn apply(state: &mut State, mut commit: Commit, now: Timestamp, by: Writer) -> C
     if rev != commit.expected_rev && broken != Some(Breakage::WritesWithoutCondition) {
         let stale = there.map(|version| &version.record);
         match stale.filter(|_| broken == Some(Breakage::LooksAtOldHolds)) {
-            Some(there) if breakage::ends_idle_holds(there, &commit.record) => {
+            Some(there) if breakage::ends_idle_holds(there, &commit) => {
                 commit.record.rev = rev + 1;
             }
             _ => return Committed::Fenced,
