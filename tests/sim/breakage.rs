@@ -96,7 +96,7 @@ impl Breakage {
         (Self::DropsEvents, Rule::D7),
         (Self::ForgetsReleases, Rule::D8),
         (Self::CountsFromItsReceive, Rule::D8),
-        (Self::NeverLooksAgain, Rule::D8),
+        (Self::NeverLooksAgain, Rule::W1),
         (Self::WaitsOnItsSlot, Rule::D9),
         (Self::LosesPermits, Rule::D9),
         (Self::ParksTrouble, Rule::D10),
@@ -109,7 +109,7 @@ impl Breakage {
         (Self::StopsTheUnreachable, Rule::I3),
         (Self::ReopensWindows, Rule::W1),
         (Self::MissesWindows, Rule::W1),
-        (Self::LeavesItsBounds, Rule::D1),
+        (Self::LeavesItsBounds, Rule::B1),
         (Self::ForgetsItsBounds, Rule::B1),
     ];
 }
@@ -148,7 +148,7 @@ pub(crate) fn read_wrongly(
         }
         Breakage::ForgetsKeepAlives => record.idle.kept_alive_at = None,
         Breakage::CountsItsOwnProbe => record.idle.own.clear(),
-        Breakage::StopsTheUnreachable if record.idle.unreachable_since.is_some() => {
+        Breakage::StopsTheUnreachable => {
             let hour_ago = now - SignedDuration::from_hours(1);
             record.idle.unreachable_since = Some(hour_ago);
             record.idle.unreachable_said_at = Some(hour_ago);

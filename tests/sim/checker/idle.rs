@@ -336,7 +336,7 @@ impl Watch {
 /// By elimination: nothing else ended it.
 fn was_ended_by_idleness(hold: &Hold, before: &TargetRecord, commit: &Commit) -> bool {
     let after = &commit.record;
-    let idle = matches!(hold.kind, HoldKind::IdleBounded | HoldKind::Adopted);
+    let idle = hold.kind != HoldKind::Window;
     let there = after.holds.iter().any(|it| {
         it.id == hold.id || (it.requested() && hold.requested() && it.holder == hold.holder)
     });

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use lamplighter_events::{CommandId, TargetName};
-use lamplighter_lifecycle::{CommandRecord, IdleWatch, Phase, Resource, TargetRecord};
+use lamplighter_lifecycle::{CommandRecord, IdleWatch, Resource, TargetRecord};
 use lamplighter_runtime::ports::{
     CallError, Commit, Committed, PutCommand, SHARDS, Store, UpTarget,
 };
@@ -113,9 +113,12 @@ impl Store for Sim {
             decided: self.true_now(),
         };
         let record = &commit.record;
-        if record.phase == Phase::Stopping && self.broken(Breakage::LooksAtOldHolds) {
-            // Whoever comes meanwhile is the one that it overlooks.
-            tokio::time::sleep(LOOKED_AWAY).await;
+        if self.broken(Breakage::LooksAtOldHolds) {
+            let there = self.record_of(&record.target);
+            if there.is_some_and(|there| breakage::ends_idle_holds(&there, commit)) {
+                // Whoever comes meanwhile is the one that it overlooks.
+                tokio::time::sleep(LOOKED_AWAY).await;
+            }
         }
         let what = || {
             let step = record.step.map_or("", |step| step.as_str());
