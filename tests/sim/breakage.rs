@@ -96,7 +96,7 @@ impl Breakage {
         (Self::DropsEvents, Rule::D7),
         (Self::ForgetsReleases, Rule::D8),
         (Self::CountsFromItsReceive, Rule::D8),
-        (Self::NeverLooksAgain, Rule::D8),
+        (Self::NeverLooksAgain, Rule::W1),
         (Self::WaitsOnItsSlot, Rule::D9),
         (Self::LosesPermits, Rule::D9),
         (Self::ParksTrouble, Rule::D10),
@@ -109,7 +109,7 @@ impl Breakage {
         (Self::StopsTheUnreachable, Rule::I3),
         (Self::ReopensWindows, Rule::W1),
         (Self::MissesWindows, Rule::W1),
-        (Self::LeavesItsBounds, Rule::D1),
+        (Self::LeavesItsBounds, Rule::B1),
         (Self::ForgetsItsBounds, Rule::B1),
     ];
 }
@@ -148,12 +148,15 @@ pub(crate) fn read_wrongly(
         }
         Breakage::ForgetsKeepAlives => record.idle.kept_alive_at = None,
         Breakage::CountsItsOwnProbe => record.idle.own.clear(),
-        Breakage::StopsTheUnreachable if record.idle.unreachable_since.is_some() => {
+        Breakage::StopsTheUnreachable => {
             let hour_ago = now - SignedDuration::from_hours(1);
             record.idle.unreachable_since = Some(hour_ago);
             record.idle.unreachable_said_at = Some(hour_ago);
         }
         Breakage::ReopensWindows => record.suppressed_until = None,
+        Breakage::MissesWindows if record.holds.iter().all(|it| it.kind != HoldKind::Window) => {
+            record.suppressed_until = Some(now + SignedDuration::from_hours(24));
+        }
         _ => {}
     }
 }
@@ -179,21 +182,21 @@ pub(crate) fn write_wrongly(
                 commit.record.holds.clone_from(&before.holds);
             }
         }
-        Breakage::MissesWindows => {
-            commit.record.holds.retain(|hold| hold.kind != HoldKind::Window);
-        }
         Breakage::ForgetsItsBounds => commit.record.bounds = None,
         _ => {}
     }
 }
 
-/// Whether a record ends what idleness may end, and takes no command by the way.
-pub(crate) fn ends_idle_holds(there: &TargetRecord, next: &TargetRecord) -> bool {
+/// Whether a commit ends what idleness may end, and says nothing else.
+pub(crate) fn ends_idle_holds(there: &TargetRecord, commit: &Commit) -> bool {
     let idle = |record: &TargetRecord| {
-        let may_end = |kind: HoldKind| matches!(kind, HoldKind::IdleBounded | HoldKind::Adopted);
+        let may_end = |kind| matches!(kind, HoldKind::IdleBounded | HoldKind::Adopted);
         record.holds.iter().filter(|hold| may_end(hold.kind)).count()
     };
-    next.phase == Phase::Stopping && there.phase == Phase::On && idle(there) > 0 && idle(next) == 0
+    let next = &commit.record;
+    let silent = commit.outcomes.is_empty() && commit.accepted.is_none();
+    let turns = next.phase == Phase::Stopping && there.phase == Phase::On;
+    silent && turns && idle(there) > 0 && idle(next) == 0
 }
 
 fn forget(commit: &mut Commit, kind: EffectKind) {

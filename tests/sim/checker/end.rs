@@ -195,7 +195,10 @@ impl Watch {
                 .policies
                 .get(name)
                 .is_some_and(|it| it.spec.idle.is_some() || it.spec.hours.is_some());
-        if moves {
+        // So has what a window of office hours let go of a moment ago.
+        let ended = record.holds.iter().filter_map(|hold| hold.until);
+        let just_ended = ended.into_iter().any(|at| at <= now && now < at + DUE_WITHIN);
+        if moves || (just_ended && !wanted) {
             return;
         }
         // A machine that never boots cannot be stopped either: EC2 refuses while it is pending.

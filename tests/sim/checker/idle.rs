@@ -336,20 +336,13 @@ impl Watch {
 /// By elimination: nothing else ended it.
 fn was_ended_by_idleness(hold: &Hold, before: &TargetRecord, commit: &Commit) -> bool {
     let after = &commit.record;
-    let idle = matches!(hold.kind, HoldKind::IdleBounded | HoldKind::Adopted);
+    let idle = hold.kind != HoldKind::Window;
     let there = after.holds.iter().any(|it| {
         it.id == hold.id || (it.requested() && hold.requested() && it.holder == hold.holder)
     });
     let taken = commit.accepted.as_ref();
-    let released = taken.is_some_and(|command| match command.action {
-        Some(Action::Kill) => true,
-        // Anyone's stop ends what was adopted. Whose stop it was is in its releases.
-        Some(Action::Stop) => {
-            let released = after.releases.get(hold.holder.as_str());
-            !hold.requested() || released.is_some_and(|it| it.id == command.id.as_str())
-        }
-        _ => false,
-    });
+    // Whose stop it was does not matter: a target is seldom idle in the commit of somebody's stop.
+    let released = taken.is_some_and(|it| matches!(it.action, Some(Action::Kill | Action::Stop)));
     let outcomes = commit.outcomes.iter().chain(taken.and_then(|it| it.outcome.as_ref()));
     let failed = outcomes
         .into_iter()

@@ -159,7 +159,7 @@ impl Cast {
             _ => self.enlist_service(sim, dice, name, number),
         };
         let backs = [Some(&member.resource).cloned(), member.spare.clone().map(Resource::Instance)];
-        if dice.one_in(2) {
+        if !dice.one_in(3) {
             spec.idle = Some(policies::idleness(sim, dice, backs.iter().flatten()));
         }
         let mut windows = Vec::new();

@@ -1,6 +1,7 @@
 //! The port to the table: conditional writes that are exact, and index reads that lag.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
@@ -16,6 +17,9 @@ use crate::checker::{Around, Writer};
 
 /// How many versions a lagging read can look back.
 const VERSIONS_MAX: usize = 64;
+
+/// How long a worker that looks at old holds takes to write.
+const LOOKED_AWAY: Duration = Duration::from_secs(8);
 
 /// A record as it was written, with the nonce of its commit.
 struct Version {
@@ -109,6 +113,13 @@ impl Store for Sim {
             decided: self.true_now(),
         };
         let record = &commit.record;
+        if self.broken(Breakage::LooksAtOldHolds) {
+            let there = self.record_of(&record.target);
+            if there.is_some_and(|there| breakage::ends_idle_holds(&there, commit)) {
+                // Whoever comes meanwhile is the one that it overlooks.
+                tokio::time::sleep(LOOKED_AWAY).await;
+            }
+        }
         let what = || {
             let step = record.step.map_or("", |step| step.as_str());
             let effect = record.doing.as_ref().filter(|doing| doing.nonce == commit.nonce);
@@ -195,7 +206,7 @@ fn apply(state: &mut State, mut commit: Commit, now: Timestamp, by: Writer) -> C
     if rev != commit.expected_rev && broken != Some(Breakage::WritesWithoutCondition) {
         let stale = there.map(|version| &version.record);
         match stale.filter(|_| broken == Some(Breakage::LooksAtOldHolds)) {
-            Some(there) if breakage::ends_idle_holds(there, &commit.record) => {
+            Some(there) if breakage::ends_idle_holds(there, &commit) => {
                 commit.record.rev = rev + 1;
             }
             _ => return Committed::Fenced,

@@ -13,7 +13,7 @@ use crate::answer;
 use crate::hold::HoldKind;
 use crate::idle::{HostReading, IdleVerdict, Judged, judge};
 use crate::observed::{Agent, CheckReading};
-use crate::pass::{Flow, Pass};
+use crate::pass::{Flow, Pass, add};
 use crate::plan::{ends_by_idleness, idle_floor, idle_override};
 use crate::probe::Reading;
 use crate::record::{Check, CheckPurpose, OpenCommand};
@@ -57,7 +57,12 @@ pub(super) fn look(pass: &mut Pass<'_>) -> Option<Flow> {
     pass.record.idle = judged.memory.clone();
     if judged.unreachable_for_long {
         let enough = unreachable(pass, &judged, idle.stop_unreachable);
-        if enough {
+        // Whoever has just started it, or kept it alive, has the policy's time all the same.
+        let earliest = add(floor, judged.after);
+        if enough && pass.now < earliest {
+            let look_at = pass.record.idle.look_at;
+            pass.record.idle.look_at = Some(look_at.map_or(earliest, |at| at.min(earliest)));
+        } else if enough {
             return believe(
                 pass,
                 &judged,

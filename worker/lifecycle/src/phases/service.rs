@@ -22,9 +22,10 @@ pub(super) fn seen<'a>(pass: &Pass<'a>) -> Option<&'a ServiceSeen> {
     pass.seen().and_then(|seen| seen.service())
 }
 
-/// The bounds as seen, unless one of our own calls may still hide what they are.
+/// The bounds as seen, unless a change of ours may still hide what they are. (The margin of another call says
+/// nothing of them: a service that is turned off just after it was turned on is suspended all the same.)
 fn settled_bounds(pass: &Pass<'_>) -> Option<Bounds> {
-    let quiet = pass.record.quiet.is_some_and(|quiet| pass.seen_at() < quiet.until);
+    let quiet = pass.quiet_after(EffectKind::Scale).is_some();
     seen(pass).and_then(|service| service.bounds).filter(|_| !quiet)
 }
 
