@@ -112,6 +112,17 @@ impl Breakage {
         (Self::LeavesItsBounds, Rule::B1),
         (Self::ForgetsItsBounds, Rule::B1),
     ];
+
+    /// What a mistake breaks besides, in some crowds before anything else.
+    pub const ALSO: [(Self, Rule); 4] = [
+        // An id that is taken twice is one that changes what was finished, or one that is open still.
+        (Self::ForgetsCommands, Rule::D8),
+        (Self::NeverLooksAgain, Rule::D8),
+        // The holds that were overlooked are ended by nobody.
+        (Self::StopsWithoutLooking, Rule::I1),
+        // A stale record's open commands are lost with its holds.
+        (Self::LooksAtOldHolds, Rule::D8),
+    ];
 }
 
 /// What a broken worker reads.

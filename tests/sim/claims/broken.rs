@@ -8,13 +8,17 @@ use lamplighter_sim::crowd::{Play, play};
 /// and come true very late, and be wanted by nobody then, for the rarest.
 const SEEDS: u64 = 600;
 
-/// The first thing that is found in the first crowd in which anything is.
+/// The first thing that is found in the first crowd in which anything is (but for what the mistake is known to
+/// break besides).
 fn find(breakage: Breakage, name: Rule) -> Result<(), String> {
     for seed in 0..SEEDS {
         let report = play(seed, Play { breakage: Some(breakage), loud: false });
         let Some(first) = report.findings.iter().find(|it| it.rule < Rule::Section3) else {
             continue;
         };
+        if Breakage::ALSO.contains(&(breakage, first.rule)) {
+            continue;
+        }
         println!("{breakage:?}: seed {seed}: {first}");
         return match first.rule == name {
             true => Ok(()),

@@ -5,12 +5,18 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use lamplighter_cloud::Timings;
-use lamplighter_events::{AttentionKind, EventBody, Verdict};
-use lamplighter_lifecycle::{OUTBOX_BACKLOG_MAX, Phase, Step};
+use jiff::SignedDuration;
+use lamplighter_cloud::services::ScalingSeed;
+use lamplighter_cloud::{ServiceSeed, Timings};
+use lamplighter_events::{AttentionKind, EventBody, HumanDuration, Verdict};
+use lamplighter_lifecycle::{
+    CommandProbe, CommandReads, HealthUrl, HttpProbe, HttpReads, IdleSpec, OUTBOX_BACKLOG_MAX,
+    Phase, Probe, Resource, Step, TargetSpec,
+};
 use lamplighter_runtime::{Fleet, WorkerOptions};
-use lamplighter_sim::crowd::spec;
+use lamplighter_sim::crowd::{service_spec, spec};
 use lamplighter_sim::staff::{employ, run};
+use lamplighter_sim::world::backends::{Backend, Marks};
 use lamplighter_sim::world::{COMMANDS, Fault, Sim};
 use serde_json::json;
 
@@ -149,6 +155,136 @@ fn a_bus_that_is_away_for_an_hour_fills_no_record_and_loses_no_command() {
             check_outcome(&sim, &format!("q{number}"), Verdict::Done, None);
         }
         assert!(sim.dead_letters().is_empty());
+        worker.drain().await;
+    });
+}
+
+/// A service with a policy of one address that reports a time, on for long enough to be idle.
+fn idle_service() -> TargetSpec {
+    let mut spec = service_spec();
+    let mut idle = IdleSpec::after(HumanDuration::parse("1m").unwrap());
+    idle.probes = vec![Probe::Http(HttpProbe {
+        url: HealthUrl::parse("http://backend.internal:8000/last-activity").unwrap(),
+        pointer: "/it".to_owned(),
+        reads: HttpReads::Epoch,
+        ignore_own: true,
+    })];
+    spec.idle = Some(idle);
+    spec
+}
+
+/// A world with that service and its backend.
+fn service_world(seed: u64, spec: &TargetSpec, bounds: ScalingSeed) -> (Sim, Resource) {
+    let sim =
+        Sim::new(seed, Timings { scaling: SignedDuration::from_secs(10), ..Timings::default() });
+    let resource = spec.resource().unwrap();
+    let id = resource.service().unwrap();
+    let seed = ServiceSeed {
+        cluster: id.cluster().to_owned(),
+        name: id.service().to_owned(),
+        scaling: Some(bounds),
+        ..ServiceSeed::default()
+    };
+    sim.with_world(|world, now| world.seed_service(now, &seed));
+    sim.set_backend(&resource, Backend::new(sim.true_now(), Marks::No, SignedDuration::ZERO));
+    (sim, resource)
+}
+
+/// Each of two ticks that come at once asks; the second must not take the first one's time, at which somebody
+/// was really there, for our own doing and look past it.
+#[test]
+fn two_ticks_at_once_do_not_stop_what_is_in_use() {
+    for seed in 0..40 {
+        run(|| async move {
+            let spec = idle_service();
+            let (sim, resource) = service_world(seed, &spec, ScalingSeed { min: 0, max: 2 });
+            sim.with_backend(&resource, |backend| backend.marks = Marks::After).unwrap();
+            let (one, other) = (work(&sim, spec.clone()), work(&sim, spec));
+            sim.say(&json!({"action": "start", "id": "s", "holder": "ann"}));
+            pass(30).await;
+            check_outcome(&sim, "s", Verdict::Done, None);
+            // What is remembered: nobody since it came on.
+            sim.say(&json!({"action": "check-idle", "id": "q"}));
+            pass(70).await;
+            let now = sim.true_now();
+            let until = now + SignedDuration::from_secs(60);
+            sim.with_backend(&resource, |backend| backend.use_it(now, until)).unwrap();
+            pass(20).await;
+            for tick in 0..2 {
+                sim.say(&json!({"action": "check-idle", "id": format!("q{tick}")}));
+            }
+            pass(20).await;
+            assert_eq!(sim.phase(), Some(Phase::On), "seed {seed}: it is in use");
+            // Its use ends, and the time in which a look back could find it.
+            pass(40).await;
+            for tick in 0..3 {
+                pass(65).await;
+                sim.say(&json!({"action": "check-idle", "id": format!("r{tick}")}));
+            }
+            pass(30).await;
+            assert_eq!((sim.phase(), sim.is_up(&resource)), (Some(Phase::Off), false));
+            one.drain().await;
+            other.drain().await;
+        });
+    }
+}
+
+/// Application Auto Scaling puts the count to 0 after its bounds are: that is our own doing, however late.
+#[test]
+fn a_service_that_is_wanted_again_while_its_scaling_is_suspended_was_not_stopped_outside() {
+    run(|| async {
+        let mut spec = idle_service();
+        spec.idle = None;
+        let (sim, resource) = service_world(SEED, &spec, ScalingSeed { min: 0, max: 2 });
+        let worker = work(&sim, spec);
+        sim.say(&json!({"action": "start", "id": "s", "holder": "ann"}));
+        pass(30).await;
+        check_outcome(&sim, "s", Verdict::Done, None);
+        // The bounds are set, and the answer comes when somebody wants it again.
+        sim.plan(suspension(&sim), Fault::Stale(8));
+        sim.say(&json!({"action": "stop", "id": "t", "holder": "ann"}));
+        pass(4).await;
+        sim.say(&json!({"action": "start", "id": "again", "holder": "bob"}));
+        pass(90).await;
+        check_outcome(&sim, "again", Verdict::Done, None);
+        let outside = sim.emitted().iter().any(|event| {
+            matches!(event.body, EventBody::Attention { attention, .. }
+                if attention == AttentionKind::StoppedOutside)
+        });
+        assert!(!outside, "nobody stopped it");
+        assert_eq!((sim.phase(), sim.is_up(&resource)), (Some(Phase::On), true));
+        worker.drain().await;
+    });
+}
+
+/// The number of the call that suspends the scaling, if a stop comes now: in the order of a stop's calls.
+fn suspension(sim: &Sim) -> usize {
+    // The receive that is under way, load, describe, bounds, write.
+    sim.calls_made() + 5
+}
+
+/// A tick's own readings make the pass ask the host, where all else says idle.
+#[test]
+fn a_tick_asks_the_host_where_all_else_says_idle() {
+    run(|| async {
+        let sim = Sim::new(SEED, Timings::default());
+        let mut spec = spec();
+        spec.exclusive = false;
+        let mut idle = IdleSpec::after(HumanDuration::parse("1m").unwrap());
+        idle.probes = vec![Probe::Command(CommandProbe {
+            script: "exit 0".to_owned(),
+            reads: CommandReads::ExitCode,
+            timeout_seconds: 20,
+        })];
+        spec.idle = Some(idle);
+        let worker = work(&sim, spec);
+        sim.say(&json!({"action": "start", "id": "s", "holder": "ann"}));
+        pass(40).await;
+        for tick in 0..4 {
+            sim.say(&json!({"action": "check-idle", "id": format!("q{tick}")}));
+            pass(60).await;
+        }
+        assert_eq!((sim.phase(), sim.machine_state()), (Some(Phase::Off), "stopped"));
         worker.drain().await;
     });
 }

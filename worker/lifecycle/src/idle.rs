@@ -467,7 +467,9 @@ fn without_own(
         return (this(own.real, Some(true)), (Says::IdleSince(real), detail));
     }
     if within(number.asked_at, number.answered_at) {
-        let real = before.and_then(|own| own.real);
+        // Or somebody's use just then: a later probe that meets this one's time must not take it for ours,
+        // and look past it at something older.
+        let real = Some(number.asked_at);
         let detail = "it reports the probe itself as the last activity (marked before it answered), \
                       so nothing of others' is left to see";
         return (this(real, before.and_then(|own| own.marks)), unknown(detail));
