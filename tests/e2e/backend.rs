@@ -78,7 +78,8 @@ fn serve(mut stream: TcpStream, count: &AtomicU32, says: &(impl Fn(u32, &str) ->
             return;
         }
         Says::Endless => {
-            let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{\"last_activity\": 1";
+            let head =
+                "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{\"last_activity\": 1";
             let _ = stream.write_all(head.as_bytes());
             while stream.write_all(&[b'0'; 65_536]).is_ok() {}
             return;

@@ -43,7 +43,11 @@ fn a_window_in_force_opens_a_machine_and_its_end_closes_it() {
     let local = Local::with_fleet(&fleet(ends_in), &[]);
     let status = comes_on(&local);
     let hold = &status["holds"][0];
-    assert_eq!((&hold["kind"], &hold["holder"]), (&json!("window"), &json!("office-hours")), "{status}");
+    assert_eq!(
+        (&hold["kind"], &hold["holder"]),
+        (&json!("window"), &json!("office-hours")),
+        "{status}"
+    );
     assert!(local.run(&["status", "office"]).is(0).stdout.contains("in force until"));
     // Its end is at most 75 seconds away; a test waits a minute at a time.
     for _ in 0..2 {

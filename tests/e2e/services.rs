@@ -157,7 +157,11 @@ fn a_named_check_answers_as_fluidity_s_sleep_did() {
         let answer = local.send(&["check-idle", "fluidity"])["answer"].clone();
         (answer["action"] == "scaled_down").then_some(answer)
     });
-    assert_eq!((&answer["stopped"], &answer["desiredCount"]), (&json!(true), &json!(0)), "{answer}");
+    assert_eq!(
+        (&answer["stopped"], &answer["desiredCount"]),
+        (&json!(true), &json!(0)),
+        "{answer}"
+    );
     assert_eq!(answer["avgActiveConnections"], json!(0.0), "{answer}");
     assert!(answer["idleDurationSeconds"].as_i64().unwrap_or(0) >= 2, "{answer}");
 }
@@ -194,7 +198,11 @@ fn autoscaling_s_bounds_are_put_away_with_the_service_and_come_back_with_it() {
 fn check_failure(seed: &str, cause: &str, words: &str) {
     let local = Local::with_fleet(&fleet(seed), &[]);
     let failed = local.send(&["wake", "fluidity"]);
-    assert_eq!((&failed["outcome"], &failed["cause"]), (&json!("failed"), &json!(cause)), "{failed}");
+    assert_eq!(
+        (&failed["outcome"], &failed["cause"]),
+        (&json!("failed"), &json!(cause)),
+        "{failed}"
+    );
     let message = failed["message"].as_str().expect("a message");
     assert!(message.contains(words), "{words:?} is not in {message}");
     eventually("ECS goes on no more", || (service(&local)["desired"] == json!(0)).then_some(()));

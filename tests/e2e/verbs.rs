@@ -173,10 +173,10 @@ fn verbs_in(help: &str, before: &str) -> BTreeSet<String> {
 fn every_verb_of_the_help_has_a_test_that_runs_it() {
     let tested: BTreeSet<String> =
         [ASKING, LOOKING, PROBING, DEAD_LETTERS, SERVING, SETTING_UP, SCHEDULING]
-        .into_iter()
-        .flatten()
-        .map(|(verb, _)| (*verb).to_owned())
-        .collect();
+            .into_iter()
+            .flatten()
+            .map(|(verb, _)| (*verb).to_owned())
+            .collect();
     let found = verbs_in(&help_of(""), "");
     assert_eq!(found, tested);
     for verb in &found {
@@ -301,8 +301,7 @@ fn probing_things() {
     let run = &mut ran;
     run.says(&local, "probe", &["pyelli", "--fleet", &fleet], 0, &["pyelli", "--host asks it"]);
     local.run(&["send", "start", "pyelli", "--wait"]).is(0);
-    let flags =
-        ["pyelli", "--host", "--idle-threshold-minutes", "20", "--lookback-minutes", "5"];
+    let flags = ["pyelli", "--host", "--idle-threshold-minutes", "20", "--lookback-minutes", "5"];
     let probed = eventually("its agent answers", || {
         let probed = run.json(&local, "probe", &flags, 0);
         (probed["probes"][0]["says"] == "idle").then_some(probed)

@@ -64,7 +64,7 @@ pub fn service_spec() -> TargetSpec {
     let mut spec = spec();
     let service = ServiceId::parse(CLUSTER, "web").unwrap();
     spec.name = TargetName::parse("fluidity").unwrap();
-    spec.place = Place::Service(ServiceSpec { service, desired: 1, healthy: false });
+    spec.place = Place::Service(ServiceSpec { service, desired: 1, healthy: false, also: vec![] });
     spec.exclusive = false;
     spec.timings.settle = long("1s");
     spec
@@ -233,7 +233,8 @@ impl Cast {
         let mut spec = service_spec();
         spec.name = name.clone();
         let healthy = seed.health_check && dice.one_in(2);
-        spec.place = Place::Service(ServiceSpec { service: id.clone(), desired, healthy });
+        spec.place =
+            Place::Service(ServiceSpec { service: id.clone(), desired, healthy, also: vec![] });
         spec.exclusive = dice.one_in(4);
         spec.keep_failed = dice.one_in(4);
         if dice.one_in(8) {

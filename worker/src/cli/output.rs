@@ -260,7 +260,8 @@ mod tests {
             });
         });
         let service = ServiceId::parse("prod", "server").unwrap();
-        let place = Place::Service(ServiceSpec { service, desired: 2, healthy: false });
+        let place =
+            Place::Service(ServiceSpec { service, desired: 2, healthy: false, also: Vec::new() });
         let short = view_of("fluidity", place, now, |record| {
             record.rev = 9;
             record.phase = Phase::On;

@@ -118,7 +118,7 @@ fn named(variables: &Variables) -> Result<Option<(&'static str, Place)>, ConfigE
         let problem = format!("\"{}\" is not {}", shown(&error.text), error.what);
         refuse(name, &problem, error.expected)
     })?;
-    let service = ServiceSpec { service, desired: 1, healthy: false };
+    let service = ServiceSpec { service, desired: 1, healthy: false, also: Vec::new() };
     Ok(Some(("ECS_CLUSTER_NAME", Place::Service(service))))
 }
 

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 
 use lamplighter_events::{HumanDuration, InstanceId, TargetName};
 use lamplighter_lifecycle::{
-    HealthUrl, InstanceRef, InstanceSpec, Place, ServiceId, ServiceSpec, TargetSpec, Timings,
-    UnitName,
+    HealthUrl, InstanceRef, InstanceSpec, Place, ServiceId, ServicePattern, ServiceSpec,
+    TargetSpec, Timings, UnitName,
 };
 use toml::de::DeValue;
 
@@ -55,7 +55,7 @@ const INSTANCE_KEYS: [(&str, &str); 4] = [
     ),
 ];
 /// Keys of a service, and why an instance has none of them.
-const SERVICE_KEYS: [(&str, &str); 4] = [
+const SERVICE_KEYS: [(&str, &str); 5] = [
     (
         "cluster",
         "an EC2 instance is in no cluster; expected instance_id, or kind = \"ecs-service\"",
@@ -67,7 +67,10 @@ const SERVICE_KEYS: [(&str, &str); 4] = [
         "it asks for the health checks of a service's containers; expected systemd_unit or health for an \
          EC2 instance",
     ),
+    ("also", "it names other ECS services; expected it only of kind = \"ecs-service\""),
 ];
+/// Patterns of services that a payload may name itself; a fleet has a handful.
+const ALSO: &str = "also = [\"cluster/service\"], in which '*' stands for any characters";
 
 /// The shortest duration stands for none at all, where the lifecycle knows no zero.
 const NO_TIME_MILLIS: u64 = 1;
@@ -146,10 +149,13 @@ pub(crate) fn target(
     // The kind first: another kind has other keys, and their refusal would mislead.
     let reader = item.open_table()?;
     let is_service = kind(&reader)? == SERVICE;
-    let (own, foreign) =
-        if is_service { (SERVICE_KEYS, INSTANCE_KEYS) } else { (INSTANCE_KEYS, SERVICE_KEYS) };
-    reader.refuse_foreign(&foreign)?;
-    let known: Vec<&str> = COMMON_KEYS.into_iter().chain(own.map(|(key, _)| key)).collect();
+    let (own, foreign) = if is_service {
+        (&SERVICE_KEYS[..], &INSTANCE_KEYS[..])
+    } else {
+        (&INSTANCE_KEYS[..], &SERVICE_KEYS[..])
+    };
+    reader.refuse_foreign(foreign)?;
+    let known: Vec<&str> = COMMON_KEYS.into_iter().chain(own.iter().map(|(key, _)| *key)).collect();
     let reader = item.table(&known)?;
     let place = if is_service {
         Place::Service(service(&reader, &name, taken)?)
@@ -278,7 +284,17 @@ fn service(
         }
         None => 1,
     };
-    Ok(ServiceSpec { service, desired, healthy: reader.flag("healthy")? })
+    let mut also = Vec::new();
+    if let Some(item) = reader.get("also") {
+        for item in item.list(ALSO)? {
+            let text = item.string(ALSO)?;
+            let pattern = ServicePattern::parse(text).map_err(|error| {
+                item.refuse(&format!("\"{}\" is not {}", shown(text), error.what), error.expected)
+            })?;
+            also.push(pattern);
+        }
+    }
+    Ok(ServiceSpec { service, desired, healthy: reader.flag("healthy")?, also })
 }
 
 /// A service may have none: its tasks count from when they run.

@@ -172,6 +172,19 @@ fn a_service_s_keys_are_checked() {
 }
 
 #[test]
+fn a_payload_may_name_the_services_that_also_says() {
+    let config = fleet(&service("also = [\"prod-*/server\", \"dev/*\"]")).unwrap();
+    let named = |name: &str| config.fleet.has(&lamplighter_events::TargetName::parse(name).unwrap());
+    assert!(named("f.prod-2.server") && named("f.dev.anything") && !named("f.prod-2.other"));
+    check_service(
+        "also = [\"dev\"]",
+        expect![[
+            r#"f.toml:5:9: targets.f.also: "dev" is not a pattern of services; expected cluster/service, in which '*' stands for any characters"#
+        ]],
+    );
+}
+
+#[test]
 fn keys_of_the_other_kind_are_refused_with_the_reason() {
     check_service(
         "instance_id = \"i-01234567\"",
