@@ -22,6 +22,7 @@ const ASKING: Verbs =
     &[("send", &[0, 1, 2]), ("outcome", &[0, 1, 2]), ("pause", &[0, 1, 2]), ("resume", &[0, 1, 2])];
 const LOOKING: Verbs =
     &[("status", &[0, 1, 2]), ("why", &[0, 1, 2]), ("history", &[0, 1, 2]), ("watch", &[0, 1, 2])];
+const PROBING: Verbs = &[("probe", &[0, 1, 2])];
 const DEAD_LETTERS: Verbs =
     &[("dlq list", &[0, 1, 2]), ("dlq show", &[0, 1, 2]), ("dlq replay", &[0, 1, 2])];
 /// A worker that cannot reach AWS goes on trying: it has no exit code for that.
@@ -170,7 +171,8 @@ fn verbs_in(help: &str, before: &str) -> BTreeSet<String> {
 
 #[test]
 fn every_verb_of_the_help_has_a_test_that_runs_it() {
-    let tested: BTreeSet<String> = [ASKING, LOOKING, DEAD_LETTERS, SERVING, SETTING_UP, SCHEDULING]
+    let tested: BTreeSet<String> =
+        [ASKING, LOOKING, PROBING, DEAD_LETTERS, SERVING, SETTING_UP, SCHEDULING]
         .into_iter()
         .flatten()
         .map(|(verb, _)| (*verb).to_owned())
@@ -232,6 +234,12 @@ fn asking_for_things() {
     let late = ["stop", "pyelli", "--expires", "2020-01-01T00:00:00Z", "--wait"];
     let late = run.json(&local, "send", &late, 1);
     assert_eq!((&late["outcome"], &late["cause"]), (&json!("rejected"), &json!("expired")));
+    // The fleet has no idle policy, and says so.
+    let check = ["check-idle", "--idle-threshold-minutes", "20", "--lookback-minutes", "5"];
+    let checked = run.json(&local, "send", &[&check[..], &["--wait"]].concat(), 0);
+    assert_eq!(checked["answer"]["asked"], json!(0), "{checked}");
+    let misplaced = ["start", "pyelli", "--lookback-minutes", "5"];
+    run.says(&local, "send", &misplaced, 2, &["belong to check-idle"]);
     run.says(&local, "send", &["start", "pyeli"], 2, &["did you mean \"pyelli\"?"]);
     run.says(&local, "send", &["strat", "pyelli"], 2, &["strat"]);
     run.says(&local, "send", &["start", "pyelli", "--for", "soon"], 2, &["soon", "2h"]);
@@ -280,6 +288,34 @@ fn asking_for_things() {
     let given_up = run.json(&alone, "send", &["start", "--wait", "--timeout", "1s"], 1);
     assert_eq!(given_up["outcome"], Value::Null);
     ran.covers(ASKING);
+}
+
+/// What the answers mean is in `idle` and `services`.
+#[test]
+fn probing_things() {
+    let mut ran = Ran::default();
+    let idle = "[targets.pyelli.idle]\nafter = \"15m\"\n\
+                command = { script = \"exit 0\", reads = \"exit-code\" }\n[local]";
+    let local = Local::with_fleet(&FLEET.replace("[local]", idle), &[]);
+    let fleet = local.fleet().to_str().expect("a plain path").to_owned();
+    let run = &mut ran;
+    run.says(&local, "probe", &["pyelli", "--fleet", &fleet], 0, &["pyelli", "--host asks it"]);
+    local.run(&["send", "start", "pyelli", "--wait"]).is(0);
+    let flags =
+        ["pyelli", "--host", "--idle-threshold-minutes", "20", "--lookback-minutes", "5"];
+    let probed = eventually("its agent answers", || {
+        let probed = run.json(&local, "probe", &flags, 0);
+        (probed["probes"][0]["says"] == "idle").then_some(probed)
+    });
+    assert_eq!((&probed["verdict"], &probed["after"]), (&json!("not yet"), &json!("20m")));
+    run.says(&local, "probe", &["position-keeper"], 2, &["no idle policy"]);
+    run.says(&local, "probe", &["pyelli", "--lookback-minutes", "0"], 2, &["0"]);
+    let lost = local.folder.path().join("lost.toml");
+    let text = FLEET.replace("[local]", idle);
+    std::fs::write(&lost, format!("[store]\ntable = \"nowhere\"\n{text}")).expect("a file");
+    let lost = lost.to_str().expect("a plain path");
+    run.says(&local, "probe", &["pyelli", "--fleet", lost], 1, &["nowhere"]);
+    ran.covers(PROBING);
 }
 
 #[test]

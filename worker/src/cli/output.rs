@@ -272,9 +272,10 @@ mod tests {
         });
         let unseen = view("pyelli", now, |_| {});
         expect![[r#"
-            TARGET           PHASE                    SINCE   HELD BY            SEEN             WHY
-            position-keeper  starting (wait-running)  1m 20s  user-42 for 2h 0m  pending, 2s ago  EC2 accepted the start; waiting until the machine runs
-            pyelli           off                      -       -                  never            nobody has looked at it yet
+            TARGET           PHASE                    SINCE   HELD BY            SEEN                    WHY
+            position-keeper  starting (wait-running)  1m 20s  user-42 for 2h 0m  pending, 2s ago         EC2 accepted the start; waiting until the machine runs
+            fluidity         on, short of tasks       2h 0m   -                  pending 1/2, 1m 0s ago  it is wanted, and short of tasks
+            pyelli           off                      -       -                  never                   nobody has looked at it yet
         "#]].assert_eq(&status_table(&[starting, short, unseen], now, Style::plain()));
     }
 
