@@ -6,7 +6,8 @@
 //!
 //! **Scripts** are not run by a shell. The model reads lines of the project's own script format, at the
 //! start of a line: `token='…'`, `unit='…'`, `settle_seconds=N`, `check='is-enabled'`. A script with a
-//! unit does what `systemctl is-active UNIT` does (or `is-enabled`). A script with a token does so once
+//! unit does what `systemctl is-active UNIT` does (or `is-enabled`). One with `script_base64='…'`, a script of
+//! the fleet's, comes to what the machine's behaviour says. A script with a token does so once
 //! for a machine and token, whose first result a repeat prints again; [`Commands::executions`] counts what
 //! really ran. Any other script succeeds and prints nothing.
 //!
@@ -272,6 +273,7 @@ struct Script<'a> {
     unit: Option<&'a str>,
     settle_seconds: i64,
     is_enabled: bool,
+    of_the_fleet: bool,
 }
 
 impl<'a> Script<'a> {
@@ -284,6 +286,7 @@ impl<'a> Script<'a> {
             match (name, quoted) {
                 ("token", Some(token)) => script.token = Some(token),
                 ("unit", Some(unit)) => script.unit = Some(unit),
+                ("script_base64", Some(_)) => script.of_the_fleet = true,
                 ("check", Some(check)) => script.is_enabled = check == "is-enabled",
                 ("settle_seconds", _) => {
                     script.settle_seconds = quoted.unwrap_or(value).parse().unwrap_or(0);
@@ -296,6 +299,11 @@ impl<'a> Script<'a> {
 
     /// The exit code and what is printed, as systemctl gives them.
     fn run(&self, machine: &Machine) -> (i64, String) {
+        if self.of_the_fleet {
+            let code = machine.behaviour.host_exit.unwrap_or(0);
+            let output = machine.behaviour.host_output.as_deref().unwrap_or_default();
+            return (0, format!("lamplighter-exit {code} {output}\n"));
+        }
         let Some(name) = self.unit else { return (0, String::new()) };
         let unit = machine.units.get(unit_name(name));
         if self.is_enabled {

@@ -146,6 +146,10 @@ pub struct Behaviour {
     pub bounce: Option<SignedDuration>,
     /// Starts are refused for want of capacity.
     pub no_capacity: bool,
+    /// What an idle policy's command exits with; 0 where it is left out.
+    pub host_exit: Option<u8>,
+    /// What it prints.
+    pub host_output: Option<String>,
 }
 
 /// A machine that exists from the beginning.

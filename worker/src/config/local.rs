@@ -31,9 +31,10 @@ const TIMINGS: [&str; 13] = [
     "scaling",
     "metric_lag",
 ];
-const BEHAVIOUR: [&str; 6] = ["boot", "stop", "agent", "agent_never", "bounce", "no_capacity"];
-const MACHINE: [&str; 8] =
-    ["units", "state", "boot", "stop", "agent", "agent_never", "bounce", "no_capacity"];
+const BEHAVIOUR: [&str; 8] =
+    ["boot", "stop", "agent", "agent_never", "bounce", "no_capacity", "host_exit", "host_output"];
+/// What a machine is, beside how it behaves.
+const MACHINE: [&str; 2] = ["units", "state"];
 const UNIT: [&str; 4] = ["after_boot", "enabled", "active_after", "dies_after"];
 const SERVICE_BEHAVIOUR: [&str; 11] = [
     "start",
@@ -249,7 +250,8 @@ fn machine(item: &Item<'_>, fleet: &Fleet) -> Result<(TargetName, MachineSeed), 
         let known: Vec<&str> = machines.map(|(spec, _)| spec.name.as_str()).collect();
         return Err(no_such(item, "machine", &known));
     };
-    let reader = item.table(&MACHINE)?;
+    let keys: Vec<&str> = MACHINE.into_iter().chain(BEHAVIOUR).collect();
+    let reader = item.table(&keys)?;
     let (mut behaviour, mut units) = (Map::new(), Map::new());
     for key in BEHAVIOUR {
         if let Some(item) = reader.get(key) {

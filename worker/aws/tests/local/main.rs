@@ -350,6 +350,18 @@ async fn a_machine_is_started_asked_for_its_unit_and_stopped() {
     let by_token = ObservePlan { check: Some((None, token)), ..plan(KEEPER) };
     until(&bench, &by_token, |seen| seen.check.as_ref() == Some(&active)).await;
 
+    bench.endpoint.world(|world, _| {
+        let behaviour = &mut world.machines.get_mut(KEEPER).unwrap().behaviour;
+        (behaviour.host_exit, behaviour.host_output) = (Some(7), Some("busy".to_owned()));
+    });
+    let token = "fedcba9876543210".to_owned();
+    let question = Question::Idle { script: "who | wc -l".to_owned(), timeout_seconds: 10 };
+    let ask = Effect::SendCommand { instance: id(KEEPER), token: token.clone(), question };
+    let command_id = cloud.execute(&ask, soon()).await.unwrap();
+    let exited = CheckReading::Exited { code: 7, output: "busy".to_owned() };
+    let by_id = ObservePlan { check: Some((command_id, token)), ..plan(KEEPER) };
+    until(&bench, &by_id, |seen| seen.check.as_ref() == Some(&exited)).await;
+
     let down = Effect::StopInstance { instance: id(KEEPER) };
     cloud.execute(&down, soon()).await.unwrap();
     until(&bench, &plan(KEEPER), |seen| {
