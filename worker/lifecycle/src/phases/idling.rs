@@ -34,6 +34,8 @@ pub(super) fn look(pass: &mut Pass<'_>) -> Option<Flow> {
         pass.record.holds_in_force(pass.now).any(|hold| ends_by_idleness(hold, pass.spec))
     };
     if !endable(pass) {
+        // Nobody asks, so nothing is due: a look of its own that stayed would come again and again.
+        pass.record.idle.look_at = None;
         if pass.wanted() {
             let holders = answer::holders(pass).join(", ");
             let message = format!("held by {holders}, which idleness does not end");
