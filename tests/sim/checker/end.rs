@@ -215,7 +215,8 @@ impl Watch {
         let window = record.holds.iter().any(|hold| hold.kind == HoldKind::Window);
         // A window tries again and again, and may just be at it.
         let tries = may_fail && window && phase == Phase::Starting;
-        if wanted && !on && !(failed && may_fail) && !tries {
+        let excused = tries || (failed && may_fail);
+        if wanted && !on && !excused {
             let what = format!("{name}: {state} ({phase:?}) and wanted: {why}");
             self.wrong(Rule::D3, now, what);
         }

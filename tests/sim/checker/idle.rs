@@ -277,9 +277,11 @@ impl Watch {
             .filter(|(at, ..)| *at > window && *at + self.metric_lag <= asked_at);
         match metric.reads {
             MetricReads::IdleWhen(_) => {
-                visible.filter(|(_, busy, _)| *busy > 0.0).map(|(at, ..)| *at).last()
+                visible.filter(|(_, busy, _)| *busy > 0.0).map(|(at, ..)| *at).next_back()
             }
-            MetricReads::Epoch => visible.map(|(.., last)| *last).filter(|at| *at > young).last(),
+            MetricReads::Epoch => {
+                visible.map(|(.., last)| *last).filter(|at| *at > young).next_back()
+            }
         }
     }
 

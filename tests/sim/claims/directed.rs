@@ -288,3 +288,37 @@ fn a_tick_asks_the_host_where_all_else_says_idle() {
         worker.drain().await;
     });
 }
+
+/// A count of our own that is due while nothing can be ended by it is no reason to look again at once.
+#[test]
+fn a_count_that_nobody_asks_for_any_more_costs_nothing() {
+    run(|| async {
+        let sim = Sim::new(SEED, Timings::default());
+        let mut spec = spec();
+        spec.exclusive = false;
+        let mut idle = IdleSpec::after(HumanDuration::parse("4m").unwrap());
+        idle.probes = vec![Probe::Http(HttpProbe {
+            url: HealthUrl::parse("http://backend.internal:8000/sessions").unwrap(),
+            pointer: "/it".to_owned(),
+            reads: HttpReads::Count,
+            ignore_own: true,
+        })];
+        spec.idle = Some(idle);
+        let resource = spec.resource().unwrap();
+        sim.set_backend(&resource, Backend::new(sim.true_now(), Marks::No, SignedDuration::ZERO));
+        let worker = work(&sim, spec);
+        sim.say(&json!({"action": "start", "id": "s", "holder": "ann"}));
+        pass(40).await;
+        // The count begins, and then only somebody who said how long is left.
+        sim.say(&json!({"action": "check-idle", "id": "q"}));
+        pass(20).await;
+        sim.say(&json!({"action": "start", "id": "f", "holder": "ann", "for": "2h"}));
+        pass(20).await;
+        let before = sim.calls_made() - sim.count("sqs:ReceiveMessage");
+        pass(1800).await;
+        let after = sim.calls_made() - sim.count("sqs:ReceiveMessage");
+        assert!(after - before < 30 * 6, "{} calls in half an hour", after - before);
+        assert_eq!(sim.phase(), Some(Phase::On));
+        worker.drain().await;
+    });
+}

@@ -310,9 +310,9 @@ fn finish(mut pass: Pass<'_>, before: &TargetRecord) -> Decision {
         pass.look(at);
     }
     if let Some(at) = pass.record.idle.look_at.filter(|_| pass.record.phase == Phase::On) {
-        // One that is due and could not be made now is made soon.
-        let soon = pass.after(pass.spec.timings.poll);
-        pass.look(if at > pass.now { at } else { soon });
+        // What is due and could not be asked now (short of tasks, a host that takes its time) has its pause.
+        let again = pass.after(pass.spec.timings.poll);
+        pass.look(if at > pass.now { at } else { again });
     }
     let mut why = pass.take_why();
     if why.is_empty() {
