@@ -21,10 +21,10 @@ use crate::record::{Check, CheckPurpose, OpenCommand};
 /// What is to be done about idleness before anything else of a target that is on. `None`: nothing that
 /// keeps the phase from going on.
 pub(super) fn look(pass: &mut Pass<'_>) -> Option<Flow> {
-    if let Some(check) = pass.record.check.clone().filter(|it| it.purpose == CheckPurpose::Idle) {
-        if let Some(flow) = hear_host(pass, check) {
-            return Some(flow);
-        }
+    if let Some(check) = pass.record.check.clone().filter(|it| it.purpose == CheckPurpose::Idle)
+        && let Some(flow) = hear_host(pass, check)
+    {
+        return Some(flow);
     }
     let Some(idle) = pass.spec.idle.clone() else {
         answer_checks(pass, "it has no idle policy; nothing is stopped", None);
