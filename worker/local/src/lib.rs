@@ -1,8 +1,9 @@
 //! The embedded AWS endpoint: an account of one's own on 127.0.0.1, without a cloud.
 //!
 //! The wire is `awsim-core`'s gateway; DynamoDB, Secrets Manager and STS are `awsim`'s; SQS, EventBridge
-//! and its Scheduler, EC2, ECS, Application Auto Scaling, SSM, CloudWatch and its Logs are thin readers and writers of the
-//! wire over `lamplighter-cloud`'s [`World`]. One decorator around every service adds policies, faults, latency and the call log.
+//! and its Scheduler, EC2, ECS, Application Auto Scaling, SSM, CloudWatch and its Logs are thin readers
+//! and writers of the wire over `lamplighter-cloud`'s [`World`]. One decorator around every service adds
+//! policies, faults, latency and the call log.
 //!
 //! Invariants:
 //! - It listens on 127.0.0.1 only; the paths under `/_lamplighter/` also want a loopback `Host`.

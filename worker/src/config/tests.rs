@@ -334,7 +334,9 @@ fn schedules_are_checked() {
     );
     check_line(
         "[schedules.x]\nexpression = \"cron(0 25 * * ? *)\"\ncommand = {}",
-        expect![[r#"lamplighter.toml:5:14: schedules.x.expression: cron: hours "25" is none of its values; expected 0 to 23 or *, alone or in lists (a,b), ranges (a-b) and steps (a/n)"#]],
+        expect![[
+            r#"lamplighter.toml:5:14: schedules.x.expression: cron: hours "25" is none of its values; expected 0 to 23 or *, alone or in lists (a,b), ranges (a-b) and steps (a/n)"#
+        ]],
     );
     check_line(
         "[schedules.x]\nexpression = \"at(2027-01-01T00:00:00)\"\ncommand = {}",
