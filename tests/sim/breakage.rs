@@ -96,7 +96,7 @@ impl Breakage {
         (Self::DropsEvents, Rule::D7),
         (Self::ForgetsReleases, Rule::D8),
         (Self::CountsFromItsReceive, Rule::D8),
-        (Self::NeverLooksAgain, Rule::W1),
+        (Self::NeverLooksAgain, Rule::D8),
         (Self::WaitsOnItsSlot, Rule::D9),
         (Self::LosesPermits, Rule::D9),
         (Self::ParksTrouble, Rule::D10),
@@ -114,14 +114,17 @@ impl Breakage {
     ];
 
     /// What a mistake breaks besides, in some crowds before anything else.
-    pub const ALSO: [(Self, Rule); 4] = [
+    pub const ALSO: [(Self, Rule); 6] = [
         // An id that is taken twice is one that changes what was finished, or one that is open still.
         (Self::ForgetsCommands, Rule::D8),
-        (Self::NeverLooksAgain, Rule::D8),
+        // A window that nobody finds, a tick that nobody shares out.
+        (Self::NeverLooksAgain, Rule::W1),
+        (Self::NeverLooksAgain, Rule::I2),
         // The holds that were overlooked are ended by nobody.
         (Self::StopsWithoutLooking, Rule::I1),
         // A stale record's open commands are lost with its holds.
         (Self::LooksAtOldHolds, Rule::D8),
+        (Self::LooksAtOldHolds, Rule::D3),
     ];
 }
 

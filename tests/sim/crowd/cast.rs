@@ -126,7 +126,7 @@ impl Cast {
             fleet: Fleet::default(),
             resources: BTreeSet::new(),
             may_fail,
-            ticks_every: dice.seconds(60, 240),
+            ticks_every: dice.seconds(50, 160),
         };
         for number in 0..=dice.roll(3) {
             cast.enlist(sim, dice, number);

@@ -19,7 +19,7 @@ impl Crowd {
     pub(super) fn somebody_acts(&mut self) {
         let target = self.dice.roll(self.members.len() as u64) as usize;
         let holder = ["ann", "bob", "cyd"][self.dice.roll(3) as usize];
-        match self.dice.roll(174) {
+        match self.dice.roll(182) {
             0..40 => {
                 let long = match self.dice.roll(5) {
                     0 => Some("20s"),
@@ -58,8 +58,8 @@ impl Crowd {
             118..138 => self.somebody_uses_it(target),
             138..152 => self.say(Action::KeepAlive, target, holder, None),
             152..158 => self.somebody_checks(target, holder),
-            158..166 => self.a_backend_changes(target),
-            166..172 if self.console => self.somebody_scales(target),
+            158..174 => self.a_backend_changes(target),
+            174..180 if self.console => self.somebody_scales(target),
             _ => {}
         }
     }

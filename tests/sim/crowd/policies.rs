@@ -28,7 +28,7 @@ pub(super) fn idleness<'r>(
 ) -> IdleSpec {
     let resources: Vec<&Resource> = resources.collect();
     let machine = resources.iter().all(|resource| resource.instance().is_some());
-    let mut idle = IdleSpec::after(long(["40s", "1m", "3m"][dice.roll(3) as usize]));
+    let mut idle = IdleSpec::after(long(["40s", "2m", "3m"][dice.roll(3) as usize]));
     if dice.one_in(4) {
         idle.grace = Some(long("1m"));
     }

@@ -59,7 +59,8 @@ pub(super) fn look(pass: &mut Pass<'_>) -> Option<Flow> {
     if judged.unreachable_for_long {
         let enough = unreachable(pass, &judged, idle.stop_unreachable);
         // Whoever has just started it, or kept it alive, has the policy's time all the same.
-        let earliest = add(floor, judged.after);
+        let ready = idle.grace.map_or(floor, |grace| add(floor, grace));
+        let earliest = add(ready, judged.after);
         if enough && pass.now < earliest {
             let look_at = pass.record.idle.look_at;
             pass.record.idle.look_at = Some(look_at.map_or(earliest, |at| at.min(earliest)));
