@@ -12,6 +12,7 @@
 #[path = "../e2e/harness.rs"]
 #[allow(dead_code, reason = "the tests use the rest of it")]
 mod harness;
+mod ticks;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -21,7 +22,7 @@ use std::time::{Duration, Instant};
 use aws_sdk_sqs::types::{QueueAttributeName, SendMessageBatchRequestEntry};
 use harness::{Local, Process, eventually, sdk_of};
 use lamplighter_sim::crowd::{Play, play};
-use lamplighter_sim::drill::{ACTIONS, drill, length};
+use lamplighter_sim::drill::{EXERCISES, drill, length};
 use lamplighter_sim::world::Fault;
 use serde_json::json;
 
@@ -39,6 +40,7 @@ fn main() {
     simulation();
     budgets();
     throughput();
+    ticks::ticks();
 }
 
 /// The machine's kind: processor, cores, memory, system, build.
@@ -99,17 +101,17 @@ fn simulation() {
     );
     let mut tried = 0;
     let mut wrong = 0;
-    for action in ACTIONS {
-        for number in 0..length(action) {
+    for exercise in EXERCISES {
+        for number in 0..length(exercise) {
             for fault in Fault::EACH {
                 tried += 1;
-                wrong += drill(action, &[(number, fault)]).findings.len();
+                wrong += drill(exercise, &[(number, fault)]).findings.len();
             }
         }
     }
     println!(
-        "drills: {tried} single faults, every call of {} actions, {wrong} findings",
-        ACTIONS.len()
+        "drills: {tried} single faults, every call of {} exercises, {wrong} findings",
+        EXERCISES.len()
     );
 }
 

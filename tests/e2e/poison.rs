@@ -143,7 +143,7 @@ fn judged(body: String) -> Option<Poison> {
             }
             ("unknown-target", Some(tick.command_id()))
         }
-        Ok(Inbound::Signal(_) | Inbound::WakeUp(_)) => return None,
+        Ok(Inbound::Signal(_) | Inbound::WakeUp(_) | Inbound::IdleShard(_)) => return None,
     };
     Some(Poison { body, reason, id: id.map(|id| id.to_string()) })
 }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use expect_test::{Expect, expect};
 use lamplighter_lifecycle::InstanceRef;
 
+use super::tests_services::variables;
 use super::{Config, ConfigError, load, parse};
 
 fn fleet(text: &str) -> Result<Config, ConfigError> {

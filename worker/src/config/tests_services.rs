@@ -174,7 +174,8 @@ fn a_service_s_keys_are_checked() {
 #[test]
 fn a_payload_may_name_the_services_that_also_says() {
     let config = fleet(&service("also = [\"prod-*/server\", \"dev/*\"]")).unwrap();
-    let named = |name: &str| config.fleet.has(&lamplighter_events::TargetName::parse(name).unwrap());
+    let named =
+        |name: &str| config.fleet.has(&lamplighter_events::TargetName::parse(name).unwrap());
     assert!(named("f.prod-2.server") && named("f.dev.anything") && !named("f.prod-2.other"));
     check_service(
         "also = [\"dev\"]",
@@ -369,7 +370,7 @@ fn the_local_services_are_seeded_and_checked() {
     );
 }
 
-fn variables(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+pub(super) fn variables(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
