@@ -114,7 +114,7 @@ impl Breakage {
     ];
 
     /// What a mistake breaks besides, in some crowds before anything else.
-    pub const ALSO: [(Self, Rule); 6] = [
+    pub const ALSO: [(Self, Rule); 4] = [
         // An id that is taken twice is one that changes what was finished, or one that is open still.
         (Self::ForgetsCommands, Rule::D8),
         // A window that nobody finds, a tick that nobody shares out.
@@ -122,9 +122,6 @@ impl Breakage {
         (Self::NeverLooksAgain, Rule::I2),
         // The holds that were overlooked are ended by nobody.
         (Self::StopsWithoutLooking, Rule::I1),
-        // A stale record's open commands are lost with its holds.
-        (Self::LooksAtOldHolds, Rule::D8),
-        (Self::LooksAtOldHolds, Rule::D3),
     ];
 }
 

@@ -131,7 +131,8 @@ impl Watch {
         let ended: Vec<&Hold> = before
             .holds
             .iter()
-            .filter(|hold| in_force(hold, by.worker_now))
+            // What began since it was decided is looked at last, and so is not overlooked either.
+            .filter(|hold| in_force(hold, by.worker_now) || hold.from > by.worker_now)
             .filter(|hold| was_ended_by_idleness(hold, before, commit))
             .collect();
         if ended.is_empty() {

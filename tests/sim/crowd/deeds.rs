@@ -12,6 +12,7 @@ use serde_json::json;
 
 use super::Crowd;
 use super::cast::{self, IDLE_CHECK, MORNING, NIGHTLY};
+use crate::breakage::Breakage;
 use crate::checker::Said;
 use crate::world::backends::Trouble;
 
@@ -220,6 +221,13 @@ impl Crowd {
             }
             self.next_tick = self.sim.true_now() + self.ticks_every;
             self.the_fleet_is_asked(quiet);
+            if quiet && self.sim.broken(Breakage::LooksAtOldHolds) {
+                // What this one overlooks is whoever comes just after a tick; else that is a rare meeting.
+                tokio::time::sleep(Duration::from_secs(4)).await;
+                for target in 0..self.members.len() {
+                    self.say(Action::Start, target, "late", Some("20s"));
+                }
+            }
         }
     }
 

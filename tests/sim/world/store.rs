@@ -19,7 +19,7 @@ use crate::checker::{Around, Writer};
 const VERSIONS_MAX: usize = 64;
 
 /// How long a worker that looks at old holds takes to write.
-const LOOKED_AWAY: Duration = Duration::from_secs(25);
+const LOOKED_AWAY: Duration = Duration::from_secs(8);
 
 /// A record as it was written, with the nonce of its commit.
 struct Version {
