@@ -281,7 +281,7 @@ impl Watch {
                 visible.filter(|(_, busy, _)| *busy > 0.0).map(|(at, ..)| *at).next_back()
             }
             MetricReads::Epoch => {
-                visible.map(|(.., last)| *last).filter(|at| *at > young).next_back()
+                visible.map(|(.., last)| *last).rfind(|at| *at > young)
             }
         }
     }

@@ -9,7 +9,8 @@
 //! the time of the last one. So the memory keeps when the last probe was made and what was real before it; a
 //! reported time within that probe is the probe's own. Where a report did not move though we had asked in
 //! between, the backend does not mark, and nothing more need be remembered. A backend that marks *before* it
-//! answers reports the probe that it is answering: of what others did nothing is left to see, which is unknown.
+//! answers reports the probe that it is answering: of what others did nothing is left to see, so it never
+//! looks idle.
 //!
 //! *A moment's idleness has a memory with holes.* Between two readings anything may have happened; when they
 //! lie further apart than `GAP_SECONDS_MAX` (or `after`), the count begins anew. So that it does not hang on
@@ -470,9 +471,11 @@ fn without_own(
         // Or somebody's use just then: a later probe that meets this one's time must not take it for ours,
         // and look past it at something older.
         let real = Some(number.asked_at);
-        let detail = "it reports the probe itself as the last activity (marked before it answered), \
-                      so nothing of others' is left to see";
-        return (this(real, before.and_then(|own| own.marks)), unknown(detail));
+        let detail = format!(
+            "last activity at {reported:.0}, while it was being asked: somebody is there, or it marks the probe \
+             before it answers, and then nothing of others' is left to see"
+        );
+        return (this(real, before.and_then(|own| own.marks)), (Says::Active, detail));
     }
     let unmoved = before.is_some_and(|own| {
         own.said.duration_since(reported).as_millis().abs() <= i128::from(OWN_PROBE_MILLIS)

@@ -483,7 +483,7 @@ fn schedules_are_taken_with_their_zones_and_states() {
 fn check_warnings(schedules: &str, expected: Expect) {
     let config = fleet(&format!(
         "[targets.a]\nkind = \"ec2-instance\"\ninstance_id = \"i-0123456789\"\n\
-         idle = {{ after = \"15m\" }}\n[targets.b]\nkind = \"ec2-instance\"\n\
+         idle = {{ after = \"15m\", cpu = \"< 5\" }}\n[targets.b]\nkind = \"ec2-instance\"\n\
          instance_id = \"i-0abcdef0123\"\n{schedules}"
     ));
     let warnings = config.unwrap().warnings;

@@ -180,7 +180,7 @@ fn a_payload_may_name_the_services_that_also_says() {
     check_service(
         "also = [\"dev\"]",
         expect![[
-            r#"f.toml:5:9: targets.f.also: "dev" is not a pattern of services; expected cluster/service, in which '*' stands for any characters"#
+            r#"f.toml:5:9: targets.f.also[0]: "dev" is not a pattern of services; expected cluster/service, in which '*' stands for any characters"#
         ]],
     );
 }
