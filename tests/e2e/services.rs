@@ -226,10 +226,12 @@ fn a_service_without_room_is_told_in_ecs_s_words() {
 }
 
 #[test]
-fn a_service_that_nobody_has_and_one_that_ecs_has_not_are_told_apart() {
+fn a_service_that_is_nobodys_is_refused_by_name() {
     let local = Local::with_fleet(&fleet(""), &[]);
-    let other = r#"{"clusterName":"another","serviceName":"server"}"#;
-    let refused = local.outcome(&send_with(&local, other, &[("action", "wake")]));
+    // With an id of its own, since what has none is parked without an outcome.
+    let other = r#"{"clusterName":"another","serviceName":"server","id":"not-ours"}"#;
+    send_with(&local, other, &[("action", "wake")]);
+    let refused = local.outcome("not-ours");
     assert_eq!(refused["outcome"], "rejected", "{refused}");
     assert!(refused["message"].as_str().unwrap().contains("another/server"), "{refused}");
 }
