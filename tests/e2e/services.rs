@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Local, aws_json, eventually, put_metric, send_with};
+use crate::harness::{Answer, Local, aws_json, eventually, lamplighter, put_metric, send_with};
 
 const CLUSTER: &str = "fluidity-prod";
 const SERVICE: &str = "fluidity-server-prod";
@@ -226,12 +226,42 @@ fn a_service_without_room_is_told_in_ecs_s_words() {
 }
 
 #[test]
-fn a_service_that_is_nobodys_is_refused_by_name() {
+fn a_service_that_nobody_has_and_one_that_ecs_has_not_are_told_apart() {
     let local = Local::with_fleet(&fleet(""), &[]);
     // With an id of its own, since what has none is parked without an outcome.
-    let other = r#"{"clusterName":"another","serviceName":"server","id":"not-ours"}"#;
+    let other = r#"{"clusterName":"another","serviceName":"server","id":"other-1"}"#;
     send_with(&local, other, &[("action", "wake")]);
-    let refused = local.outcome("not-ours");
+    let refused = local.outcome("other-1");
     assert_eq!(refused["outcome"], "rejected", "{refused}");
     assert!(refused["message"].as_str().unwrap().contains("another/server"), "{refused}");
+
+    // In the fleet, and not in ECS: a worker of another fleet on the same queue.
+    let alone = Local::with_fleet(&fleet(""), &["--no-worker"]);
+    let path = alone.folder.path().join("ghost.toml");
+    let ghost = fleet("").replace(SERVICE, "ghost");
+    std::fs::write(&path, ghost).expect("a file");
+    let path = path.to_str().expect("a plain path");
+    let _worker = alone.worker("ghost", &["--fleet", path]);
+    let failed = alone.send(&["wake", "fluidity", "--fleet", path]);
+    assert_eq!((&failed["outcome"], &failed["cause"]), (&json!("failed"), &json!("not-found")));
+    let message = failed["message"].as_str().expect("a message");
+    assert!(message.contains("ghost") || message.contains("ECS"), "{message}");
+}
+
+#[test]
+fn fluidity_s_variables_alone_are_a_fleet() {
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let check = |variables: &[(&str, &str)]| {
+        let mut command = lamplighter();
+        command.args(["check"]).current_dir(folder.path()).envs(variables.iter().copied());
+        Answer::of(&mut command)
+    };
+    let cluster = ("ECS_CLUSTER_NAME", CLUSTER);
+    let told = check(&[cluster, ("ECS_SERVICE_NAME", SERVICE), ("IDLE_THRESHOLD_MINUTES", "20")]);
+    for words in ["environment variables: 1 target", "fluidity, made from ECS_CLUSTER_NAME"] {
+        assert!(told.is(0).stdout.contains(words), "{words:?} is not in {}", told.stdout);
+    }
+    check(&[cluster]).complains(2, &["ECS_CLUSTER_NAME is set and ECS_SERVICE_NAME is not"]);
+    let both = [cluster, ("ECS_SERVICE_NAME", SERVICE), ("INSTANCE_ID", "i-0abc123def456")];
+    check(&both).complains(2, &["INSTANCE_ID and ECS_CLUSTER_NAME are both set"]);
 }
