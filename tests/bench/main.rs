@@ -36,11 +36,21 @@ const TARGETS: usize = 20;
 const BATCH: usize = 10;
 
 fn main() {
+    // `scripts/bench ticks` prints one part; without a word, all of them.
+    let only = std::env::args().nth(1);
+    let wants = |part: &str| only.as_deref().is_none_or(|only| only == part);
     println!("{}", machine());
-    simulation();
-    budgets();
-    throughput();
-    ticks::ticks();
+    let parts: [(&str, fn()); 4] = [
+        ("simulation", simulation),
+        ("budgets", budgets),
+        ("throughput", throughput),
+        ("ticks", ticks::ticks),
+    ];
+    for (name, part) in parts {
+        if wants(name) {
+            part();
+        }
+    }
 }
 
 /// The machine's kind: processor, cores, memory, system, build.

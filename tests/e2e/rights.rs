@@ -287,7 +287,7 @@ fn the_schedule_policy_is_just_what_schedules_need() {
 
 #[test]
 fn the_operators_policy_is_just_what_asking_and_looking_need() {
-    let local = Local::start(&[]);
+    let local = Local::with_fleet(&format!("{SERVICE}{FLEET}{SERVICE_WORLD}"), &[]);
     let caller = Caller::bound(&local, "operator", with_default_names("operator-policy.json"));
     caller
         .run(&["send", "start", "position-keeper", "--holder", "ann", "--id", "one", "--wait"], 0);
@@ -299,6 +299,8 @@ fn the_operators_policy_is_just_what_asking_and_looking_need() {
     }
     caller.run(&["status"], 0);
     caller.run(&["status", "--live"], 0);
+    local.run(&["send", "wake", "fluidity", "--wait"]).is(0);
+    caller.run(&["probe", "fluidity"], 0);
     let mut watch = caller.serve(&["watch"]);
     send_raw(&local, &["poison", r#"{"action":"start","target":"nobody","id":"lost"}"#]);
     eventually("both are parked", || {

@@ -5,10 +5,10 @@
 //! "Cron expressions reference": lists, ranges, steps and names in every field; `L` and `W` as days of a
 //! month, `L` and `#` as days of a week, and `?` in exactly one of the two.
 //!
-//! *Clocks that change.* A cron expression is about a wall clock. As EventBridge Scheduler documents it
-//! ("Schedule types", daylight saving time): a time that the clock leaps over in spring is skipped, and
-//! one that it shows twice in autumn fires once and not again. The first of the two is taken. AWS
-//! documents nothing for an `at(…)` in a gap; here it is the moment that the clock would have shown
+//! *Clocks that change.* A cron expression is about a wall clock. As AWS's Knowledge Center says ("How can I
+//! adjust my Amazon EventBridge schedule for daylight saving?"): a time that the clock leaps over in spring is
+//! skipped, and one that it shows twice in autumn fires once. AWS does not say which of the two moments it is,
+//! nor what an `at(…)` in a gap is: here it is the first, and the moment that the clock would have shown
 //! it, so that what was asked for once is not lost. A rate counts hours that pass, whatever a clock
 //! shows.
 //!

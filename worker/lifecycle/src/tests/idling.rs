@@ -291,3 +291,22 @@ fn a_host_that_never_answers_is_unknown_and_the_check_is_answered() {
     let outcome = story.outcome(Verdict::Done, None);
     assert!(outcome.message.contains("unknown is not idle"), "{}", outcome.message);
 }
+
+#[test]
+fn whoever_started_it_lately_is_not_cut_off_from_what_cannot_be_reached() {
+    let mut story = Story::idling();
+    let idle = story.spec.idle.as_mut().unwrap();
+    idle.unreachable_after = Some(seconds("10m"));
+    idle.stop_unreachable = true;
+    for minutes in 0..5 {
+        if minutes == 3 {
+            story.start("ben");
+        }
+        let round = story.after(300).silent();
+        story.told(vec![], &[round.clone(), round]);
+        // Ben came a quarter of an hour in, and has the policy's quarter from then on.
+        assert_eq!(story.record.phase, Phase::On, "after {} minutes", (minutes + 1) * 5);
+    }
+    let round = story.after(300).silent();
+    story.told(vec![], &[round.clone(), round]).is(Phase::Stopping, Some(Step::StopInstance));
+}

@@ -276,3 +276,16 @@ fn short_of_tasks_while_on_is_said_once_and_over_when_they_are_back() {
     story.after(60).counts(1, 1, 0).look().is(Phase::On, None);
     assert!(!story.record.unit_down);
 }
+
+#[test]
+fn a_suspension_that_comes_true_late_gives_back_the_bounds_that_were() {
+    let mut story = Story::service_on();
+    story.after(60).bounds(2, 6).stop("ann").sets_bounds(0, 0);
+    // Its answer was lost, and it does not show: wanted again, the bounds are as they were.
+    story.after(20).counts(2, 2, 0).bounds(2, 6).start("ben");
+    story.after(6).look();
+    story.after(6).look().is(Phase::On, None).did_nothing();
+    // Minutes later it comes true.
+    story.after(120).counts(2, 2, 0).bounds(0, 0).look();
+    story.sets_bounds(2, 6);
+}
