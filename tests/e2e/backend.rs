@@ -19,7 +19,7 @@ pub(crate) enum Says {
 }
 
 impl Says {
-    pub(crate) fn json(body: impl ToString) -> Self {
+    pub(crate) fn json(body: &serde_json::Value) -> Self {
         Self::Body(200, "application/json", body.to_string())
     }
 }

@@ -25,7 +25,7 @@ fn fleet(targets: &[String]) -> String {
 }
 
 fn last(at: f64) -> Says {
-    Says::json(json!({ "last_activity": at }))
+    Says::json(&json!({ "last_activity": at }))
 }
 
 fn check_idle(local: &Local, target: &str) -> Value {
@@ -69,7 +69,7 @@ fn a_backend_that_fails_is_kept() {
 
 #[test]
 fn a_missing_field_is_not_read_as_zero() {
-    check_kept(|_, _| Says::json(json!({ "status": "ok" })), "last_activity");
+    check_kept(|_, _| Says::json(&json!({ "status": "ok" })), "last_activity");
     check_kept(|_, _| last(0.0), "no time");
 }
 

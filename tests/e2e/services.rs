@@ -226,15 +226,19 @@ fn a_service_without_room_is_told_in_ecs_s_words() {
 }
 
 #[test]
-fn a_service_that_nobody_has_and_one_that_ecs_has_not_are_told_apart() {
+fn a_service_that_is_nobodys_is_refused_by_name() {
     let local = Local::with_fleet(&fleet(""), &[]);
-    let other = r#"{"clusterName":"another","serviceName":"server","id":"other-1"}"#;
+    // With an id of its own, since what has none is parked without an outcome.
+    let other = r#"{"clusterName":"another","serviceName":"server","id":"not-ours"}"#;
     send_with(&local, other, &[("action", "wake")]);
-    let refused = local.outcome("other-1");
+    let refused = local.outcome("not-ours");
     assert_eq!(refused["outcome"], "rejected", "{refused}");
     assert!(refused["message"].as_str().unwrap().contains("another/server"), "{refused}");
+}
 
-    // In the fleet, and not in ECS: a worker of another fleet on the same queue.
+#[test]
+fn a_service_that_ecs_has_not_fails_its_wake() {
+    // A worker of another fleet on the same queue.
     let alone = Local::with_fleet(&fleet(""), &["--no-worker"]);
     let path = alone.folder.path().join("ghost.toml");
     let ghost = fleet("").replace(SERVICE, "ghost");

@@ -280,9 +280,7 @@ impl Watch {
             MetricReads::IdleWhen(_) => {
                 visible.filter(|(_, busy, _)| *busy > 0.0).map(|(at, ..)| *at).next_back()
             }
-            MetricReads::Epoch => {
-                visible.map(|(.., last)| *last).rfind(|at| *at > young)
-            }
+            MetricReads::Epoch => visible.map(|(.., last)| *last).rfind(|at| *at > young),
         }
     }
 

@@ -9,7 +9,7 @@ const SEEDS: u64 = 60;
 
 /// Seeds that once found a bug of the worker's. A seed's story changes with the generator: what was found
 /// is kept as a row or a story beside the rule, too, and these keep meeting what they met.
-const FOUND: [u64; 7] = [15, 273, 1382, 1600, 4171, 5211, 21_615];
+const FOUND: [u64; 8] = [15, 273, 1382, 1600, 4171, 5211, 13_876, 21_615];
 
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)

@@ -147,8 +147,10 @@ fn believe(pass: &mut Pass<'_>, judged: &Judged, rounds: usize, why: &str) -> Op
 
 fn ask_host(pass: &mut Pass<'_>) -> Option<Flow> {
     if pass.record.check.is_some() {
-        // The unit's question first: one at a time.
-        pass.look_after_poll();
+        // The unit's question first: one at a time. The tick that asked is over by then, so the look says why.
+        let at = pass.after(pass.spec.timings.poll);
+        pass.record.idle.look_at = Some(at);
+        pass.look(at);
         return None;
     }
     if pass.record.paused.is_some() {

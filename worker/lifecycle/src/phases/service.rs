@@ -222,7 +222,7 @@ mod tests {
 
     #[track_caller]
     fn check(reason: &str, cause: Cause) {
-        let at = jiff::Timestamp::UNIX_EPOCH;
+        let at = jiff::Timestamp::MIN;
         let task = TaskStopped { at, code: None, reason: reason.to_owned() };
         assert_eq!(cause_of(&task), cause, "{reason}");
     }
