@@ -234,8 +234,11 @@ fn a_service_that_nobody_has_and_one_that_ecs_has_not_are_told_apart() {
     let refused = local.outcome("other-1");
     assert_eq!(refused["outcome"], "rejected", "{refused}");
     assert!(refused["message"].as_str().unwrap().contains("another/server"), "{refused}");
+}
 
-    // In the fleet, and not in ECS: a worker of another fleet on the same queue.
+#[test]
+fn a_service_that_ecs_has_not_fails_its_wake() {
+    // A worker of another fleet on the same queue.
     let alone = Local::with_fleet(&fleet(""), &["--no-worker"]);
     let path = alone.folder.path().join("ghost.toml");
     let ghost = fleet("").replace(SERVICE, "ghost");
