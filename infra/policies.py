@@ -86,7 +86,8 @@ def statement_lines(where, statement, indent):
     def entry(indent):
         lines = []
         for key, value in statement.items():
-            write = (lambda text: resource(where, text)) if key == "Resource" else scalar
+            fills = key in ("Resource", "Condition")
+            write = (lambda text: resource(where, text)) if fills else scalar
             first, *rest = lines_of(value, indent + 4, write)
             lines += [f"{' ' * (indent + 2)}{key}:{first}", *rest]
         return [f"{' ' * indent}- {lines[0].lstrip()}", *lines[1:]]

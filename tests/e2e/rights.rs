@@ -238,7 +238,7 @@ fn forget_the_rules(local: &Local) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime").block_on(async {
         let events = aws_sdk_eventbridge::Client::new(&sdk_of(&local.endpoint).await);
-        for rule in ["lamplighter-ec2-state", "lamplighter-ssm-command"] {
+        for rule in ["lamplighter-ec2-state", "lamplighter-ssm-command", "lamplighter-ecs-task"] {
             let remove = events.remove_targets().rule(rule).ids("lamplighter-commands");
             remove.send().await.expect("EventBridge removes the target");
             events.delete_rule().name(rule).send().await.expect("EventBridge deletes the rule");

@@ -49,6 +49,11 @@ const RULES: &[(&str, &str)] = &[
         "lamplighter-ssm-command",
         r#"{"source":["aws.ssm"],"detail-type":["EC2 Command Status-change Notification","EC2 Command Invocation Status-change Notification"]}"#,
     ),
+    // Only the ends of a task's way up and down: of its other steps a pass could make nothing.
+    (
+        "lamplighter-ecs-task",
+        r#"{"source":["aws.ecs"],"detail-type":["ECS Task State Change"],"detail":{"lastStatus":["RUNNING","STOPPED"]}}"#,
+    ),
 ];
 
 /// What became of one thing (or would, in a plan).
