@@ -210,18 +210,24 @@ fn round(local: &Local, commands: usize) -> f64 {
             let sent = send.set_entries(Some(entries.collect())).send().await;
             assert!(sent.expect("SQS takes the batch").failed().is_empty());
         }
-        loop {
-            let names = [
-                QueueAttributeName::ApproximateNumberOfMessages,
-                QueueAttributeName::ApproximateNumberOfMessagesNotVisible,
-            ];
-            let ask = sqs.get_queue_attributes().queue_url(&local.queue);
-            let answer = ask.set_attribute_names(Some(names.to_vec())).send().await.unwrap();
-            let left = answer.attributes().into_iter().flatten().map(|(_, count)| count.as_str());
-            if left.into_iter().all(|count| count == "0") {
-                return commands as f64 / began.elapsed().as_secs_f64();
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        until_empty(&sqs, &local.queue).await;
+        commands as f64 / began.elapsed().as_secs_f64()
     })
+}
+
+/// Until no message is left in the queue, nor in anybody's hand.
+pub(crate) async fn until_empty(sqs: &aws_sdk_sqs::Client, queue: &str) {
+    loop {
+        let names = [
+            QueueAttributeName::ApproximateNumberOfMessages,
+            QueueAttributeName::ApproximateNumberOfMessagesNotVisible,
+        ];
+        let ask = sqs.get_queue_attributes().queue_url(queue);
+        let answer = ask.set_attribute_names(Some(names.to_vec())).send().await.unwrap();
+        let mut left = answer.attributes().into_iter().flatten();
+        if left.all(|(_, count)| count == "0") {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }

@@ -2,12 +2,11 @@
 //!
 //! The worker is a process of its own, so that its memory is its own. Half of the targets are EC2 instances, half
 //! are ECS services; each has one metric, which says active, so that nothing is stopped and nothing written. Time
-//! is from the sending of the tick until its last part is deleted, polled ten times a second.
+//! is from the sending of the tick until its last part is deleted.
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
-use aws_sdk_sqs::types::QueueAttributeName;
 use serde_json::{Value, json};
 
 use crate::harness::{Local, Process, eventually, sdk_of, send_raw};
@@ -115,19 +114,7 @@ fn wait_until_empty(local: &Local) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let sqs = aws_sdk_sqs::Client::new(&sdk_of(&local.endpoint).await);
-        loop {
-            let names = [
-                QueueAttributeName::ApproximateNumberOfMessages,
-                QueueAttributeName::ApproximateNumberOfMessagesNotVisible,
-            ];
-            let ask = sqs.get_queue_attributes().queue_url(&local.queue);
-            let answer = ask.set_attribute_names(Some(names.to_vec())).send().await.unwrap();
-            let mut left = answer.attributes().into_iter().flatten();
-            if left.all(|(_, count)| count == "0") {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
+        crate::until_empty(&sqs, &local.queue).await;
     });
 }
 

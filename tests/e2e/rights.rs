@@ -174,12 +174,12 @@ poll = "1s"
 after = "1h"
 metrics = [{ namespace = "Fluidity", name = "ActiveConnections", idle_when = "== 0" }]
 "#;
-/// And the world it lives in, after `[local]`'s other tables.
+/// And the world it lives in, after `[local]`'s other tables. Scaling's least is 0, or scaling itself would start it.
 const SERVICE_WORLD: &str = r#"
 [local.services.fluidity]
 running = 0
 health_check = true
-scaling = { min = 1, max = 4 }
+scaling = { min = 0, max = 4 }
 "#;
 
 #[test]
