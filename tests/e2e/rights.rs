@@ -169,6 +169,7 @@ kind = "ecs-service"
 cluster = "fluidity-prod"
 service = "fluidity-server-prod"
 healthy = true
+settle = "0s"
 poll = "1s"
 [targets.fluidity.idle]
 after = "1h"
@@ -299,6 +300,11 @@ fn the_operators_policy_is_just_what_asking_and_looking_need() {
     }
     caller.run(&["status"], 0);
     caller.run(&["status", "--live"], 0);
+    // While its tasks come up, they are looked at.
+    local.run(&["send", "wake", "fluidity"]).is(0);
+    for _ in 0..20 {
+        caller.run(&["status", "fluidity", "--live"], 0);
+    }
     local.run(&["send", "wake", "fluidity", "--wait"]).is(0);
     caller.run(&["probe", "fluidity"], 0);
     let mut watch = caller.serve(&["watch"]);

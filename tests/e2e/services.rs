@@ -17,6 +17,7 @@ fn fleet(seed: &str) -> String {
 kind = "ecs-service"
 cluster = "{CLUSTER}"
 service = "{SERVICE}"
+settle = "1s"
 poll = "1s"
 start_timeout = "10s"
 [targets.fluidity.idle]

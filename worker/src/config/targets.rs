@@ -95,8 +95,8 @@ pub(crate) fn instance_timings() -> Timings {
 pub(crate) fn service_timings() -> Timings {
     Timings {
         start_timeout: seconds(300),
-        // A task that is RUNNING, or HEALTHY where that is asked, is what was waited for.
-        settle: HumanDuration::from_millis(NO_TIME_MILLIS).expect("a duration above zero"),
+        // A task whose container exits at once says RUNNING before: it must stay for a moment.
+        settle: seconds(5),
         // Two minutes at most from SIGTERM to SIGKILL, and some to be seen.
         stop_timeout: seconds(300),
         ..instance_timings()
@@ -301,7 +301,7 @@ fn service(
 fn settle(reader: &Reader<'_>, place: &Place) -> Result<Option<HumanDuration>, ConfigError> {
     match (reader.get("settle"), place) {
         (Some(item), Place::Service(_)) if item.value.as_str() == Some("0s") => {
-            Ok(Some(service_timings().settle))
+            Ok(HumanDuration::from_millis(NO_TIME_MILLIS))
         }
         _ => reader.duration("settle"),
     }

@@ -85,7 +85,7 @@ fn the_design_s_file_is_taken_as_it_stands() {
     assert_eq!(its.service.to_string(), "fluidity-prod/fluidity-server-prod");
     assert_eq!((its.desired, its.healthy), (1, false));
     assert_eq!(fluidity.timings.start_timeout.seconds(), 300);
-    assert_eq!(fluidity.timings.settle.seconds(), 0);
+    assert_eq!(fluidity.timings.settle.seconds(), 5);
     assert_eq!(config.fleet.targets["pyelli"].idle.as_ref().unwrap().probes.len(), 1);
     let about: Vec<&String> =
         config.warnings.iter().filter(|warning| warning.contains("idle:")).collect();

@@ -178,6 +178,11 @@ fn pending(pass: &mut Pass<'_>) -> Flow {
     let limit = pass.spec.timings.start_timeout;
     let over = pass.now >= running_by(pass);
     if service::seen(pass).is_some() {
+        // A task that ran for a moment and is gone has settled nothing.
+        pass.record.settle_until = None;
+        if pass.record.step != Some(Step::RestoreScaling) {
+            pass.record.step = Some(Step::WaitRunning);
+        }
         let late = over.then(|| service::late(pass, limit));
         if let Some((cause, message)) = service::hopeless(pass).or(late) {
             fail_start(pass, cause, message);

@@ -289,3 +289,27 @@ fn a_suspension_that_comes_true_late_gives_back_the_bounds_that_were() {
     story.after(120).counts(2, 2, 0).bounds(0, 0).look();
     story.sets_bounds(2, 6);
 }
+
+#[test]
+fn a_task_that_runs_for_a_moment_is_not_on() {
+    let mut story = Story::service();
+    story.spec.timings.settle = seconds("5s");
+    story.start("ann").accepted();
+    story.effects.clear();
+    let gone = |story: &Story| TaskStopped {
+        at: story.now,
+        code: Some("EssentialContainerExited".to_owned()),
+        reason: "Essential container in task exited (exit code 3)".to_owned(),
+    };
+    story.after(10).counts(1, 1, 0).look().is(Phase::Starting, Some(Step::Settle)).no_outcome();
+    let first = gone(story.after(1));
+    story.counts(1, 0, 0).ecs().stopped = vec![first.clone()];
+    story.look().is(Phase::Starting, Some(Step::WaitRunning)).no_outcome();
+    // The next one begins anew, though the first one's time is over.
+    story.after(10).counts(1, 1, 0).look().is(Phase::Starting, Some(Step::Settle)).no_outcome();
+    let second = gone(story.after(1));
+    story.counts(1, 0, 0).ecs().stopped = vec![second, first];
+    story.look();
+    let outcome = story.outcome(Verdict::Failed, Some(Cause::UnitFailed));
+    assert!(outcome.message.contains("exit code 3"), "{}", outcome.message);
+}
