@@ -45,7 +45,7 @@ fn fleet(targets: usize, on: usize) -> String {
                 "[targets.t{number}]\nkind = \"ecs-service\"\ncluster = \"c\"\nservice = \"s{number}\"\n\
                  idle = {{ after = \"15m\", cpu = \"< 5\" }}"
             );
-            let _ = writeln!(fleet, "[local.services.t{number}]\ndesired = {}", u8::from(up));
+            let _ = writeln!(fleet, "[local.services.t{number}]\nrunning = {}", u8::from(up));
         }
     }
     fleet
