@@ -215,6 +215,11 @@ pub struct Command {
     pub expires: Option<Timestamp>,
     /// The caller's idea of idle.
     pub thresholds: Thresholds,
+    /// Of a create: what the machine is made from.
+    pub template: Option<TargetName>,
+    /// Of a create: what the template's bootstrap is told, by names in snake case. Every other field of a create is
+    /// one; whether the template has it, and takes its value, is the fleet's to say.
+    pub parameters: BTreeMap<String, String>,
 }
 
 impl Command {
@@ -231,6 +236,8 @@ impl Command {
             reason: None,
             expires: None,
             thresholds: Thresholds { idle_threshold_mins: None, lookback_period_mins: None },
+            template: None,
+            parameters: BTreeMap::new(),
         }
     }
 
@@ -273,6 +280,10 @@ impl Command {
         put("expires", self.expires.map(|expires| expires.to_string().into()));
         put("idle_threshold_mins", self.thresholds.idle_threshold_mins.map(Value::from));
         put("lookback_period_mins", self.thresholds.lookback_period_mins.map(Value::from));
+        put("template", self.template.as_ref().map(|template| template.as_str().into()));
+        for (name, value) in &self.parameters {
+            put(name, Some(value.as_str().into()));
+        }
         json
     }
 

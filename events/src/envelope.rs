@@ -186,8 +186,9 @@ fn command(
     caller: Option<Holder>,
     rule: Option<Action>,
 ) -> Result<Command, Malformed> {
-    let (mut draft, mistake) = Draft::read(payload);
-    if let Some(mistake) = mistake {
+    let mut draft = Draft::read(payload);
+    let action = draft.action.or(path.action).or(around.action).or(rule);
+    if let Some(mistake) = draft.mistake(action) {
         let unnamed = mistake.kind != MalformedKind::UnknownAction;
         let action = path.action.or(around.action).or(rule).filter(|_| unnamed);
         let explained = draft.explain(mistake);
@@ -197,7 +198,6 @@ fn command(
             ..explained
         });
     }
-    let action = draft.action.or(path.action).or(around.action).or(rule);
     let Some(action) = action else {
         let malformed = no_action(path.other.as_deref());
         let malformed = Malformed { target: path.target, ..malformed };

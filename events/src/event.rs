@@ -97,6 +97,8 @@ pub enum AttentionKind {
     BackendUnreachable,
     /// A machine bears our tag and no record knows it.
     Orphan,
+    /// EC2 takes a spot machine back.
+    SpotInterruption,
 }
 
 impl AttentionKind {
@@ -112,6 +114,7 @@ impl AttentionKind {
             Self::InstanceChanged => "instance-changed",
             Self::BackendUnreachable => "backend-unreachable",
             Self::Orphan => "orphan",
+            Self::SpotInterruption => "spot-interruption",
         }
     }
 }

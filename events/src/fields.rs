@@ -24,6 +24,11 @@ pub(crate) const ECS_NAME_CHARS_MAX: usize = 512;
 /// 366 days, as for every duration.
 pub(crate) const MINUTES_MAX: u64 = HumanDuration::DAYS_MAX * 24 * 60;
 
+/// A bootstrap takes a handful.
+const PARAMETERS_MAX: usize = 32;
+/// They stand in the record, and travel with the bootstrap: SSM takes 64 KiB in all.
+const PARAMETER_BYTES_MAX: usize = 4096;
+
 const TIMESTAMP_EXPECTED: &str =
     "a time with its zone or offset, such as \"2026-12-01T18:00:00Z\", or epoch seconds";
 
@@ -51,10 +56,11 @@ pub(crate) enum Field {
     Expires,
     IdleThreshold,
     LookbackPeriod,
+    Template,
 }
 
 impl Field {
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::Action,
         Self::Target,
         Self::Instance,
@@ -68,6 +74,7 @@ impl Field {
         Self::Expires,
         Self::IdleThreshold,
         Self::LookbackPeriod,
+        Self::Template,
     ];
 
     /// Its names in snake case, the canonical one first.
@@ -86,6 +93,7 @@ impl Field {
             Self::Expires => &["expires"],
             Self::IdleThreshold => &["idle_threshold_mins", "idle_threshold_minutes"],
             Self::LookbackPeriod => &["lookback_period_mins", "lookback_period_minutes"],
+            Self::Template => &["template"],
         }
     }
 
@@ -138,18 +146,25 @@ pub(crate) struct Draft {
     reason: Option<String>,
     expires: Option<Timestamp>,
     thresholds: Thresholds,
+    template: Option<TargetName>,
+    /// What is no field: a create's parameters, any other action's mistake.
+    others: Vec<(String, Value)>,
+    unknown_action: Option<Malformed>,
+    mistake: Option<Malformed>,
 }
 
 impl Draft {
-    /// Reads every field, whatever is wrong with the others; the first mistake comes back beside it.
-    pub(crate) fn read(payload: &Map<String, Value>) -> (Self, Option<Malformed>) {
+    /// Reads every field, whatever is wrong with the others.
+    pub(crate) fn read(payload: &Map<String, Value>) -> Self {
         let mut mistakes = Vec::new();
-        let mut unknown = None;
+        let mut others = Vec::new();
         let mut given: BTreeMap<Field, (&str, &Value)> = BTreeMap::new();
         for (name, value) in payload {
             let Some(field) = Field::parse(name) else {
-                // The first alone is told; what comes after it may be very many.
-                unknown.get_or_insert(name);
+                // One more than may be: what comes after it may be very many.
+                if others.len() <= PARAMETERS_MAX {
+                    others.push((name.clone(), value.clone()));
+                }
                 continue;
             };
             // Clients in JavaScript and Python send what they do not have as null.
@@ -170,14 +185,13 @@ impl Draft {
             }
         }
 
-        let mut draft = Self::default();
-        let mut unknown_action = None;
+        let mut draft = Self { others, ..Self::default() };
         for (field, (name, value)) in &given {
             match draft.take(*field, name, value) {
                 Ok(()) => {}
                 // Said before anything else: the fields of an action that we do not have mean nothing.
                 Err(mistake) if mistake.kind == MalformedKind::UnknownAction => {
-                    unknown_action = Some(mistake);
+                    draft.unknown_action = Some(mistake);
                 }
                 Err(mistake) => mistakes.push(mistake),
             }
@@ -191,8 +205,23 @@ impl Draft {
             let problem = format!("is given together with {until}");
             mistakes.push(FieldError::new(*long, problem, "one of the two alone").into());
         }
-        let unknown = unknown.map(|name| unknown_field(name, "a command", &canonical_names()));
-        (draft, unknown_action.or(unknown).or_else(|| mistakes.into_iter().next()))
+        draft.mistake = mistakes.into_iter().next();
+        draft
+    }
+
+    /// The first mistake, once it is known what is asked (`None`: nothing is).
+    pub(crate) fn mistake(&mut self, action: Option<Action>) -> Option<Malformed> {
+        let strange = match (action, self.others.first()) {
+            (Some(Action::Create), _) => parameters(&self.others).err().map(Malformed::from),
+            (_, Some((name, _))) => Some(unknown_field(name, "a command", &canonical_names())),
+            (_, None) => None,
+        };
+        let misplaced = self.template.is_some() && action.is_some_and(|it| it != Action::Create);
+        let misplaced = misplaced.then(|| {
+            let problem = "is for the action create alone";
+            FieldError::new("template", problem, "target, or instance_id").into()
+        });
+        self.unknown_action.take().or(strange).or_else(|| self.mistake.take()).or(misplaced)
     }
 
     fn take(&mut self, field: Field, name: &str, value: &Value) -> Result<(), Malformed> {
@@ -226,6 +255,10 @@ impl Draft {
             }
             Field::LookbackPeriod => {
                 self.thresholds.lookback_period_mins = Some(minutes(name, value)?);
+            }
+            Field::Template => {
+                let text = text(name, value, TargetName::EXPECTED)?;
+                self.template = Some(TargetName::parse(text).map_err(named)?);
             }
             // Read together, since they are three ways of saying one thing.
             Field::Instance | Field::Cluster | Field::Service => {}
@@ -273,6 +306,10 @@ impl Draft {
     }
 
     pub(crate) fn finish(self, action: Action) -> Command {
+        let parameters = match action {
+            Action::Create => parameters(&self.others).unwrap_or_default(),
+            _ => BTreeMap::new(),
+        };
         Command {
             action,
             target: self.target,
@@ -283,6 +320,8 @@ impl Draft {
             reason: self.reason,
             expires: self.expires,
             thresholds: self.thresholds,
+            template: self.template,
+            parameters,
         }
     }
 
@@ -297,6 +336,59 @@ impl Draft {
             ..mistake
         }
     }
+}
+
+/// A create's parameters: names in snake case, however they were spelled, and values as text.
+fn parameters(others: &[(String, Value)]) -> Result<BTreeMap<String, String>, FieldError> {
+    let mut parameters = BTreeMap::new();
+    if let Some((name, _)) = others.get(PARAMETERS_MAX) {
+        let expected = "at most 32 fields that are parameters";
+        return Err(FieldError::new(&quoted(name), "is one too many", expected));
+    }
+    for (name, value) in others {
+        let Some(snake) = snake(name) else {
+            let expected = "a letter, then letters, digits, '_' or '-': at most 64";
+            return Err(FieldError::new(&quoted(name), "is no parameter's name", expected));
+        };
+        let text = match value {
+            Value::Null => continue,
+            Value::String(text) => text.clone(),
+            Value::Number(number) => number.to_string(),
+            Value::Bool(flag) => flag.to_string(),
+            other => {
+                let problem = format!("is {}", kind_of(other));
+                return Err(FieldError::new(name, problem, "text, a number, true or false"));
+            }
+        };
+        if text.len() > PARAMETER_BYTES_MAX {
+            let problem = format!("has {} bytes", text.len());
+            return Err(FieldError::new(name, problem, "at most 4096"));
+        }
+        if parameters.get(&snake).is_some_and(|said| *said != text) {
+            return Err(FieldError::new(name, "is given twice, differently", "one of the two"));
+        }
+        parameters.insert(snake, text);
+    }
+    Ok(parameters)
+}
+
+/// `blobId`, `blob-id` and `BLOB_ID` are `blob_id`.
+fn snake(name: &str) -> Option<String> {
+    let fits = (1..=64).contains(&name.len())
+        && name.starts_with(|c: char| c.is_ascii_alphabetic())
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+    if !fits {
+        return None;
+    }
+    let shouts = !name.bytes().any(|b| b.is_ascii_lowercase());
+    let mut snake = String::with_capacity(name.len() + 4);
+    for c in name.chars() {
+        if c.is_ascii_uppercase() && !shouts && !snake.is_empty() && !snake.ends_with('_') {
+            snake.push('_');
+        }
+        snake.push(if c == '-' { '_' } else { c.to_ascii_lowercase() });
+    }
+    Some(snake)
 }
 
 fn canonical_names() -> Vec<&'static str> {

@@ -105,7 +105,10 @@ impl JsonSchema for Command {
             "description": "What a user asks for. The action may also come from the request's path, the \
                             message attribute `action`, or the tick's rule.",
             "properties": properties,
-            "additionalProperties": false,
+            "additionalProperties": {
+                "description": "A parameter of the template's bootstrap; of the action `create` alone.",
+                "anyOf": [{ "type": "string", "maxLength": 4096 }, { "type": ["number", "boolean", "null"] }],
+            },
             "not": { "required": ["for", "until"] },
         })
     }
@@ -149,6 +152,10 @@ fn field_schema(field: Field, generator: &mut SchemaGenerator) -> (&'static str,
         }
         Field::IdleThreshold => ("Minutes after which idle counts as idle.", minutes()),
         Field::LookbackPeriod => ("Minutes of metrics that are read.", minutes()),
+        Field::Template => (
+            "What a create makes a machine from; the fleet's only template may be left out.",
+            TargetName::json_schema(generator),
+        ),
     }
 }
 
@@ -251,6 +258,7 @@ mod wire {
     #[schemars(untagged)]
     pub(super) enum Signal {
         Ec2(Ec2Event),
+        Spot(SpotEvent),
         Ssm(SsmEvent),
         Ecs(EcsEvent),
     }
@@ -275,6 +283,30 @@ mod wire {
         #[schemars(rename = "instance-id")]
         instance_id: InstanceId,
         state: String,
+    }
+
+    /// EC2 takes a spot instance back in two minutes.
+    #[derive(JsonSchema)]
+    pub(super) struct SpotEvent {
+        #[schemars(
+            rename = "detail-type",
+            extend("const" = "EC2 Spot Instance Interruption Warning")
+        )]
+        detail_type: String,
+        #[schemars(extend("const" = "aws.ec2"))]
+        source: String,
+        #[schemars(with = "Rfc3339")]
+        time: Rfc3339,
+        detail: SpotDetail,
+    }
+
+    #[derive(JsonSchema)]
+    pub(super) struct SpotDetail {
+        #[schemars(rename = "instance-id")]
+        instance_id: InstanceId,
+        /// `terminate`, `stop` or `hibernate`.
+        #[schemars(rename = "instance-action")]
+        instance_action: String,
     }
 
     /// A command of SSM went to another status.

@@ -10,6 +10,7 @@ use crate::envelope::{string_at, time_at};
 use crate::{FieldError, InstanceId};
 
 const EC2_STATE_CHANGE: &str = "EC2 Instance State-change Notification";
+const EC2_SPOT_INTERRUPTION: &str = "EC2 Spot Instance Interruption Warning";
 const SSM_COMMAND_STATUS: &str = "EC2 Command Status-change Notification";
 const SSM_INVOCATION_STATUS: &str = "EC2 Command Invocation Status-change Notification";
 const ECS_TASK_STATE_CHANGE: &str = "ECS Task State Change";
@@ -26,6 +27,15 @@ pub enum Signal {
         instance: InstanceId,
         /// Such as `running`.
         state: String,
+        /// When AWS says it was.
+        at: Timestamp,
+    },
+    /// EC2 takes a spot instance back, two minutes from now.
+    Ec2SpotInterruption {
+        /// The instance.
+        instance: InstanceId,
+        /// `terminate`, `stop` or `hibernate`.
+        action: String,
         /// When AWS says it was.
         at: Timestamp,
     },
@@ -55,14 +65,20 @@ pub enum Signal {
 
 impl Signal {
     /// The events of AWS that are signals, by their `detail-type`.
-    pub const DETAIL_TYPES: [&str; 4] =
-        [EC2_STATE_CHANGE, SSM_COMMAND_STATUS, SSM_INVOCATION_STATUS, ECS_TASK_STATE_CHANGE];
+    pub const DETAIL_TYPES: [&str; 5] = [
+        EC2_STATE_CHANGE,
+        EC2_SPOT_INTERRUPTION,
+        SSM_COMMAND_STATUS,
+        SSM_INVOCATION_STATUS,
+        ECS_TASK_STATE_CHANGE,
+    ];
 
     /// When AWS says it was.
     #[must_use]
     pub const fn at(&self) -> Timestamp {
         match self {
             Self::Ec2StateChange { at, .. }
+            | Self::Ec2SpotInterruption { at, .. }
             | Self::SsmCommandStatus { at, .. }
             | Self::EcsTaskStateChange { at, .. } => *at,
         }
@@ -76,7 +92,7 @@ impl Signal {
     ) -> Result<Option<Self>, FieldError> {
         let known = matches!(
             (source, detail_type),
-            ("aws.ec2", EC2_STATE_CHANGE)
+            ("aws.ec2", EC2_STATE_CHANGE | EC2_SPOT_INTERRUPTION)
                 | ("aws.ssm", SSM_COMMAND_STATUS | SSM_INVOCATION_STATUS)
                 | ("aws.ecs", ECS_TASK_STATE_CHANGE)
         );
@@ -94,6 +110,11 @@ impl Signal {
                 let instance = InstanceId::parse(&told("instance-id")?)
                     .map_err(|error| error.at("instance-id"))?;
                 Self::Ec2StateChange { instance, state: told("state")?, at }
+            }
+            EC2_SPOT_INTERRUPTION => {
+                let instance = InstanceId::parse(&told("instance-id")?)
+                    .map_err(|error| error.at("instance-id"))?;
+                Self::Ec2SpotInterruption { instance, action: told("instance-action")?, at }
             }
             ECS_TASK_STATE_CHANGE => {
                 let cluster = told("clusterArn")?;

@@ -8,18 +8,20 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use lamplighter_events::InstanceId;
+use lamplighter_events::{Cause, InstanceId};
 use lamplighter_lifecycle::{
     Agent, Effect, HealthReading, HealthUrl, InstanceSeen, ObservePlan, ObserveTrouble, Observed,
     Place, PowerState, ProbePlan, Resource, Round, Seen, ServiceId, Sighting,
 };
-use lamplighter_runtime::ports::{CallError, Clock, Cloud, Disposition};
+use lamplighter_runtime::ports::{Applied, CallError, Clock, Cloud, Disposition, Tagged};
 
 use crate::batch::{Batcher, together};
 use crate::client::Aws;
+use crate::disposition::own_error;
 use crate::ec2::{Describe, Start, Stop, Switch, seen};
 use crate::ecs::{self, ServiceDescribed, Services};
 use crate::health::HealthClient;
+use crate::launch::{self, Launches};
 use crate::probe::Probes;
 use crate::scaling::{self, ScalableTargets};
 use crate::secrets::Secrets;
@@ -31,6 +33,8 @@ pub(crate) struct AwsCloud {
     starts: Batcher<Start>,
     stops: Batcher<Stop>,
     agents: Batcher<Agents>,
+    launches: Batcher<Launches>,
+    ec2: aws_sdk_ec2::Client,
     services: Batcher<Services>,
     bounds: Batcher<ScalableTargets>,
     ecs: aws_sdk_ecs::Client,
@@ -58,6 +62,11 @@ impl AwsCloud {
             starts: Batcher::new(Start(switch())),
             stops: Batcher::new(Stop(switch())),
             agents: Batcher::new(Agents { client: aws.ssm.clone() }),
+            launches: Batcher::new(Launches {
+                client: aws.ec2.clone(),
+                clock: Arc::clone(&clock),
+            }),
+            ec2: aws.ec2.clone(),
             services: Batcher::new(Services { client: aws.ecs.clone(), clock: Arc::clone(&clock) }),
             bounds: Batcher::new(ScalableTargets { client: aws.scaling.clone() }),
             ecs: aws.ecs.clone(),
@@ -75,6 +84,11 @@ impl AwsCloud {
             Resource::Instance(id) => self.look_at_instance(id, plan).await,
             Resource::Service(service) => match self.look_at_service(service, plan).await {
                 Ok(observed) => Ok(Ok(observed)),
+                Err(error) => trouble(error).map(Err),
+            },
+            // Nothing more can be asked of a machine before its id is known.
+            Resource::Launch(token) => match self.launches.call(token.clone()).await {
+                Ok((at, seen)) => Ok(Ok(Observed::of(at, Seen::Instance(seen)))),
                 Err(error) => trouble(error).map(Err),
             },
         }
@@ -201,6 +215,12 @@ impl Cloud for AwsCloud {
             Effect::StopInstance { instance } => {
                 self.stops.call((instance.clone(), act_by)).await.map(|()| None)
             }
+            Effect::RunInstance(run) => {
+                launch::run(&self.ec2, &self.clock, run, act_by).await
+            }
+            Effect::TerminateInstance { instance } => {
+                launch::terminate(&self.ec2, &self.clock, instance, act_by).await.map(|()| None)
+            }
             Effect::SendCommand { instance, token, question } => {
                 let asked = Asked::of(question);
                 ssm::send(&self.ssm, &self.clock, instance, token, asked, act_by).await
@@ -219,12 +239,23 @@ impl Cloud for AwsCloud {
         self.probes.ask(plan).await
     }
 
+    async fn tagged(&self, owner: &str) -> Result<Vec<Tagged>, CallError> {
+        launch::tagged(&self.ec2, owner).await
+    }
+
     async fn resolve(&self, place: &Place) -> Result<Resource, CallError> {
         match place {
             Place::Instance(spec) => {
                 self.secrets.resolve(&spec.instance).await.map(Resource::Instance)
             }
             Place::Service(spec) => Ok(Resource::Service(spec.service.clone())),
+            Place::Template(template) => Err(own_error(
+                "lamplighter:resolve",
+                Cause::Invalid,
+                Disposition::Fail,
+                Applied::No,
+                format!("{} is a template: its machines' records say which they are", template.template),
+            )),
         }
     }
 }

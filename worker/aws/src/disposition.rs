@@ -77,10 +77,16 @@ codes! {
     /// No machine of this sort is free (an HTTP 500).
     NoCapacity = "InsufficientInstanceCapacity" | "InsufficientHostCapacity"
         | "InsufficientReservedInstanceCapacity" | "InsufficientCapacity"
+        | "UnfulfillableCapacity" | "SpotMaxPriceTooLow"
         | "InsufficientCapacityOnHost" | "InsufficientAddressCapacity" | "InsufficientVolumeCapacity";
     /// A limit of the account.
     AccountLimit = "InstanceLimitExceeded" | "VcpuLimitExceeded" | "MaxSpotInstanceCountExceeded"
         | "VolumeLimitExceeded";
+    /// What a launch is to be made from is not there.
+    NoSuchPart = "InvalidLaunchTemplateId.NotFound" | "InvalidLaunchTemplateId.NotFoundException"
+        | "InvalidLaunchTemplateName.NotFoundException" | "InvalidLaunchTemplateId.VersionNotFound"
+        | "InvalidSubnetID.NotFound" | "InvalidAMIID.NotFound" | "InvalidGroup.NotFound"
+        | "InvalidKeyPair.NotFound" | "InvalidSnapshot.NotFound";
     /// This machine cannot be had here.
     Unsupported = "Unsupported" | "UnsupportedOperation" | "UnsupportedHostConfiguration";
     /// The role may not do this.
@@ -188,7 +194,12 @@ pub(crate) fn meaning(operation: &str, code: ErrorCode) -> Meaning {
         ErrorCode::WriteConflict | ErrorCode::TokenReused => said(Cause::Conflict, Retry),
         ErrorCode::NoCapacity => said(Cause::Capacity, RetryAfter(CAPACITY_PAUSE)),
         ErrorCode::AccountLimit => said(Cause::Capacity, RetryAfter(LIMIT_PAUSE)),
+        // A type that a subnet's zone does not have may be had in the next one.
+        ErrorCode::Unsupported if operation == "ec2:RunInstances" => {
+            said(Cause::Capacity, RetryAfter(LIMIT_PAUSE))
+        }
         ErrorCode::Unsupported => said(Cause::Capacity, Fail),
+        ErrorCode::NoSuchPart => said(Cause::NotFound, Fail),
         ErrorCode::Denied => Meaning { hint: lacking(operation), ..said(Cause::Denied, Fail) },
         ErrorCode::Credentials => Meaning {
             hint: Some("check the credentials, and this machine's clock"),
@@ -242,6 +253,13 @@ pub(crate) fn meaning(operation: &str, code: ErrorCode) -> Meaning {
 /// The right that a refused call lacks, where AWS's own words may not name it.
 fn lacking(operation: &str) -> Option<&'static str> {
     Some(match operation {
+        "ec2:RunInstances" => {
+            "the role lacks ec2:RunInstances on what the launch template names, ec2:CreateTags at the launch, \
+             or iam:PassRole for its instance profile"
+        }
+        "ec2:TerminateInstances" => {
+            "the role lacks ec2:TerminateInstances, or the machine its tag lamplighter:managed=true"
+        }
         "ecs:DescribeServices" => "the role lacks ecs:DescribeServices on the service",
         "ecs:UpdateService" => {
             "the role lacks ecs:UpdateService on the service, or the service its tag \

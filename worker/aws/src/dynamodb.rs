@@ -20,14 +20,16 @@ use jiff::Timestamp;
 use lamplighter_events::{Cause, CommandId, TargetName};
 use lamplighter_lifecycle::{COMMAND_LIFE_SECONDS, CommandRecord, Resource, TargetRecord};
 use lamplighter_runtime::ports::{
-    Applied, CallError, Commit, Committed, Disposition, PutCommand, Store, UpTarget,
+    Applied, CallError, Commit, Committed, Disposition, PutCommand, Seat, SeatChange, Store,
+    UpTarget,
 };
 
 use crate::attempts::Attempts;
 use crate::disposition::{call_error, own_error};
 use crate::item::{
     DUE, Item, ItemError, UP, command_item, command_key, number, read_command, read_name,
-    read_owner, read_target, read_up, resource_key, string, target_item, target_key, text,
+    read_owner, read_target, read_up, resource_key, string, target_item, target_key, template_key,
+    text,
 };
 use crate::transaction::{Cancelled, Part, is_known_token, read_cancelled, request_token};
 
@@ -132,7 +134,7 @@ impl DynamoStore {
         let Some(cancelled) = read_cancelled(&parts, &error) else {
             return Err(attempts.correct(call_error(TRANSACT, &error)));
         };
-        let Cancelled { record, command, resource: taken } =
+        let Cancelled { record, command, resource: taken, seat: full } =
             cancelled.map_err(|e| attempts.correct(e))?;
         if let Some(old) = &record
             && self.lost_or_fenced(commit, old.clone()).await? == Committed::Done
@@ -157,6 +159,9 @@ impl DynamoStore {
                 _ => self.owner(resource).await.map_err(after_write)?,
             };
             return Ok(owner.map_or(Committed::Fenced, Committed::ResourceTaken));
+        }
+        if full.is_some() {
+            return Ok(Committed::Full);
         }
         Ok(Committed::Fenced)
     }
@@ -209,13 +214,47 @@ impl DynamoStore {
             let mut item = resource_key(resource);
             let me = text(commit.record.target.as_str());
             item.insert("owner".to_owned(), me.clone());
+            if let Some(at) = commit.record.retire_at {
+                item.insert("expires_at".to_owned(), number(at.as_second()));
+            }
             parts.push(Part::Resource);
             let values = Some(Item::from([(":me".to_owned(), me)]));
             // `owner` is a word that DynamoDB keeps for itself.
             let rule = "attribute_not_exists(pk) OR #owner = :me";
             items.push(self.put(item, rule, values, &[("#owner", "owner")])?);
         }
+        if let Some(seat) = &commit.seat {
+            parts.push(Part::Seat);
+            items.push(self.update_seats(seat, &commit.record.target)?);
+        }
         Ok((parts, items))
+    }
+
+    /// A place of a template: a set of names in one item, so that nobody can have two, and that the number of
+    /// them is the condition of the write that takes one.
+    fn update_seats(
+        &self,
+        seat: &Seat,
+        target: &TargetName,
+    ) -> Result<TransactWriteItem, CallError> {
+        let me = AttributeValue::Ss(vec![target.to_string()]);
+        let update = Update::builder()
+            .table_name(&self.table)
+            .set_key(Some(template_key(&seat.template)))
+            .expression_attribute_values(":me", me);
+        let update = match seat.change {
+            SeatChange::Take(limit) => update
+                .update_expression("ADD seats :me")
+                .condition_expression(
+                    "attribute_not_exists(seats) OR size(seats) < :limit OR contains(seats, :name)",
+                )
+                .expression_attribute_values(":limit", number(limit))
+                .expression_attribute_values(":name", text(target.as_str())),
+            SeatChange::Force => update.update_expression("ADD seats :me"),
+            SeatChange::Leave => update.update_expression("DELETE seats :me"),
+        };
+        let update = update.build().map_err(|error| malformed(TRANSACT, error.to_string()))?;
+        Ok(TransactWriteItem::builder().update(update).build())
     }
 
     fn put(
@@ -356,7 +395,8 @@ impl Store for DynamoStore {
     }
 
     async fn commit(&self, commit: &Commit) -> Result<Committed, CallError> {
-        if commit.accepted.is_none() && commit.outcomes.is_empty() && commit.claims.is_none() {
+        let alone = commit.accepted.is_none() && commit.outcomes.is_empty();
+        if alone && commit.claims.is_none() && commit.seat.is_none() {
             self.put_record(commit).await
         } else {
             self.transact(commit).await
@@ -408,6 +448,13 @@ impl Store for DynamoStore {
     async fn up(&self, shard: u32) -> Result<Vec<UpTarget>, CallError> {
         let values = values([(":shard", text(shard.to_string()))]);
         self.query(UP, "up_shard = :shard", values, read_up).await
+    }
+
+    async fn seats(&self, template: &TargetName) -> Result<Vec<TargetName>, CallError> {
+        let item = self.get(template_key(template)).await?;
+        let names = item.as_ref().and_then(|item| item.get("seats")).and_then(|it| it.as_ss().ok());
+        let names = names.into_iter().flatten().filter_map(|name| TargetName::parse(name).ok());
+        Ok(names.collect())
     }
 
     async fn owner(&self, resource: &Resource) -> Result<Option<TargetName>, CallError> {

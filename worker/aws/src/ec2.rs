@@ -14,6 +14,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::config::retry::{ClassifyRetry, RetryAction};
+use aws_sdk_ec2::operation::run_instances::RunInstancesError;
 use aws_sdk_ec2::operation::start_instances::StartInstancesError;
 use aws_sdk_ec2::types::Instance;
 use aws_smithy_runtime_api::client::interceptors::context::InterceptorContext;
@@ -45,8 +46,12 @@ impl ClassifyRetry for CapacityIsNotRetried {
             .output_or_error()
             .and_then(Result::err)
             .and_then(|error| error.as_operation_error())
-            .and_then(|error| error.downcast_ref::<StartInstancesError>())
-            .and_then(|error| error.meta().code());
+            .and_then(|error| {
+                let start = error.downcast_ref::<StartInstancesError>();
+                let run = error.downcast_ref::<RunInstancesError>();
+                start.map(StartInstancesError::meta).or_else(|| run.map(RunInstancesError::meta))
+            })
+            .and_then(|meta| meta.code());
         match ErrorCode::parse(code, 0) {
             ErrorCode::NoCapacity | ErrorCode::AccountLimit => RetryAction::RetryForbidden,
             _ => RetryAction::NoActionIndicated,
@@ -293,6 +298,7 @@ pub(crate) fn seen(instance: Option<&Instance>) -> InstanceSeen {
         }
     });
     InstanceSeen {
+        id: None,
         state,
         reason: reason.or_else(|| transition.map(ToOwned::to_owned)),
         user_stopped_at: transition.and_then(user_stopped_at),

@@ -5,8 +5,9 @@
 //!
 //! | item | `pk` | `sk` | beside `doc` |
 //! | --- | --- | --- | --- |
-//! | target | `TARGET#<name>` | `RECORD` | `rev`, `nonce`, `phase`, `resource`, `watch` (JSON, where a tick has something to look at), `due_shard` + `wake_at`, `up_shard` + `up_since` |
+//! | target | `TARGET#<name>` | `RECORD` | `rev`, `nonce`, `phase`, `kind`, `expires_at` (TTL, of a launched machine that is gone), `resource`, `watch` (JSON, where a tick has something to look at), `due_shard` + `wake_at`, `up_shard` + `up_since` |
 //! | command | `COMMAND#<id>` | `COMMAND` | `fingerprint`, `outcome`, `expires_at` (TTL) |
+//! | template | `TEMPLATE#<name>` | `SEATS` | `seats`: the targets whose machines count for its limit (no `doc`) |
 //! | machine or service | `RESOURCE#<resource>` | `RESOURCE` | `owner` (no `doc`) |
 
 use std::collections::HashMap;
@@ -29,6 +30,7 @@ pub(crate) const UP: &str = "what-is-up";
 const TARGET: &str = "TARGET#";
 const COMMAND: &str = "COMMAND#";
 const RESOURCE: &str = "RESOURCE#";
+const TEMPLATE: &str = "TEMPLATE#";
 
 /// Why an item cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +84,11 @@ pub(crate) fn resource_key(resource: &Resource) -> Item {
     key(format!("{RESOURCE}{resource}"), "RESOURCE")
 }
 
+/// The key of a template's places.
+pub(crate) fn template_key(template: &TargetName) -> Item {
+    key(format!("{TEMPLATE}{template}"), "SEATS")
+}
+
 /// The shard of a target: FNV-1a, since it must be the same in every version for ever.
 pub(crate) fn shard(target: &TargetName) -> u32 {
     let hash = target
@@ -100,6 +107,10 @@ pub(crate) fn target_item(record: &TargetRecord, nonce: &str) -> Result<Item, se
     put("doc", text(serde_json::to_string(record)?));
     put("phase", text(record.phase.as_str()));
     put("resource", text(record.resource.to_string()));
+    put("kind", text(record.kind.clone()));
+    if let Some(at) = record.retire_at {
+        put("expires_at", number(at.as_second()));
+    }
     if let Some(watch) = IdleWatch::of(record) {
         put("watch", text(serde_json::to_string(&watch)?));
     }

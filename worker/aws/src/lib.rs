@@ -27,6 +27,7 @@ mod ecs;
 mod events;
 mod health;
 mod item;
+mod launch;
 mod probe;
 mod scaling;
 pub mod schedules;

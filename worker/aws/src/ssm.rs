@@ -20,7 +20,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use jiff::Timestamp;
 use lamplighter_events::{Cause, InstanceId};
-use lamplighter_lifecycle::{Agent, CheckReading, Question, UnitName, UnitProbe};
+use lamplighter_lifecycle::{Agent, Bootstrap, CheckReading, Question, UnitName, UnitProbe};
 use lamplighter_runtime::ports::{Applied, CallError, Clock, Disposition};
 
 use crate::batch::{Shared, in_order, remaining};
@@ -33,6 +33,7 @@ const LIST: &str = "ssm:ListCommands";
 const GUARD: &str = include_str!("guard.sh");
 const UNIT_PROBE: &str = include_str!("unit_probe.sh");
 const IDLE_PROBE: &str = include_str!("idle_probe.sh");
+const BOOTSTRAP: &str = include_str!("bootstrap.sh");
 /// How the line begins by which the host says what the fleet's script came to.
 const EXIT_MARK: &str = "lamplighter-exit ";
 /// SSM takes 64 KiB of parameters in all; base64 makes four bytes of three.
@@ -165,6 +166,12 @@ pub(crate) enum Asked<'a> {
     Unit(&'a UnitProbe, Verb),
     /// What the fleet's script comes to.
     Idle { script: &'a str, timeout_seconds: u32 },
+    /// To make itself ready.
+    Bootstrap {
+        bootstrap: &'a Bootstrap,
+        parameters: &'a BTreeMap<String, String>,
+        timeout_seconds: u32,
+    },
 }
 
 impl<'a> Asked<'a> {
@@ -173,6 +180,9 @@ impl<'a> Asked<'a> {
             Question::Unit(probe) => Self::Unit(probe, Verb::IsActive),
             Question::Idle { script, timeout_seconds } => {
                 Self::Idle { script, timeout_seconds: *timeout_seconds }
+            }
+            Question::Bootstrap { bootstrap, parameters, timeout_seconds } => {
+                Self::Bootstrap { bootstrap, parameters, timeout_seconds: *timeout_seconds }
             }
         }
     }
@@ -184,7 +194,9 @@ impl<'a> Asked<'a> {
                 Self::Unit(probe, _) => {
                     probe.settle_seconds.max(0) + probe.activating_seconds.max(0)
                 }
-                Self::Idle { timeout_seconds, .. } => i64::from(timeout_seconds) + KILL_SECONDS,
+                Self::Idle { timeout_seconds, .. } | Self::Bootstrap { timeout_seconds, .. } => {
+                    i64::from(timeout_seconds) + KILL_SECONDS
+                }
             }
     }
 }
@@ -218,6 +230,10 @@ pub(crate) fn script(token: &str, asked: Asked<'_>) -> Result<String, CallError>
                  {GUARD}{IDLE_PROBE}"
             ));
         }
+        Asked::Bootstrap { bootstrap: Bootstrap::Script { name, script, check }, parameters, timeout_seconds } => {
+            return bootstrap_script(token, (name, script, check), parameters, timeout_seconds);
+        }
+        Asked::Bootstrap { bootstrap: Bootstrap::Document { .. }, .. } => return Ok(String::new()),
     };
     // A `UnitName` cannot be anything else; a script that runs as root is worth a second look.
     let unit =
@@ -232,6 +248,46 @@ pub(crate) fn script(token: &str, asked: Asked<'_>) -> Result<String, CallError>
         probe.settle_seconds.max(0),
         probe.activating_seconds.max(0),
     ))
+}
+
+/// The script that runs a bootstrap. Parameters are its environment, in base64, and never shell text.
+fn bootstrap_script(
+    token: &str,
+    (name, script, check): (&str, &str, &str),
+    parameters: &BTreeMap<String, String>,
+    timeout_seconds: u32,
+) -> Result<String, CallError> {
+    let bytes = script.len() + check.len() + parameters.values().map(String::len).sum::<usize>();
+    if bytes > SCRIPT_BYTES_MAX {
+        let words = format!(
+            "the bootstrap {name} has {bytes} bytes with its check and parameters: expected at most {SCRIPT_BYTES_MAX}"
+        );
+        return Err(unusable(SEND, words));
+    }
+    if !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)) {
+        return Err(unusable(SEND, format!("{name:?} is no bootstrap's name")));
+    }
+    let mut environment = String::new();
+    for (parameter, value) in parameters {
+        let name = environment_name(parameter)?;
+        environment.push_str(&format!("{name}={}\n", BASE64.encode(value)));
+    }
+    Ok(format!(
+        "token='{token}'\nbootstrap='{name}'\ntimeout_seconds={}\nenvironment_base64='{}'\n\
+         script_base64='{}'\ncheck_base64='{}'\n{GUARD}{BOOTSTRAP}",
+        timeout_seconds.max(1),
+        BASE64.encode(environment),
+        BASE64.encode(script),
+        BASE64.encode(check),
+    ))
+}
+
+/// `blob_id` is `LAMPLIGHTER_BLOB_ID` on the host: it can be none of the shell's own variables.
+fn environment_name(parameter: &str) -> Result<String, CallError> {
+    if parameter.is_empty() || !parameter.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
+        return Err(unusable(SEND, format!("{parameter:?} is no parameter's name")));
+    }
+    Ok(format!("LAMPLIGHTER_{}", parameter.to_ascii_uppercase()))
 }
 
 fn unusable(operation: &'static str, message: String) -> CallError {
@@ -257,12 +313,22 @@ pub(crate) async fn send(
     let once = aws_sdk_ssm::Config::builder()
         .retry_config(RetryConfig::disabled())
         .timeout_config(timeouts(ATTEMPT_TIMEOUT.min(left), left));
-    let answer = client
-        .send_command()
-        .document_name(DOCUMENT)
+    let call = client.send_command();
+    let call = match asked {
+        Asked::Bootstrap { bootstrap: Bootstrap::Document { name }, parameters, .. } => {
+            let parameters = parameters
+                .iter()
+                .map(|(name, value)| (name.clone(), vec![value.clone()]))
+                .collect();
+            call.document_name(name).set_parameters(Some(parameters))
+        }
+        _ => call
+            .document_name(DOCUMENT)
+            .parameters("commands", vec![script])
+            .parameters("executionTimeout", vec![execution.to_string()]),
+    };
+    let answer = call
         .instance_ids(instance.as_str())
-        .parameters("commands", vec![script])
-        .parameters("executionTimeout", vec![execution.to_string()])
         .timeout_seconds(DELIVERY_SECONDS)
         .comment(comment(token))
         .customize()
@@ -340,6 +406,16 @@ async fn invocation(
         .send()
         .await;
     match answer {
+        // A document of the fleet's own knows nothing of our line.
+        Ok(answer) if answer.document_name().is_some_and(|name| name != DOCUMENT) => {
+            Ok(Some(document_reading(
+                answer.status().map_or("", |status| status.as_str()),
+                answer.status_details().unwrap_or_default(),
+                i64::from(answer.response_code()),
+                answer.standard_output_content().unwrap_or_default(),
+                answer.standard_error_content().unwrap_or_default(),
+            )))
+        }
         Ok(answer) => Ok(Some(reading(
             answer.status().map_or("", |status| status.as_str()),
             answer.status_details().unwrap_or_default(),
@@ -372,6 +448,26 @@ fn reading(status: &str, details: &str, stdout: &str, stderr: &str) -> CheckRead
             (None, None) => broken(&format!("{said}, without an answer"), stderr),
         },
         _ => broken(said, stderr),
+    }
+}
+
+/// What a document of the fleet's own came to: its exit code, and the last line that it printed.
+fn document_reading(
+    status: &str,
+    details: &str,
+    code: i64,
+    stdout: &str,
+    stderr: &str,
+) -> CheckReading {
+    match status {
+        "Success" | "Failed" => {
+            let failed = status == "Failed";
+            let code = if failed { code.max(1) } else { 0 };
+            let said = if failed && !stderr.trim().is_empty() { stderr } else { stdout };
+            let line: String = last_line(said).unwrap_or("").chars().take(STDERR_CHARS_MAX).collect();
+            CheckReading::Exited { code, output: line }
+        }
+        _ => reading(status, details, "", stderr),
     }
 }
 

@@ -24,6 +24,7 @@ pub(crate) enum Part {
     Command,
     Outcome,
     Resource,
+    Seat,
 }
 
 /// The conditions that did not hold, each with the item that was there, where DynamoDB showed it.
@@ -32,6 +33,7 @@ pub(crate) struct Cancelled {
     pub(crate) record: Option<Option<Item>>,
     pub(crate) command: Option<Option<Item>>,
     pub(crate) resource: Option<Option<Item>>,
+    pub(crate) seat: Option<Option<Item>>,
 }
 
 /// Whether the token was used before, with what DynamoDB takes for another request.
@@ -67,6 +69,7 @@ fn read_reasons(parts: &[Part], reasons: &[CancellationReason]) -> Result<Cancel
                     Part::Record => cancelled.record = Some(item),
                     Part::Command => cancelled.command = Some(item),
                     Part::Resource => cancelled.resource = Some(item),
+                    Part::Seat => cancelled.seat = Some(item),
                     // It has no condition.
                     Part::Outcome => {}
                 }

@@ -9,7 +9,7 @@ use crate::observed::PowerState;
 use crate::pass::Pass;
 use crate::record::{OpenCommand, Phase, TargetRecord};
 use crate::resource::Resource;
-use crate::status::StatusView;
+use crate::status::{ProvisionedStatus, StatusView};
 
 type Fields = Map<String, Value>;
 
@@ -63,6 +63,9 @@ fn add_counts(pass: &Pass<'_>, fields: &mut Fields) {
 
 /// Seed 000: `{message, started, current_state, …}`; seed 001: `{status, desiredCount, …, message}`.
 pub(crate) fn start(pass: &Pass<'_>, open: &OpenCommand, started: bool, message: &str) -> Fields {
+    if pass.spec.template().is_some() {
+        return created(pass, started, message);
+    }
     let view = view(pass);
     let mine = pass.record.holds_in_force(pass.now).find(|hold| hold.holder == open.holder);
     let mut fields = fields(json!({
@@ -75,7 +78,7 @@ pub(crate) fn start(pass: &Pass<'_>, open: &OpenCommand, started: bool, message:
         "expires_at": mine.and_then(|hold| hold.until),
     }));
     match pass.record.resource {
-        Resource::Instance(_) => {
+        Resource::Instance(_) | Resource::Launch(_) => {
             fields.insert("status".to_owned(), json!(view.instance_status));
         }
         Resource::Service(_) => {
@@ -92,6 +95,24 @@ pub(crate) fn start(pass: &Pass<'_>, open: &OpenCommand, started: bool, message:
             fields.insert("estimatedStartTime".to_owned(), json!(ready));
         }
     }
+    fields
+}
+
+/// Seed 004: `{instance_id, blob_id, public_ip, status: "ready", message}`.
+fn created(pass: &Pass<'_>, started: bool, message: &str) -> Fields {
+    let mut fields = provisioned(pass);
+    let status = fields.get("processing_status").cloned().unwrap_or_default();
+    fields.insert("status".to_owned(), status);
+    fields.insert("message".to_owned(), message.into());
+    fields.insert("started".to_owned(), started.into());
+    fields
+}
+
+/// A provisioned target as seed 004's clients know it: its parameters stand beside the rest.
+fn provisioned(pass: &Pass<'_>) -> Fields {
+    let view = ProvisionedStatus::of(&pass.record, pass.now);
+    let mut fields = fields(serde_json::to_value(&view).unwrap_or_default());
+    fields.insert("target".to_owned(), pass.record.target.as_str().into());
     fields
 }
 
@@ -120,6 +141,11 @@ pub(crate) fn stop(pass: &Pass<'_>, open: &OpenCommand, stopped: bool, message: 
         let word = if stopped || (off && !pass.wanted()) { "killed" } else { "no_change" };
         fields.insert("status".to_owned(), word.into());
     }
+    if pass.spec.template().is_some() {
+        fields.extend(provisioned(pass));
+        let state = fields.get("processing_status").cloned().unwrap_or_default();
+        fields.insert("status".to_owned(), state);
+    }
     fields
 }
 
@@ -131,13 +157,17 @@ pub(crate) fn status(pass: &Pass<'_>) -> Fields {
         "instance_status": view.instance_status,
         "instance": view.instance,
         "expires_at": view.expires_at,
-        "phase": view.phase,
+        "phase": view.phase.word(&pass.record.kind),
         "step": view.step,
         "holds": view.holds,
         "why": pass.record.why,
     }));
     if matches!(pass.record.resource, Resource::Service(_)) {
         add_counts(pass, &mut fields);
+    }
+    if pass.spec.template().is_some() {
+        fields.extend(provisioned(pass));
+        fields.insert("state".to_owned(), current_state(pass).into());
     }
     fields
 }

@@ -15,6 +15,7 @@ use crate::limits::{HOLDS_MAX, OPEN_COMMANDS_MAX, RELEASES_MAX};
 use crate::observed::Agent;
 use crate::pass::{AcceptedCommand, Pass, add};
 use crate::record::{CommandRecord, OpenCommand, Paused, Phase};
+use crate::template::LaunchRecord;
 use crate::{phases, windows};
 
 /// Takes a command: its item, and what it does to the record.
@@ -45,6 +46,10 @@ pub(crate) fn apply(pass: &mut Pass<'_>, command: &AcceptedCommand) {
         return reject(pass, &open, Cause::Expired, &message);
     }
     match command.action {
+        Action::Start if rests_without_machine(pass) => {
+            let message = "there is no such machine: a create makes one";
+            reject(pass, &open, Cause::NotFound, message);
+        }
         Action::Start => start(pass, command, open),
         Action::Stop => stop(pass, open),
         Action::Kill => kill(pass, open),
@@ -53,6 +58,8 @@ pub(crate) fn apply(pass: &mut Pass<'_>, command: &AcceptedCommand) {
         Action::KeepAlive => keep_alive(pass, &open),
         Action::Pause => pause(pass, command, &open),
         Action::Resume => resume(pass, &open),
+        Action::Create if pass.spec.template().is_some() => create(pass, command, open),
+        Action::Destroy if pass.spec.template().is_some() => kill(pass, open),
         Action::Create | Action::Destroy => {
             let message = format!(
                 "{} is not something that a target of kind {} can do",
@@ -61,6 +68,43 @@ pub(crate) fn apply(pass: &mut Pass<'_>, command: &AcceptedCommand) {
             );
             reject(pass, &open, Cause::Invalid, &message);
         }
+    }
+}
+
+fn rests_without_machine(pass: &Pass<'_>) -> bool {
+    let rests = matches!(pass.record.phase, Phase::Off | Phase::Failed) && !pass.record.kept;
+    pass.spec.template().is_some() && rests
+}
+
+/// A machine of the template's: this request's own, or the one that a request of the same `dedupe` value has.
+fn create(pass: &mut Pass<'_>, command: &AcceptedCommand, open: OpenCommand) {
+    let Some(template) = pass.spec.template() else { return };
+    let parameters = match template.check(&command.parameters) {
+        Ok(parameters) => parameters,
+        Err(bad) => return reject(pass, &open, Cause::Invalid, &bad.to_string()),
+    };
+    let rests = rests_without_machine(pass) && !pass.in_flight();
+    let others = pass.record.launch.as_ref().is_some_and(|it| it.parameters != parameters);
+    if others && !rests {
+        let message = "its machine was made with other parameters; destroy it first";
+        return reject(pass, &open, Cause::Conflict, message);
+    }
+    if pass.no_seat && !pass.record.seated {
+        let message = format!(
+            "the template {} has {} machines, which is its limit; send it again when one is gone",
+            template.template, template.limit
+        );
+        return reject(pass, &open, Cause::Capacity, &message);
+    }
+    let (waiting, now) = (pass.record.open.len(), pass.now);
+    let before = pass.record.launch.clone();
+    if rests {
+        pass.record.launch = Some(LaunchRecord::new(parameters, now));
+    }
+    start(pass, command, open);
+    if pass.record.open.len() == waiting {
+        // It was refused: nothing of it stays.
+        pass.record.launch = before;
     }
 }
 
@@ -92,6 +136,10 @@ fn start(pass: &mut Pass<'_>, command: &AcceptedCommand, open: OpenCommand) {
         return reject(pass, &open, Cause::Superseded, message);
     }
     let until = end_of_hold(command, pass.spec.max_hold);
+    let until = match lifetime_ends(pass, command) {
+        Some(end) => Some(until.map_or(end, |until| until.min(end))),
+        None => until,
+    };
     if let Some(until) = until.filter(|until| *until <= pass.now) {
         let message = format!("the hold that it asks for would have ended at {until}");
         return reject(pass, &open, Cause::Expired, &message);
@@ -157,6 +205,13 @@ fn end_of_hold(command: &AcceptedCommand, max_hold: Option<HumanDuration>) -> Op
     }
 }
 
+/// When a launched machine must go, whoever wants it.
+fn lifetime_ends(pass: &Pass<'_>, command: &AcceptedCommand) -> Option<Timestamp> {
+    let long = pass.spec.template()?.max_lifetime?;
+    let launched = pass.record.launch.as_ref().map(|launch| launch.created_at);
+    Some(add(launched.unwrap_or(command.sent_at), long))
+}
+
 fn stop(pass: &mut Pass<'_>, open: OpenCommand) {
     remember_release(pass, &open.holder, &open.sent);
     let (holder, sent) = (open.holder.clone(), open.sent.clone());
@@ -191,7 +246,7 @@ fn release(pass: &mut Pass<'_>, open: OpenCommand) {
     if pass.wanted() {
         return close_held(pass, &open);
     }
-    let off = pass.seen().is_some_and(|seen| seen.state().is_off());
+    let off = pass.seen().is_some_and(|seen| phases::is_gone(pass, seen.state()));
     let rests = matches!(pass.record.phase, Phase::Off | Phase::Failed);
     if rests && off && !pass.in_flight() && pass.quiet_after(EffectKind::Start).is_none() {
         let answer = answer::stop(pass, &open, false, "it was not running");
@@ -221,7 +276,7 @@ pub(crate) fn end_holds(pass: &mut Pass<'_>, sent: &Sent, which: impl Fn(&Hold) 
         windows::suppress(pass, hold);
     }
     let starts = pass.take_open(|open| {
-        open.action == Action::Start
+        open.wants_on()
             && open.sent < *sent
             && ended.iter().any(|hold| hold.requested() && hold.holder == open.holder)
     });
@@ -246,7 +301,7 @@ pub(crate) fn end_expired_holds(pass: &mut Pass<'_>) {
             remember_release(pass, &hold.holder, &hold.sent);
         }
         let starts = pass.take_open(|open| {
-            open.action == Action::Start && open.holder == hold.holder && open.sent <= hold.sent
+            open.wants_on() && open.holder == hold.holder && open.sent <= hold.sent
         });
         for start in starts {
             let message = "its hold ended before the target was on";
@@ -275,7 +330,8 @@ fn status(pass: &mut Pass<'_>, open: OpenCommand) {
 
 fn close_status(pass: &mut Pass<'_>, open: &OpenCommand) {
     let answer = answer::status(pass);
-    pass.close(open, Verdict::Done, None, format!("it is {}", pass.record.phase.as_str()), answer);
+    let word = pass.record.phase.word(&pass.record.kind);
+    pass.close(open, Verdict::Done, None, format!("it is {word}"), answer);
 }
 
 /// A target that is on is judged by its probes; one that is not is told of at once.
@@ -288,7 +344,10 @@ fn check_idle(pass: &mut Pass<'_>, open: OpenCommand) {
         return reject_for_room(pass, &open);
     }
     let message = match pass.spec.idle {
-        Some(_) => format!("it is {}; nothing is stopped", pass.record.phase.as_str()),
+        Some(_) => {
+            let word = pass.record.phase.word(&pass.record.kind);
+            format!("it is {word}; nothing is stopped")
+        }
         None => "it has no idle policy; nothing is stopped".to_owned(),
     };
     let answer = phases::check_answer(pass, &open, false, &message, None);
@@ -351,8 +410,8 @@ fn resume(pass: &mut Pass<'_>, open: &OpenCommand) {
 
 pub(crate) fn reject(pass: &mut Pass<'_>, open: &OpenCommand, cause: Cause, message: &str) {
     let answer = match open.action {
-        Action::Start => answer::start(pass, open, false, message),
-        Action::Stop | Action::Kill => answer::stop(pass, open, false, message),
+        Action::Start | Action::Create => answer::start(pass, open, false, message),
+        Action::Stop | Action::Kill | Action::Destroy => answer::stop(pass, open, false, message),
         _ => serde_json::Map::new(),
     };
     pass.close(open, Verdict::Rejected, Some(cause), message, answer);
@@ -372,7 +431,7 @@ pub(crate) fn answer_what_can_be(pass: &mut Pass<'_>) {
         for open in pass.take_open(|open| open.action == Action::CheckIdle) {
             let message = match turned {
                 true => "it was wanted again before it had stopped".to_owned(),
-                false => format!("it is {}", pass.record.phase.as_str()),
+                false => format!("it is {}", pass.record.phase.word(&pass.record.kind)),
             };
             let answer = phases::check_answer(pass, &open, stopped, &message, None);
             pass.close(&open, Verdict::Done, None, message, answer);
@@ -385,7 +444,7 @@ pub(crate) fn answer_what_can_be(pass: &mut Pass<'_>) {
         && !pass.record.unit_down
         && pass.wanted();
     if on {
-        for open in pass.take_open(|open| open.action == Action::Start) {
+        for open in pass.take_open(OpenCommand::wants_on) {
             let message = "it is on already";
             let answer = answer::start(pass, &open, false, message);
             pass.close(&open, Verdict::Done, None, message, answer);

@@ -89,9 +89,10 @@ pub fn decide(
         .iter()
         .filter_map(|input| match input {
             Input::Round(round) => Some(round.clone()),
-            Input::Command(_) | Input::EventsSent(_) => None,
+            _ => None,
         })
         .collect();
+    pass.no_seat = inputs.contains(&Input::NoSeat);
     drop_sent(&mut pass.record, inputs);
     drop_what_is_over(&mut pass);
     // An observation from before the end of the last permission says nothing (DESIGN.md §3).
@@ -104,13 +105,16 @@ pub fn decide(
     let may_conclude = !pass.in_flight() && fresh;
     if let (true, Ok(seen)) = (may_conclude, sighting) {
         pass.record.observed = Some(seen.clone());
+        phases::recognise(&mut pass);
         phases::reconcile(&mut pass);
     }
     commands::end_expired_holds(&mut pass);
     windows::open(&mut pass);
     for input in inputs {
-        if let Input::Command(command) = input {
-            commands::apply(&mut pass, command);
+        match input {
+            Input::Command(command) => commands::apply(&mut pass, command),
+            Input::SpotNotice(at) => phases::notice(&mut pass, *at),
+            Input::EventsSent(_) | Input::Round(_) | Input::NoSeat => {}
         }
     }
     if may_conclude {
@@ -143,13 +147,16 @@ pub fn apply_answer(
 ) -> ApplyAnswer {
     let mut pass = Pass::new(record.clone(), spec, None, now, nonce);
     drop_sent(&mut pass.record, &[Input::EventsSent(sent.to_vec())]);
-    let kind = match pass.record.doing.take_if(|doing| doing.nonce == nonce) {
-        Some(doing) => doing.effect.kind(),
+    let effect = match pass.record.doing.take_if(|doing| doing.nonce == nonce) {
+        Some(doing) => doing.effect,
         None => {
-            let before = pass.record.unanswered.len();
-            pass.record.unanswered.retain(|lost| lost.nonce != nonce);
-            if pass.record.unanswered.len() == before {
-                return ApplyAnswer::Stale;
+            let known = pass.record.unanswered.iter().position(|lost| lost.nonce == nonce);
+            let Some(known) = known else { return ApplyAnswer::Stale };
+            let lost = pass.record.unanswered.remove(known);
+            if let (Effect::RunInstance(_), EffectAnswer::Accepted { id: Some(id) }) =
+                (&lost.effect, answer)
+            {
+                phases::launched(&mut pass, id);
             }
             // Decided anew already: all that this answer still says is that nothing is outstanding.
             pass.why(record.why.clone());
@@ -158,10 +165,10 @@ pub fn apply_answer(
         }
     };
     match answer {
-        EffectAnswer::Accepted { command_id } => accepted(&mut pass, kind, command_id.clone()),
-        EffectAnswer::NotMade => not_made(&mut pass, kind),
+        EffectAnswer::Accepted { id } => accepted(&mut pass, &effect, id.clone()),
+        EffectAnswer::NotMade => not_made(&mut pass, effect.kind()),
         EffectAnswer::Refused { cause, message, refusal } => {
-            refused(&mut pass, kind, *cause, message, *refusal);
+            refused(&mut pass, &effect, *cause, message, *refusal);
         }
     }
     commands::answer_what_can_be(&mut pass);
@@ -178,7 +185,8 @@ pub fn apply_answer(
     ApplyAnswer::Commit(Box::new(finish(pass, record)))
 }
 
-fn accepted(pass: &mut Pass<'_>, kind: EffectKind, command_id: Option<String>) {
+fn accepted(pass: &mut Pass<'_>, effect: &Effect, id: Option<String>) {
+    let kind = effect.kind();
     let until = pass.in_seconds(CONSISTENCY_MARGIN_SECONDS);
     pass.record.retry_at = None;
     pass.record.refusal = None;
@@ -187,8 +195,16 @@ fn accepted(pass: &mut Pass<'_>, kind: EffectKind, command_id: Option<String>) {
         EffectKind::Start => {
             pass.record.quiet = Some(Quiet { until, after: kind });
             pass.record.accepted_at = Some(pass.now);
-            pass.record.step = Some(Step::WaitRunning);
-            pass.why(format!("{speaker} accepted the start; waiting until the {noun} runs"));
+            if let (Effect::RunInstance(_), Some(id)) = (effect, &id) {
+                phases::launched(pass, id);
+            }
+            let step = phases::way_step(pass);
+            let why = format!("{speaker} accepted the start; waiting until the {noun} runs");
+            // The record may have turned to the way down in the meantime.
+            match pass.record.phase {
+                Phase::Starting => pass.enter(Phase::Starting, Some(step), None, why),
+                _ => pass.why(why),
+            }
         }
         EffectKind::Stop => {
             pass.record.quiet = Some(Quiet { until, after: kind });
@@ -203,7 +219,7 @@ fn accepted(pass: &mut Pass<'_>, kind: EffectKind, command_id: Option<String>) {
         }
         EffectKind::Send => {
             if let Some(check) = &mut pass.record.check {
-                check.command_id = command_id;
+                check.command_id = id;
             }
             pass.why("SSM took the question; waiting for the host's answer");
         }
@@ -231,11 +247,13 @@ fn drop_question(pass: &mut Pass<'_>) {
         }
         // Asked again at the next tick; whoever waits is told that nothing is known.
         Some(CheckPurpose::Idle) => phases::host_said_nothing(pass, "its host could not be asked"),
-        Some(CheckPurpose::Verify) | None => pass.record.step = Some(Step::WaitRunning),
+        Some(CheckPurpose::Bootstrap) => pass.record.step = Some(Step::WaitingForSsm),
+        Some(CheckPurpose::Verify) | None => pass.record.step = Some(phases::way_step(pass)),
     }
 }
 
-fn refused(pass: &mut Pass<'_>, kind: EffectKind, cause: Cause, message: &str, refusal: Refusal) {
+fn refused(pass: &mut Pass<'_>, effect: &Effect, cause: Cause, message: &str, refusal: Refusal) {
+    let kind = effect.kind();
     let failure = Failure { cause, message: message.to_owned(), at: pass.now };
     pass.record.refusals = pass.record.refusals.saturating_add(1);
     pass.note(format!("refused ({cause}): {message}"));
@@ -251,6 +269,9 @@ fn refused(pass: &mut Pass<'_>, kind: EffectKind, cause: Cause, message: &str, r
             pass.record.refusal = Some(failure);
             pass.look(retry_at);
             pass.why(format!("AWS refused for now ({cause}): {message}; trying again"));
+            if let (Effect::RunInstance(launch), Cause::Capacity) = (effect, cause) {
+                phases::try_next_option(pass, &launch.option, message);
+            }
         }
         Refusal::Final => phases::refused_for_good(pass, kind, failure),
     }
@@ -314,6 +335,7 @@ fn finish(mut pass: Pass<'_>, before: &TargetRecord) -> Decision {
         let again = pass.after(pass.spec.timings.poll);
         pass.look(if at > pass.now { at } else { again });
     }
+    phases::settle_ledger(&mut pass);
     let mut why = pass.take_why();
     if why.is_empty() {
         why.clone_from(&before.why);

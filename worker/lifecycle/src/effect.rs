@@ -1,11 +1,14 @@
 //! Effects: AWS calls that change something, as data before they are made, and their answers.
 
+use std::collections::BTreeMap;
+
 use lamplighter_events::{Cause, InstanceId};
 use serde::{Deserialize, Serialize};
 
 use crate::observed::Bounds;
 use crate::resource::{Resource, ServiceId};
 use crate::spec::UnitName;
+use crate::template::{Bootstrap, Launch};
 
 /// What the script on a host is asked to find out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +34,16 @@ pub enum Question {
         /// It is ended after this long, seconds.
         timeout_seconds: u32,
     },
+    /// To make itself ready: the template's bootstrap.
+    Bootstrap {
+        /// What is run.
+        #[serde(flatten)]
+        bootstrap: Bootstrap,
+        /// What it is told.
+        parameters: BTreeMap<String, String>,
+        /// It is ended after this long, seconds.
+        timeout_seconds: u32,
+    },
 }
 
 /// One AWS call that changes something.
@@ -44,6 +57,13 @@ pub enum Effect {
     },
     /// `ec2:StopInstances`. Level-triggered: a repeat does no harm.
     StopInstance {
+        /// The machine.
+        instance: InstanceId,
+    },
+    /// `ec2:RunInstances` of one machine. Its client token makes a repeat harmless.
+    RunInstance(Box<Launch>),
+    /// `ec2:TerminateInstances`. Level-triggered: a repeat does no harm.
+    TerminateInstance {
         /// The machine.
         instance: InstanceId,
     },
@@ -77,9 +97,9 @@ pub enum Effect {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum EffectKind {
-    /// `StartInstance`, or `UpdateService` to some tasks
+    /// `StartInstance`, `RunInstance`, or `UpdateService` to some tasks
     Start,
-    /// `StopInstance`, or `UpdateService` to none
+    /// `StopInstance`, `TerminateInstance`, or `UpdateService` to none
     Stop,
     /// `SendCommand`
     Send,
@@ -91,8 +111,8 @@ impl Effect {
     /// Its sort.
     pub fn kind(&self) -> EffectKind {
         match self {
-            Self::StartInstance { .. } => EffectKind::Start,
-            Self::StopInstance { .. } => EffectKind::Stop,
+            Self::StartInstance { .. } | Self::RunInstance(_) => EffectKind::Start,
+            Self::StopInstance { .. } | Self::TerminateInstance { .. } => EffectKind::Stop,
             Self::SendCommand { .. } => EffectKind::Send,
             Self::UpdateService { desired, .. } if *desired > 0 => EffectKind::Start,
             Self::UpdateService { .. } => EffectKind::Stop,
@@ -104,6 +124,8 @@ impl Effect {
         match self {
             Self::StartInstance { .. } => "StartInstances",
             Self::StopInstance { .. } => "StopInstances",
+            Self::RunInstance(_) => "RunInstances",
+            Self::TerminateInstance { .. } => "TerminateInstances",
             Self::SendCommand { .. } => "SendCommand",
             Self::UpdateService { .. } => "UpdateService",
             Self::RegisterScalableTarget { .. } => "RegisterScalableTarget",
@@ -114,7 +136,9 @@ impl Effect {
         match self {
             Self::StartInstance { instance }
             | Self::StopInstance { instance }
+            | Self::TerminateInstance { instance }
             | Self::SendCommand { instance, .. } => Resource::Instance(instance.clone()),
+            Self::RunInstance(launch) => Resource::Launch(launch.token.clone()),
             Self::UpdateService { service, .. } | Self::RegisterScalableTarget { service, .. } => {
                 Resource::Service(service.clone())
             }
@@ -127,8 +151,8 @@ impl Effect {
 pub enum EffectAnswer {
     /// It was accepted. (Accepted is not done: only an observation tells that.)
     Accepted {
-        /// SSM's id of the command, for `SendCommand`.
-        command_id: Option<String>,
+        /// SSM's id of the command, for `SendCommand`; EC2's of the machine, for `RunInstance`.
+        id: Option<String>,
     },
     /// Its time was over before the call could be made (a slow commit, a paused worker): nobody asked
     /// AWS anything, and so nobody refused.

@@ -32,6 +32,7 @@ mod record;
 mod resource;
 mod spec;
 mod status;
+mod template;
 mod windows;
 
 pub use decide::{ApplyAnswer, Decision, apply_answer, clear_sent, decide};
@@ -59,12 +60,16 @@ pub use record::{
     Check, CheckPurpose, CommandRecord, Contradiction, Doing, Failure, HistoryEntry, OpenCommand,
     Paused, Phase, Quiet, Step, TargetRecord, Unanswered, UnitHealth,
 };
-pub use resource::{NotAResource, Resource, ServiceId, ServicePattern};
+pub use resource::{LaunchToken, NotAResource, Resource, ServiceId, ServicePattern};
 pub use spec::{
     HealthUrl, InstanceRef, InstanceSpec, Place, ServiceSpec, SpecError, TargetSpec, Timings,
     UnitName,
 };
-pub use status::{InstanceStatus, ServiceStatus, StatusView};
+pub use status::{InstanceStatus, ProvisionedStatus, ServiceStatus, StatusView};
+pub use template::{
+    BadParameters, Bootstrap, LAUNCH_TAG, Launch, LaunchOption, LaunchRecord, MANAGED_TAG, Market,
+    OWNER_TAG, Parameter, Pattern, TARGET_TAG, TemplateSpec,
+};
 
 #[cfg(test)]
 mod tests;

@@ -65,3 +65,10 @@ pub const EPOCH_SECONDS_MAX: f64 = 1e11;
 pub const WINDOW_RETRY_SECONDS: i64 = 5 * 60;
 /// As many tasks that stopped at once are a service that does not come up: ECS would go on for ever.
 pub const STOPPED_TASKS_MAX: usize = 2;
+/// A machine that EC2 has just launched may not be known to its describes yet; AWS asks for patience in minutes
+/// ("eventual consistency"), seconds are what is seen. Later it is gone.
+pub const LAUNCH_VISIBLE_SECONDS: i64 = 2 * 60;
+/// Refused ways to launch that a record remembers: a round of a few subnets and types, twice.
+pub const TRIED_MAX: usize = 24;
+/// What a bootstrap may take beyond its own time and its check's, before it is given up: SSM's own limit comes first.
+pub const BOOTSTRAP_GRACE_SECONDS: i64 = 60;

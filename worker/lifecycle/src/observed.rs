@@ -4,7 +4,7 @@
 //! that "made after `act_by`" can be told.
 
 use jiff::Timestamp;
-use lamplighter_events::Cause;
+use lamplighter_events::{Cause, InstanceId};
 use serde::{Deserialize, Serialize};
 
 use crate::resource::Resource;
@@ -63,6 +63,9 @@ impl PowerState {
 /// One describe of an instance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InstanceSeen {
+    /// Its id, where it was looked for by its launch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<InstanceId>,
     /// Its state.
     pub state: PowerState,
     /// `StateReason` (code and message) or the transition reason, for people.
@@ -83,7 +86,14 @@ pub struct InstanceSeen {
 impl InstanceSeen {
     /// A bare state.
     pub fn state(state: PowerState) -> Self {
-        Self { state, reason: None, user_stopped_at: None, private_ip: None, public_ip: None }
+        Self {
+            id: None,
+            state,
+            reason: None,
+            user_stopped_at: None,
+            private_ip: None,
+            public_ip: None,
+        }
     }
 }
 
@@ -223,11 +233,11 @@ pub enum CheckReading {
         /// `active`, `failed`, `inactive`, …
         state: String,
     },
-    /// The idle policy's command ran to its end.
+    /// The idle policy's command, or the bootstrap, ran to its end.
     Exited {
         /// Its exit code.
         code: i64,
-        /// The beginning of what it printed.
+        /// A line that it printed.
         output: String,
     },
     /// It never reached the agent.

@@ -3,6 +3,8 @@
 //! *Invariants.* At most one effect a pass. Nothing is acted on while another effect may still be
 //! issued (`doing`), while paused, or on an observation older than the last `act_by`.
 
+use std::collections::BTreeMap;
+
 use jiff::{SignedDuration, Timestamp};
 use lamplighter_events::{
     Action, AttentionKind, Cause, CommandId, EventBody, Holder, HumanDuration, LifecycleEvent,
@@ -49,6 +51,8 @@ pub struct AcceptedCommand {
     pub trace: Option<String>,
     /// The caller's own idea of idle.
     pub idle: IdleOverride,
+    /// A create's parameters.
+    pub parameters: BTreeMap<String, String>,
 }
 
 impl AcceptedCommand {
@@ -68,6 +72,10 @@ pub enum Input {
     EventsSent(Vec<String>),
     /// Answers of the idle policy's probes, oldest round first.
     Round(Round),
+    /// EC2 said that it takes the spot machine back, at this time.
+    SpotNotice(Timestamp),
+    /// The template has its most machines already: no place was left when a launch was to be committed.
+    NoSeat,
 }
 
 /// Whether a transition has more to say in the same pass.
@@ -90,6 +98,7 @@ pub(crate) struct Pass<'a> {
     pub(crate) rounds: Vec<Round>,
     pub(crate) asks_again: bool,
     pub(crate) idle_why: Option<String>,
+    pub(crate) no_seat: bool,
     why: String,
     events: Vec<EventBody>,
     notes: Vec<String>,
@@ -116,6 +125,7 @@ impl<'a> Pass<'a> {
             rounds: Vec::new(),
             asks_again: false,
             idle_why: None,
+            no_seat: false,
             why: String::new(),
             events: Vec::new(),
             notes: Vec::new(),
@@ -194,11 +204,18 @@ impl<'a> Pass<'a> {
         if from != phase {
             self.record.phase = phase;
             self.record.since = self.now;
-            self.note(format!("{} → {}: {why}", from.as_str(), phase.as_str()));
+            let kind = &self.record.kind;
+            let line = format!("{} → {}: {why}", from.word(kind), phase.word(kind));
+            self.note(line);
+        } else if phase == Phase::Starting && self.spec.template().is_some() {
+            // It takes minutes: whoever waits sees how far it is.
+            self.note(format!("{}: {why}", step.map_or("", Step::as_str)));
+        }
+        if from != phase || (phase == Phase::Starting && self.spec.template().is_some()) {
             self.events.push(EventBody::TargetStateChanged {
                 kind: self.record.kind.clone(),
-                from: from.as_str().to_owned(),
-                to: phase.as_str().to_owned(),
+                from: from.word(&self.record.kind).to_owned(),
+                to: phase.word(&self.record.kind).to_owned(),
                 step: step.map(|step| step.as_str().to_owned()),
                 cause,
                 why: why.clone(),
@@ -243,6 +260,7 @@ impl<'a> Pass<'a> {
     pub(crate) fn ask_again(&mut self, check: Check, why: &str) -> Flow {
         let step = match check.purpose {
             CheckPurpose::Verify => Some(Step::VerifyUnit),
+            CheckPurpose::Bootstrap => Some(Step::FetchingBlob),
             CheckPurpose::Watch | CheckPurpose::Idle => self.record.step,
         };
         let Some(question) = self.question(check.purpose) else { return Flow::Rest };
@@ -260,6 +278,15 @@ impl<'a> Pass<'a> {
         let activating_seconds = match purpose {
             CheckPurpose::Verify => UNIT_ACTIVATING_SECONDS,
             CheckPurpose::Watch => 0,
+            CheckPurpose::Bootstrap => {
+                let template = self.spec.template()?;
+                let seconds = template.bootstrap_timeout.seconds();
+                return Some(Question::Bootstrap {
+                    bootstrap: template.bootstrap.clone()?,
+                    parameters: self.record.launch.as_ref()?.parameters.clone(),
+                    timeout_seconds: u32::try_from(seconds).unwrap_or(u32::MAX),
+                });
+            }
             CheckPurpose::Idle => {
                 let command = self.spec.idle.as_ref()?.host_command()?;
                 let timeout_seconds = command.timeout_seconds;

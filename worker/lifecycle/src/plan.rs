@@ -20,7 +20,9 @@ use crate::spec::TargetSpec;
 /// The record with the resource that the fleet names now. A target that is up, or whose last effect may
 /// still happen, keeps its old one until it is surely off: two machines are never minded as one.
 pub fn align(mut record: TargetRecord, resource: &Resource) -> TargetRecord {
-    let at_rest = !record.is_up() && record.doing.is_none() && record.unanswered.is_empty();
+    // A launched machine's record says itself which it is.
+    let launched = record.kind == "ec2-template";
+    let at_rest = !launched && !record.is_up() && record.doing.is_none() && record.unanswered.is_empty();
     if record.resource != *resource && at_rest {
         record.resource = resource.clone();
         record.observed = None;
@@ -45,15 +47,26 @@ pub fn plan_observation(
 ) -> ObservePlan {
     let asks_status = asks(inputs, |action| action == Action::Status);
     let waits = record.phase == Phase::Starting
-        && matches!(record.step, None | Some(Step::StartInstance | Step::WaitRunning));
+        && matches!(
+            record.step,
+            None | Some(
+                Step::StartInstance
+                    | Step::WaitRunning
+                    | Step::WaitingForInstance
+                    | Step::WaitingForSsm
+            )
+        );
     // A start of a machine that runs already goes on to its agent in the same pass.
     let first = record.rev == 0 || record.phase != Phase::On;
     let starts = first && asks(inputs, |action| action == Action::Start);
     let watches = record.phase == Phase::On && phases::watch_is_due(record, spec, now);
     // Whoever is to be stopped is not asked how it is: trouble with SSM must not keep it on.
-    let ends = asks(inputs, |action| matches!(action, Action::Stop | Action::Kill));
+    let ends = asks(inputs, |action| {
+        matches!(action, Action::Stop | Action::Kill | Action::Destroy)
+    });
     let asks_host = !ends && (starts || record.wanted(now));
-    let unit = asks_host && spec.unit().is_some();
+    let bootstraps = spec.template().is_some_and(|template| template.bootstrap.is_some());
+    let unit = asks_host && (spec.unit().is_some() || (bootstraps && waits));
     let command = asks_host
         && spec.idle.as_ref().is_some_and(|idle| idle.host_command().is_some())
         && idleness_is_asked(record, spec, inputs, now);

@@ -19,6 +19,7 @@ use crate::idle::IdleMemory;
 use crate::observed::{Bounds, Observed, PowerState};
 use crate::probe::IdleOverride;
 use crate::resource::Resource;
+use crate::template::LaunchRecord;
 
 /// The large state of a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +44,16 @@ impl Phase {
             Self::Failed => "failed",
         }
     }
+
+    /// The word for a target of this kind: what is launched for each request is not merely off.
+    pub fn word(self, kind: &str) -> &'static str {
+        match (self, kind) {
+            (Self::Off, "ec2-template") => "absent",
+            (Self::Starting, "ec2-template") => "provisioning",
+            (Self::Stopping, "ec2-template") => "terminating",
+            _ => self.as_str(),
+        }
+    }
 }
 
 /// Where inside a phase a target is.
@@ -57,6 +68,17 @@ pub enum Step {
     RestoreScaling,
     /// Starting: the desired count is to be set, or is being set.
     StartService,
+    /// Starting: RunInstances is to be made, or is being made.
+    LaunchInstance,
+    /// Starting: launched; until it runs and has its address (seed 004's word).
+    #[serde(rename = "waiting_for_instance")]
+    WaitingForInstance,
+    /// Starting: it runs; until its agent answers (seed 004's word).
+    #[serde(rename = "waiting_for_ssm")]
+    WaitingForSsm,
+    /// Starting: its bootstrap runs (seed 004's word).
+    #[serde(rename = "fetching_blob")]
+    FetchingBlob,
     /// Starting: accepted; until it runs and, where a unit is to be verified, its agent answers.
     WaitRunning,
     /// Starting: it runs; left alone until it has settled.
@@ -69,6 +91,8 @@ pub enum Step {
     WaitStoppable,
     /// Stopping: StopInstances is to be made, or is being made.
     StopInstance,
+    /// Stopping: TerminateInstances is to be made, or is being made.
+    TerminateInstance,
     /// Stopping: Application Auto Scaling's bounds are to be set to 0, or are being set.
     SuspendScaling,
     /// Stopping: the desired count is to be set to 0, or is being set.
@@ -85,12 +109,17 @@ impl Step {
             Self::StartInstance => "start-instance",
             Self::RestoreScaling => "restore-scaling",
             Self::StartService => "start-service",
+            Self::LaunchInstance => "launch-instance",
+            Self::WaitingForInstance => "waiting_for_instance",
+            Self::WaitingForSsm => "waiting_for_ssm",
+            Self::FetchingBlob => "fetching_blob",
             Self::WaitRunning => "wait-running",
             Self::Settle => "settle",
             Self::VerifyUnit => "verify-unit",
             Self::VerifyHealth => "verify-health",
             Self::WaitStoppable => "wait-stoppable",
             Self::StopInstance => "stop-instance",
+            Self::TerminateInstance => "terminate-instance",
             Self::SuspendScaling => "suspend-scaling",
             Self::StopService => "stop-service",
             Self::WaitStopped => "wait-stopped",
@@ -102,6 +131,7 @@ impl Step {
         matches!(
             self,
             Self::StartInstance
+                | Self::LaunchInstance
                 | Self::RestoreScaling
                 | Self::StartService
                 | Self::WaitStoppedFirst
@@ -171,6 +201,13 @@ pub struct OpenCommand {
     pub idle: IdleOverride,
 }
 
+impl OpenCommand {
+    /// Whether it ends when the target is on.
+    pub fn wants_on(&self) -> bool {
+        matches!(self.action, Action::Start | Action::Create)
+    }
+}
+
 /// Why a target failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
@@ -192,6 +229,8 @@ pub enum CheckPurpose {
     Watch,
     /// The idle policy's command.
     Idle,
+    /// The template's bootstrap.
+    Bootstrap,
 }
 
 /// An open question to the host.
@@ -355,6 +394,15 @@ pub struct TargetRecord {
     /// Application Auto Scaling's bounds, as they were before the way down.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bounds: Option<Bounds>,
+    /// A provisioned target's machine, beyond what EC2 says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub launch: Option<LaunchRecord>,
+    /// It counts for its template's limit: from before its launch until it is surely gone.
+    #[serde(default)]
+    pub seated: bool,
+    /// The record of a machine that is gone is forgotten then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retire_at: Option<Timestamp>,
     /// The window that was suppressed ends here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suppressed_until: Option<Timestamp>,
@@ -427,6 +475,9 @@ impl TargetRecord {
             overdue: false,
             failure: None,
             bounds: None,
+            launch: None,
+            seated: false,
+            retire_at: None,
             suppressed_until: None,
             idle: IdleMemory::default(),
             paused: None,

@@ -1,11 +1,12 @@
 //! What a target is made of: the one thing in AWS that a record minds.
 //!
 //! *Invariant.* A resource has one spelling, whatever a payload called it (a name or an ARN), since that
-//! spelling is the key by which it belongs to one target (`RESOURCE#<id>`).
+//! spelling is the key by which it belongs to one target (`RESOURCE#<id>`). A machine that is to be launched has no
+//! id yet: until EC2 gives it one, it is known by its launch's client token.
 
 use std::fmt;
 
-use lamplighter_events::InstanceId;
+use lamplighter_events::{InstanceId, TargetName};
 use serde::{Deserialize, Serialize};
 
 /// Text that names no ECS service, or no resource at all.
@@ -124,6 +125,49 @@ fn is_like(pattern: &str, text: &str) -> bool {
     rest.ends_with(last)
 }
 
+/// The client token of a launch: 32 hexadecimal digits (EC2 takes 64 characters).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct LaunchToken(String);
+
+impl LaunchToken {
+    const EXPECTED: &'static str = "32 hexadecimal digits";
+
+    /// Takes what `as_str` gives.
+    pub fn parse(text: &str) -> Result<Self, NotAResource> {
+        let digit = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+        if text.len() == 32 && text.bytes().all(digit) {
+            return Ok(Self(text.to_owned()));
+        }
+        let text = text.chars().take(60).collect();
+        Err(NotAResource { text, what: "a launch's token", expected: Self::EXPECTED })
+    }
+    pub(crate) fn of_hex(text: String) -> Self {
+        debug_assert!(Self::parse(&text).is_ok(), "{text}");
+        Self(text)
+    }
+    /// The token.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for LaunchToken {
+    type Error = NotAResource;
+    fn try_from(text: String) -> Result<Self, NotAResource> {
+        Self::parse(&text)
+    }
+}
+
+impl From<LaunchToken> for String {
+    fn from(token: LaunchToken) -> Self {
+        token.0
+    }
+}
+
+/// What a launch's token begins with where it stands for a resource.
+const LAUNCH: &str = "launch:";
+
 /// One thing in AWS.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -132,11 +176,16 @@ pub enum Resource {
     Instance(InstanceId),
     /// An ECS service.
     Service(ServiceId),
+    /// The EC2 instance that this launch makes, or made.
+    Launch(LaunchToken),
 }
 
 impl Resource {
-    /// Takes what `Display` writes: an instance id, or `cluster/service`.
+    /// Takes what `Display` writes: an instance id, `cluster/service`, or `launch:TOKEN`.
     pub fn parse(text: &str) -> Result<Self, NotAResource> {
+        if let Some(token) = text.strip_prefix(LAUNCH) {
+            return LaunchToken::parse(token).map(Self::Launch);
+        }
         if let Some((cluster, service)) = text.split_once('/') {
             return ServiceId::parse(cluster, service).map(Self::Service);
         }
@@ -146,31 +195,35 @@ impl Resource {
             expected: "an instance id, or cluster/service",
         })
     }
+    /// What stands for the machine of a target that has never launched one.
+    pub fn not_launched(target: &TargetName, now: jiff::Timestamp) -> Self {
+        Self::Launch(crate::template::token_of(target, now, 0))
+    }
     /// The instance, where it is one.
     pub fn instance(&self) -> Option<&InstanceId> {
         match self {
             Self::Instance(id) => Some(id),
-            Self::Service(_) => None,
+            Self::Service(_) | Self::Launch(_) => None,
         }
     }
     /// The service, where it is one.
     pub fn service(&self) -> Option<&ServiceId> {
         match self {
             Self::Service(id) => Some(id),
-            Self::Instance(_) => None,
+            Self::Instance(_) | Self::Launch(_) => None,
         }
     }
     /// Who speaks for it: `EC2` or `ECS`.
     pub fn speaker(&self) -> &'static str {
         match self {
-            Self::Instance(_) => "EC2",
+            Self::Instance(_) | Self::Launch(_) => "EC2",
             Self::Service(_) => "ECS",
         }
     }
     /// What it is called in sentences.
     pub fn noun(&self) -> &'static str {
         match self {
-            Self::Instance(_) => "machine",
+            Self::Instance(_) | Self::Launch(_) => "machine",
             Self::Service(_) => "service",
         }
     }
@@ -181,6 +234,7 @@ impl fmt::Display for Resource {
         match self {
             Self::Instance(id) => id.fmt(f),
             Self::Service(id) => f.pad(&id.to_string()),
+            Self::Launch(token) => f.pad(&format!("{LAUNCH}{}", token.as_str())),
         }
     }
 }
@@ -275,7 +329,8 @@ mod tests {
 
     #[test]
     fn a_resource_is_read_from_what_it_writes() {
-        for text in ["i-0abc123def456", "fluidity-prod/fluidity-server-prod"] {
+        let launch = "launch:0123456789abcdef0123456789abcdef";
+        for text in ["i-0abc123def456", "fluidity-prod/fluidity-server-prod", launch] {
             let resource = Resource::parse(text).unwrap();
             assert_eq!(resource.to_string(), text);
             let json = serde_json::to_string(&resource).unwrap();
@@ -283,5 +338,6 @@ mod tests {
         }
         assert!(Resource::parse("elsewhere").is_err());
         assert!(Resource::parse("a/b/c").is_err());
+        assert!(Resource::parse("launch:x").is_err());
     }
 }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::hours::Hours;
 use crate::probe::IdleSpec;
 use crate::resource::{Resource, ServiceId, ServicePattern};
+use crate::template::TemplateSpec;
 
 /// Why a value of a spec was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -150,6 +151,8 @@ pub enum Place {
     Instance(InstanceSpec),
     /// Kind `ecs-service`.
     Service(ServiceSpec),
+    /// Kind `ec2-template`.
+    Template(Box<TemplateSpec>),
 }
 
 /// How long things may take.
@@ -201,20 +204,28 @@ impl TargetSpec {
         match &self.place {
             Place::Instance(_) => "ec2-instance",
             Place::Service(_) => "ecs-service",
+            Place::Template(_) => "ec2-template",
         }
     }
     /// The machine, where it is one.
     pub fn instance(&self) -> Option<&InstanceSpec> {
         match &self.place {
             Place::Instance(instance) => Some(instance),
-            Place::Service(_) => None,
+            Place::Service(_) | Place::Template(_) => None,
         }
     }
     /// The service, where it is one.
     pub fn service(&self) -> Option<&ServiceSpec> {
         match &self.place {
             Place::Service(service) => Some(service),
-            Place::Instance(_) => None,
+            Place::Instance(_) | Place::Template(_) => None,
+        }
+    }
+    /// The template, where it is one, or of one.
+    pub fn template(&self) -> Option<&TemplateSpec> {
+        match &self.place {
+            Place::Template(template) => Some(template),
+            Place::Instance(_) | Place::Service(_) => None,
         }
     }
     /// What is switched, where the fleet file says it outright.
@@ -223,7 +234,7 @@ impl TargetSpec {
             Place::Instance(InstanceSpec { instance: InstanceRef::Id(id), .. }) => {
                 Some(Resource::Instance(id.clone()))
             }
-            Place::Instance(_) => None,
+            Place::Instance(_) | Place::Template(_) => None,
             Place::Service(service) => Some(Resource::Service(service.service.clone())),
         }
     }
@@ -238,11 +249,19 @@ impl TargetSpec {
     }
     /// The unit to be verified, where there is one.
     pub fn unit(&self) -> Option<&UnitName> {
-        self.instance().and_then(|instance| instance.systemd_unit.as_ref())
+        match &self.place {
+            Place::Instance(instance) => instance.systemd_unit.as_ref(),
+            Place::Template(template) => template.systemd_unit.as_ref(),
+            Place::Service(_) => None,
+        }
     }
     /// How often the unit is asked for.
     pub fn unit_check_every(&self) -> Option<HumanDuration> {
-        self.instance().and_then(|instance| instance.unit_check_every)
+        match &self.place {
+            Place::Instance(instance) => instance.unit_check_every,
+            Place::Template(template) => template.unit_check_every,
+            Place::Service(_) => None,
+        }
     }
     /// Whether it is left alone before it counts as on. The shortest duration, a millisecond, is none at all.
     pub fn settles(&self) -> bool {

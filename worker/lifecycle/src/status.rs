@@ -1,7 +1,9 @@
 //! What `status` shows: a record in the words of people and of seed 000's clients.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
-use lamplighter_events::{Holder, TargetName};
+use lamplighter_events::{Holder, InstanceId, TargetName};
 use serde::Serialize;
 
 use crate::hold::Hold;
@@ -33,6 +35,69 @@ pub struct ServiceStatus {
     pub pending_count: i64,
 }
 
+/// A provisioned target's machine, in the words of seed 004's clients.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ProvisionedStatus {
+    /// The machine, once EC2 has named it.
+    pub instance_id: Option<InstanceId>,
+    /// Its name.
+    pub name: Option<String>,
+    /// Its public address.
+    pub public_ip: Option<String>,
+    /// `waiting_for_instance`, `waiting_for_ssm`, `fetching_blob`, `ready`, `failed`; and ours, which the seed had
+    /// no words for: `terminating`, `terminated`.
+    pub processing_status: &'static str,
+    /// When it was asked for.
+    pub created_at: Option<Timestamp>,
+    /// Why it failed.
+    pub error: Option<String>,
+    /// What it has cost, where the fleet names a price.
+    pub cost: Option<f64>,
+    /// What it was asked for with.
+    #[serde(flatten)]
+    pub parameters: BTreeMap<String, String>,
+}
+
+impl ProvisionedStatus {
+    /// A record as people see it at `now`.
+    pub fn of(record: &TargetRecord, now: Timestamp) -> Self {
+        let launch = record.launch.as_ref();
+        let seen = record.observed.as_ref().and_then(Observed::instance);
+        Self {
+            instance_id: record.resource.instance().cloned(),
+            name: launch.map(|it| it.name.clone()).filter(|name| !name.is_empty()),
+            public_ip: seen.and_then(|seen| seen.public_ip.clone()),
+            processing_status: processing_status(record),
+            created_at: launch.map(|launch| launch.created_at),
+            error: record.failure.as_ref().map(|it| format!("{}: {}", it.cause, it.message)),
+            cost: launch.and_then(|it| it.cost_millionths(now)).map(in_units),
+            parameters: launch.map(|launch| launch.parameters.clone()).unwrap_or_default(),
+        }
+    }
+}
+
+/// Millionths as people read money.
+#[allow(clippy::cast_precision_loss)] // Exact up to nine billion.
+fn in_units(millionths: u64) -> f64 {
+    (millionths as f64) / 1e6
+}
+
+fn processing_status(record: &TargetRecord) -> &'static str {
+    match (record.phase, record.step) {
+        (Phase::Starting, Some(Step::WaitingForSsm)) => Step::WaitingForSsm.as_str(),
+        (
+            Phase::Starting,
+            Some(Step::FetchingBlob | Step::Settle | Step::VerifyUnit | Step::VerifyHealth),
+        ) => Step::FetchingBlob.as_str(),
+        (Phase::Starting, _) => Step::WaitingForInstance.as_str(),
+        (Phase::On, _) => "ready",
+        (Phase::Failed, _) => "failed",
+        (Phase::Stopping, _) if record.failure.is_some() => "failed",
+        (Phase::Stopping, _) => "terminating",
+        (Phase::Off, _) => "terminated",
+    }
+}
+
 /// A target as `status --json` prints it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct StatusView {
@@ -40,8 +105,12 @@ pub struct StatusView {
     pub target: TargetName,
     /// Its kind.
     pub kind: String,
-    /// Its phase.
+    /// Its phase, in its kind's word.
+    #[serde(skip)]
     pub phase: Phase,
+    /// Its phase, in its kind's word.
+    #[serde(rename = "phase")]
+    pub phase_word: &'static str,
     /// Its step.
     pub step: Option<Step>,
     /// Whether a hold is in force.
@@ -65,6 +134,9 @@ pub struct StatusView {
     /// A service's counts.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub service: Option<ServiceStatus>,
+    /// A provisioned target's machine.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub provisioned: Option<ProvisionedStatus>,
     /// A window of its office hours is suppressed until then.
     pub suppressed_until: Option<Timestamp>,
     /// When the last of the requested holds ends; null where one has no end.
@@ -123,6 +195,7 @@ impl StatusView {
             target: record.target.clone(),
             kind: record.kind.clone(),
             phase: record.phase,
+            phase_word: record.phase.word(&record.kind),
             step: record.step,
             wanted: record.wanted(now),
             holds: record.holds.clone(),
@@ -143,6 +216,7 @@ impl StatusView {
                     pending_count: seen.pending,
                 }
             }),
+            provisioned: spec.template().map(|_| ProvisionedStatus::of(record, now)),
             suppressed_until: record.suppressed_until,
             expires_at,
             ec2_state: ec2_state.clone(),

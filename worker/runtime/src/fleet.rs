@@ -6,14 +6,16 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use lamplighter_events::{Command, InstanceId, TargetName, TargetRef};
-use lamplighter_lifecycle::{NotAResource, Resource, ServiceId, TargetSpec};
+use lamplighter_events::{Command, CommandId, InstanceId, TargetName, TargetRef};
+use lamplighter_lifecycle::{NotAResource, Resource, ServiceId, TargetSpec, TemplateSpec};
 
 /// The targets and schedules of a fleet file.
 #[derive(Debug, Clone, Default)]
 pub struct Fleet {
     /// By name.
     pub targets: BTreeMap<TargetName, TargetSpec>,
+    /// What targets are made from, by the template's name.
+    pub templates: BTreeMap<TargetName, TargetSpec>,
     /// `[defaults] target`
     pub default_target: Option<TargetName>,
     /// What each schedule's tick means, by rule name.
@@ -54,16 +56,36 @@ pub enum Unaddressed {
     /// What names no service.
     #[error(transparent)]
     NoService(#[from] NotAResource),
+    /// No such template.
+    #[error("unknown template {name:?}: the fleet has {known}")]
+    UnknownTemplate {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: String,
+    },
+    /// A create that names no template, and not exactly one to choose.
+    #[error("create names no template, and the fleet has {0}: name one as \"template\"")]
+    AmbiguousTemplate(String),
+    /// A template where a target is meant.
+    #[error(
+        "{0} is a template, not a target: name one of its machines, as the create's outcome and `lamplighter status` do"
+    )]
+    IsTemplate(TargetName),
 }
 
 impl Fleet {
-    /// A target: of the file, or one that a payload made by naming a service that the file allows. Its name
-    /// says which: `TARGET.CLUSTER.SERVICE`, where ECS's names have no dots.
+    /// A target: of the file, or one that a payload made. Its name says which: `TARGET.CLUSTER.SERVICE` is of a
+    /// service that the file allows (ECS's names have no dots), `TEMPLATE.SUFFIX` is a machine of a template.
     pub fn spec(&self, name: &TargetName) -> Option<Cow<'_, TargetSpec>> {
         if let Some(spec) = self.targets.get(name) {
             return Some(Cow::Borrowed(spec));
         }
         let (rest, service) = name.as_str().rsplit_once('.')?;
+        if let Some(template) = self.templates.get(rest) {
+            let made = TemplateSpec::is_suffix(service);
+            return made.then(|| Cow::Owned(TargetSpec { name: name.clone(), ..template.clone() }));
+        }
         let (base, cluster) = rest.rsplit_once('.')?;
         let base = self.targets.get(base)?;
         let id = ServiceId::parse(cluster, service).ok()?;
@@ -89,16 +111,46 @@ impl Fleet {
     }
 
     fn known(&self) -> String {
-        match self.targets.len() {
-            0 => "no targets".to_owned(),
-            _ => {
-                let names: Vec<&str> =
-                    self.targets.keys().take(20).map(|name| name.as_str()).collect();
-                let more = self.targets.len().saturating_sub(names.len());
-                let rest = if more == 0 { String::new() } else { format!(" and {more} more") };
-                format!("{}{rest}", names.join(", "))
-            }
-        }
+        names(&self.targets, "no targets")
+    }
+
+    /// The machine that a create means.
+    fn template(&self, command: &Command, id: &CommandId) -> Result<TargetName, Unaddressed> {
+        // Clients that know nothing of templates name it as they name a target.
+        let named = command.template.as_ref().or_else(|| match &command.target {
+            Some(TargetRef::Name(name)) if self.templates.contains_key(name) => Some(name),
+            _ => None,
+        });
+        let known = || names(&self.templates, "no templates");
+        let spec = match (named, &command.target) {
+            (Some(name), _) => self.templates.get(name).ok_or_else(|| {
+                Unaddressed::UnknownTemplate { name: name.to_string(), known: known() }
+            })?,
+            (None, None) if self.templates.len() == 1 => self
+                .templates
+                .values()
+                .next()
+                .unwrap_or_else(|| unreachable!("a map of one has a first value")),
+            (None, None) => return Err(Unaddressed::AmbiguousTemplate(known())),
+            // A create of a target of the file, or of one that exists: its kind refuses it, or its record takes it.
+            (None, Some(_)) => return self.address(command, None).map(|spec| spec.name.clone()),
+        };
+        let target = spec.template().and_then(|it| it.target_of(id, &command.parameters));
+        target.ok_or_else(|| Unaddressed::UnknownTemplate {
+            name: spec.name.to_string(),
+            known: known(),
+        })
+    }
+
+    /// The target of a create: the machine of this command's id, or of its template's `dedupe` parameter.
+    pub fn address_create(
+        &self,
+        command: &Command,
+        id: &CommandId,
+    ) -> Result<Cow<'_, TargetSpec>, Unaddressed> {
+        let name = self.template(command, id)?;
+        self.spec(&name)
+            .ok_or_else(|| Unaddressed::Unknown { name: name.to_string(), known: self.known() })
     }
 
     /// The target of a command. `claimed` is the owner of the payload's machine by the table. (A `check-idle`
@@ -109,6 +161,9 @@ impl Fleet {
         claimed: Option<&TargetName>,
     ) -> Result<Cow<'_, TargetSpec>, Unaddressed> {
         let name = match &command.target {
+            Some(TargetRef::Name(name)) if self.templates.contains_key(name) => {
+                return Err(Unaddressed::IsTemplate(name.clone()));
+            }
             Some(TargetRef::Name(name)) => name.clone(),
             Some(TargetRef::Instance(instance)) => self
                 .owner(&Resource::Instance(instance.clone()))
@@ -137,6 +192,18 @@ impl Fleet {
         match self.spec(&name) {
             Some(spec) => Ok(spec),
             None => Err(Unaddressed::Unknown { name: name.to_string(), known: self.known() }),
+        }
+    }
+}
+
+fn names(of: &BTreeMap<TargetName, TargetSpec>, none: &str) -> String {
+    match of.len() {
+        0 => none.to_owned(),
+        _ => {
+            let names: Vec<&str> = of.keys().take(20).map(|name| name.as_str()).collect();
+            let more = of.len().saturating_sub(names.len());
+            let rest = if more == 0 { String::new() } else { format!(" and {more} more") };
+            format!("{}{rest}", names.join(", "))
         }
     }
 }

@@ -202,8 +202,6 @@ async fn ask(
     let (judged, pass) = watch.judge(idle, over, &round, shared.ports.clock.now());
     tracing::debug!(target_name = %target, why = %judged.why, pass, "asked whether it is idle");
     if pass && !shared.options.dry_run {
-        let round = Some(Box::new(round));
-        let work = Work::Nudge { wake_rev: None, look: true, round };
-        shared.nudge_with(target, work).await;
+        shared.nudge_with(target, Work::round(round)).await;
     }
 }

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use lamplighter_events::{
-    Action, Cause, Command, CommandId, EventBody, Holder, Inbound, LifecycleEvent, Malformed,
-    Outcome, Signal, TargetName, Verdict,
+    Action, Cause, Command, CommandId, EventBody, Holder, Inbound, InstanceId, LifecycleEvent,
+    Malformed, Outcome, Signal, TargetName, Verdict,
 };
 use lamplighter_lifecycle::{AcceptedCommand, CommandRecord, Resource, Round, ServiceId};
 
@@ -46,13 +46,27 @@ pub(crate) enum Work {
         look: bool,
         /// A tick's answers of the target's probes, where they look as if something followed from them.
         round: Option<Box<Round>>,
+        /// When EC2 said that it takes the spot machine back.
+        notice: Option<Timestamp>,
+        /// A machine that bears the target's tags, where a sweep found one that no record knows.
+        found: Option<InstanceId>,
     },
 }
 
 impl Work {
     /// A look that a signal or a sweep asks for.
     pub(crate) fn look() -> Self {
-        Self::Nudge { wake_rev: None, look: true, round: None }
+        Self::Nudge { wake_rev: None, look: true, round: None, notice: None, found: None }
+    }
+    /// A look with a tick's answers.
+    pub(crate) fn round(round: Round) -> Self {
+        let round = Some(Box::new(round));
+        Self::Nudge { wake_rev: None, look: true, round, notice: None, found: None }
+    }
+    /// A look at a machine that no record knows.
+    pub(crate) fn found(instance: InstanceId) -> Self {
+        let found = Some(instance);
+        Self::Nudge { wake_rev: None, look: true, round: None, notice: None, found }
     }
 }
 
@@ -92,7 +106,13 @@ pub(crate) async fn route(shared: &Arc<Shared>, message: &Received) -> Result<Ro
         Ok(Inbound::Signal(signal)) => Ok(route_signal(shared, signal).await?),
         Ok(Inbound::WakeUp(wake_up)) if shared.fleet.has(&wake_up.target) => Ok(Routed::To(
             wake_up.target,
-            Work::Nudge { wake_rev: Some(wake_up.rev), look: false, round: None },
+            Work::Nudge {
+                wake_rev: Some(wake_up.rev),
+                look: false,
+                round: None,
+                notice: None,
+                found: None,
+            },
         )),
         Ok(Inbound::IdleShard(shard)) => {
             idle_check::ask_shard(shared, &shard).await?;
@@ -129,6 +149,7 @@ fn newsworthy(signal: Signal) -> Option<Resource> {
         Signal::Ec2StateChange { instance, state, .. } => {
             (state != "pending").then_some(Resource::Instance(instance))
         }
+        Signal::Ec2SpotInterruption { instance, .. } => Some(Resource::Instance(instance)),
         Signal::SsmCommandStatus { instance, status, .. } => instance
             .filter(|_| !matches!(status.as_str(), "Pending" | "InProgress" | "Delayed"))
             .map(Resource::Instance),
@@ -142,6 +163,10 @@ fn newsworthy(signal: Signal) -> Option<Resource> {
 }
 
 async fn route_signal(shared: &Shared, signal: Signal) -> Result<Routed, CallError> {
+    let notice = match &signal {
+        Signal::Ec2SpotInterruption { at, .. } => Some(*at),
+        _ => None,
+    };
     let Some(resource) = newsworthy(signal) else { return Ok(Routed::Done) };
     let owner = match shared.fleet.owner(&resource) {
         Some(owner) => Some(owner),
@@ -150,7 +175,11 @@ async fn route_signal(shared: &Shared, signal: Signal) -> Result<Routed, CallErr
         None => shared.ports.store.owner(&resource).await?,
     };
     Ok(match owner.filter(|owner| shared.fleet.has(owner)) {
-        Some(owner) => Routed::To(owner, Work::look()),
+        Some(owner) => {
+            let look =
+                Work::Nudge { wake_rev: None, look: true, round: None, notice, found: None };
+            Routed::To(owner, look)
+        }
         None => {
             tracing::debug!(%resource, "a signal of what is nobody's");
             Routed::Done
@@ -180,7 +209,11 @@ async fn address(
     if command.target.is_none() && command.action == Action::CheckIdle {
         return idle_check::share_out(shared, message, command, &id).await;
     }
-    match shared.fleet.address(command, claimed.as_ref()) {
+    let addressed = match command.action {
+        Action::Create => shared.fleet.address_create(command, &id),
+        _ => shared.fleet.address(command, claimed.as_ref()),
+    };
+    match addressed {
         Err(unaddressed) => {
             let id = had_id.then_some(id);
             let text = unaddressed.to_string();
@@ -203,6 +236,7 @@ async fn address(
                 expires: command.expires,
                 trace: message.attributes.get(TRACE_ATTRIBUTE).cloned(),
                 idle: idle_check::override_of(&command.thresholds),
+                parameters: command.parameters.clone(),
             };
             Ok(Routed::To(spec.name.clone(), Work::Command(Box::new(accepted))))
         }

@@ -10,9 +10,10 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use lamplighter_events::{Cause, Outcome, Verdict, WakeUp};
+use lamplighter_events::{Cause, InstanceId, Outcome, Verdict, WakeUp};
 use lamplighter_lifecycle::{
-    AcceptedCommand, ApplyAnswer, Decision, Effect, EffectAnswer, Input, ObserveTrouble, Refusal,
+    AcceptedCommand, ApplyAnswer, Decision, Effect, EffectAnswer, Input, ObserveTrouble, Phase,
+    Refusal,
     Resource, Round, Sighting, TargetRecord, TargetSpec, align, apply_answer, clear_sent, decide,
     idle_override, plan_observation, plan_probes, probes_are_due,
 };
@@ -20,7 +21,9 @@ use tracing::Instrument;
 
 use crate::backoff;
 use crate::inbox::{self, Concluded, TRACE_ATTRIBUTE, Work};
-use crate::ports::{Applied, CallError, Commit, Committed, Disposition, Outgoing};
+use crate::ports::{
+    Applied, CallError, Commit, Committed, Disposition, Outgoing, Seat, SeatChange,
+};
 use crate::telemetry;
 use crate::worker::Shared;
 
@@ -31,6 +34,28 @@ const FENCED_MAX: u32 = 16;
 const EVENTS_GRACE: Duration = Duration::from_secs(2);
 /// SQS delays a message by 15 minutes at most; longer waits are the sweep's.
 const DELAY_MAX_SECONDS: i64 = 900;
+
+/// What the record takes for its own with this commit; a launch has nothing to claim before its machine has an id.
+/// A record that will be forgotten takes its claim along.
+fn claims(before: Option<&TargetRecord>, next: &TargetRecord) -> Option<Resource> {
+    let moved = before.is_none_or(|before| before.resource != next.resource);
+    let retires = before.is_some_and(|before| before.retire_at != next.retire_at);
+    let named = !matches!(next.resource, Resource::Launch(_));
+    ((moved || retires) && named).then(|| next.resource.clone())
+}
+
+/// What this commit does to the places of its template.
+fn seat(spec: &TargetSpec, before: Option<&TargetRecord>, next: &TargetRecord) -> Option<Seat> {
+    let template = spec.template()?;
+    let had = before.is_some_and(|before| before.seated);
+    let change = match (had, next.seated, next.phase) {
+        (false, true, Phase::On) => SeatChange::Force,
+        (false, true, _) => SeatChange::Take(template.limit),
+        (true, false, _) => SeatChange::Leave,
+        _ => return None,
+    };
+    Some(Seat { template: template.template.clone(), change })
+}
 
 /// Works on a target until the record holds what the work asked. `Err`: again later.
 pub(crate) async fn run(shared: &Shared, spec: &TargetSpec, work: &Work) -> Result<(), CallError> {
@@ -53,10 +78,13 @@ pub(crate) async fn run(shared: &Shared, spec: &TargetSpec, work: &Work) -> Resu
         step = tracing::field::Empty,
     );
     let mut command = command.cloned();
-    let (mut wake_rev, must_look, round) = match work {
-        Work::Nudge { wake_rev, look, round } => (*wake_rev, *look, round.as_deref()),
-        Work::Command(_) => (None, true, None),
+    let (mut wake_rev, must_look, round, notice, found) = match work {
+        Work::Nudge { wake_rev, look, round, notice, found } => {
+            (*wake_rev, *look, round.as_deref(), *notice, found.as_ref())
+        }
+        Work::Command(_) => (None, true, None, None, None),
     };
+    let mut full = false;
     let mut joined = false;
     if let Some(trace) = command.as_ref().and_then(|command| command.trace.as_deref()) {
         telemetry::join(&span, Some(trace));
@@ -78,11 +106,12 @@ pub(crate) async fn run(shared: &Shared, spec: &TargetSpec, work: &Work) -> Resu
             }
             wake_rev = None;
         }
-        let once = Once { shared, spec, wake_rev, round };
+        let once = Once { shared, spec, wake_rev, round, notice, found, full };
         let pass = Box::pin(once.pass(loaded, command.as_ref()));
         match pass.instrument(span.clone()).await? {
             Ended::Done => return Ok(()),
             Ended::Repeated => command = None,
+            Ended::Full => full = true,
             Ended::Fenced => {
                 let pause = f64::from(attempt + 1) * 20.0 * (0.5 + shared.ports.clock.jitter());
                 tokio::time::sleep(Duration::from_secs_f64(pause / 1000.0)).await;
@@ -115,6 +144,8 @@ enum Ended {
     Fenced,
     /// The command was taken before: what remains is a nudge.
     Repeated,
+    /// The template had no place left: decided anew with that.
+    Full,
 }
 
 struct Once<'a> {
@@ -123,6 +154,12 @@ struct Once<'a> {
     wake_rev: Option<u64>,
     /// A tick's readings, which are the first of two rounds.
     round: Option<&'a Round>,
+    /// A spot machine's end, as EC2 has announced it.
+    notice: Option<Timestamp>,
+    /// A machine that a sweep found, and that no record knows.
+    found: Option<&'a InstanceId>,
+    /// Its template was found to have no place left.
+    full: bool,
 }
 
 impl Once<'_> {
@@ -133,7 +170,7 @@ impl Once<'_> {
     ) -> Result<Ended, CallError> {
         let ports = &self.shared.ports;
         let began = ports.clock.now();
-        let (resource, trouble) = match ports.cloud.resolve(&self.spec.place).await {
+        let (resource, trouble) = match self.resolve(loaded.as_ref(), began).await {
             Ok(resource) => (resource, None),
             Err(error) if error.disposition == Disposition::Fail => {
                 let message = error.to_string();
@@ -157,6 +194,8 @@ impl Once<'_> {
         }
         // Before the look is planned: where all else says idle, the host is to be asked.
         inputs.extend(self.round.cloned().map(Input::Round));
+        inputs.extend(self.notice.map(Input::SpotNotice));
+        inputs.extend(self.full.then_some(Input::NoSeat));
         let sighting = match trouble {
             Some(trouble) => Err(trouble),
             None => self.observe(&record, &inputs).await?,
@@ -192,18 +231,19 @@ impl Once<'_> {
             }
             return Ok(Ended::Done);
         }
-        let moved = loaded.as_ref().is_none_or(|before| before.resource != decision.next.resource);
         let commit = Commit {
             expected_rev: record.rev,
             nonce,
             accepted: decision.accepted.clone(),
             outcomes: decision.outcomes.clone(),
-            claims: moved.then(|| decision.next.resource.clone()),
+            claims: claims(loaded.as_ref(), &decision.next),
+            seat: seat(self.spec, loaded.as_ref(), &decision.next),
             record: decision.next.clone(),
         };
         match ports.store.commit(&commit).await? {
             Committed::Done => {}
             Committed::Fenced => return Ok(Ended::Fenced),
+            Committed::Full => return Ok(Ended::Full),
             Committed::CommandExists(existing) => return self.repeated(command, &existing).await,
             Committed::ResourceTaken(owner) => {
                 let message = format!("{resource} belongs to the target {owner} already");
@@ -215,6 +255,22 @@ impl Once<'_> {
         self.count(&decision, now);
         self.after_commit(decision).await;
         Ok(Ended::Done)
+    }
+
+    /// What the target is made of. A launched machine's record says so itself.
+    async fn resolve(
+        &self,
+        loaded: Option<&TargetRecord>,
+        now: Timestamp,
+    ) -> Result<Resource, CallError> {
+        if self.spec.template().is_none() {
+            return self.shared.ports.cloud.resolve(&self.spec.place).await;
+        }
+        Ok(match (loaded, self.found) {
+            (Some(record), _) => record.resource.clone(),
+            (None, Some(found)) => Resource::Instance(found.clone()),
+            (None, None) => Resource::not_launched(&self.spec.name, now),
+        })
     }
 
     fn record(
@@ -284,7 +340,7 @@ impl Once<'_> {
     async fn clear(&self, decision: &Decision, sent: &[String]) -> (u64, Option<Timestamp>) {
         let next = clear_sent(decision, sent);
         let (rev, wake_at) = (next.rev, next.wake_at);
-        match self.commit_record(next, decision.next.rev, Vec::new()).await {
+        match self.commit_record(&decision.next, next, Vec::new()).await {
             Some(true) => (rev, wake_at),
             _ => (decision.next.rev, decision.look_at),
         }
@@ -293,12 +349,19 @@ impl Once<'_> {
     /// `None`: unknown; the sweep finds out.
     async fn commit_record(
         &self,
+        before: &TargetRecord,
         record: TargetRecord,
-        expected_rev: u64,
         outcomes: Vec<Outcome>,
     ) -> Option<bool> {
-        let nonce = self.shared.ports.clock.new_id();
-        let commit = Commit { record, expected_rev, nonce, accepted: None, outcomes, claims: None };
+        let commit = Commit {
+            expected_rev: before.rev,
+            nonce: self.shared.ports.clock.new_id(),
+            accepted: None,
+            outcomes,
+            claims: claims(Some(before), &record),
+            seat: seat(self.spec, Some(before), &record),
+            record,
+        };
         match self.shared.ports.store.commit(&commit).await {
             Ok(Committed::Done) => Some(true),
             Ok(_) => Some(false),
@@ -338,7 +401,7 @@ impl Once<'_> {
         };
         let answer = match executed {
             None => EffectAnswer::NotMade,
-            Some(Ok(command_id)) => EffectAnswer::Accepted { command_id },
+            Some(Ok(id)) => EffectAnswer::Accepted { id },
             Some(Err(error)) if error.applied == Applied::Perhaps => {
                 tracing::warn!(%error, "the answer is unknown; it is found out by looking");
                 return unanswered;
@@ -350,9 +413,8 @@ impl Once<'_> {
             let applied =
                 apply_answer(&record, self.spec, &doing.nonce, &answer, &sent, ports.clock.now());
             let ApplyAnswer::Commit(answered) = applied else { return unanswered };
-            let expected_rev = record.rev;
             let outcomes = answered.outcomes.clone();
-            match self.commit_record(answered.next.clone(), expected_rev, outcomes).await {
+            match self.commit_record(&record, answered.next.clone(), outcomes).await {
                 Some(true) => {
                     self.count(&answered, ports.clock.now());
                     self.log(&answered, ports.clock.now(), ports.clock.now());

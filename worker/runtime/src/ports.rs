@@ -13,10 +13,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
-use lamplighter_events::{Cause, CommandId, LifecycleEvent, Outcome, TargetName};
+use lamplighter_events::{Cause, CommandId, InstanceId, LifecycleEvent, Outcome, TargetName};
 use lamplighter_lifecycle::{
-    CommandRecord, Effect, IdleWatch, ObservePlan, Phase, Place, ProbePlan, Resource, Round,
-    Sighting, TargetRecord,
+    CommandRecord, Effect, IdleWatch, ObservePlan, Phase, Place, PowerState, ProbePlan, Resource,
+    Round, Sighting, TargetRecord,
 };
 
 /// What a failed call means for whoever made it. Where an error's code is known, this is decided in
@@ -122,6 +122,28 @@ pub struct Commit {
     pub outcomes: Vec<Outcome>,
     /// What this target takes for its own (`RESOURCE#<id>`): it must be nobody else's.
     pub claims: Option<Resource>,
+    /// What it does to its template's places.
+    pub seat: Option<Seat>,
+}
+
+/// A change of a template's places: the item that counts its machines, and names them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seat {
+    /// The template.
+    pub template: TargetName,
+    /// What is done.
+    pub change: SeatChange,
+}
+
+/// What is done to a template's places.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SeatChange {
+    /// The target takes one, if fewer than so many are taken; it may have it already.
+    Take(u32),
+    /// The target takes one, however many are taken: its machine is there.
+    Force,
+    /// The target gives its place back.
+    Leave,
 }
 
 /// What became of a commit.
@@ -135,6 +157,8 @@ pub enum Committed {
     CommandExists(Box<CommandRecord>),
     /// The machine belongs to another target.
     ResourceTaken(TargetName),
+    /// The template has no place left.
+    Full,
 }
 
 /// What became of putting a command's item.
@@ -178,6 +202,25 @@ pub trait Store: Send + Sync {
     async fn up(&self, shard: u32) -> Result<Vec<UpTarget>, CallError>;
     /// Whose a machine or service is.
     async fn owner(&self, resource: &Resource) -> Result<Option<TargetName>, CallError>;
+    /// The targets that have a place of this template, read consistently.
+    async fn seats(&self, template: &TargetName) -> Result<Vec<TargetName>, CallError>;
+}
+
+/// A machine that bears our tags.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tagged {
+    /// The machine.
+    pub instance: InstanceId,
+    /// Its target, as its tag says: not checked.
+    pub target: String,
+    /// Its launch's client token.
+    pub token: String,
+    /// What it does.
+    pub state: PowerState,
+    /// Since when.
+    pub launched_at: Option<Timestamp>,
+    /// Its type.
+    pub instance_type: String,
 }
 
 /// The shards of the sparse indexes. Two, so that an idle worker asks twice a minute; a partition of
@@ -190,7 +233,8 @@ pub trait Cloud: Send + Sync {
     /// Looks at targets, sharing calls. `Err` is passing trouble; trouble that waiting does not cure
     /// is in the `Sighting`. `at` is the time just before. Answers stand in the order of the plans.
     async fn observe(&self, plans: &[ObservePlan]) -> Vec<Result<Sighting, CallError>>;
-    /// Makes the call, unless `act_by` has passed. `Ok` is SSM's command id, where there is one.
+    /// Makes the call, unless `act_by` has passed. `Ok` is SSM's id of a command, or EC2's of a machine that was
+    /// launched.
     async fn execute(
         &self,
         effect: &Effect,
@@ -199,7 +243,9 @@ pub trait Cloud: Send + Sync {
     /// Asks the probes of an idle policy once, all but a command on the host (its place stays `None`),
     /// sharing calls with whoever asks at the same moment. Trouble of any sort is a reading: unknown.
     async fn probe(&self, plan: &ProbePlan) -> Round;
-    /// What a target is made of. Secrets are remembered for some minutes.
+    /// The machines that are there and bear the tags of this owner's workers (the lifecycle's `OWNER_TAG`).
+    async fn tagged(&self, owner: &str) -> Result<Vec<Tagged>, CallError>;
+    /// What a target is made of; never asked of a template. Secrets are remembered for some minutes.
     async fn resolve(&self, place: &Place) -> Result<Resource, CallError>;
 }
 

@@ -15,6 +15,7 @@ use lamplighter_lifecycle::{
     OFF_LOOK_SECONDS, ON_LOOK_SECONDS, ObservePlan, Phase, PowerState, Resource,
 };
 
+use crate::ledger;
 use crate::ports::{CallError, SHARDS};
 use crate::worker::Shared;
 
@@ -26,6 +27,7 @@ pub(crate) async fn keep_sweeping(shared: Arc<Shared>) {
     let mut next_up = started;
     let mut next_off = started;
     let mut left = BTreeSet::new();
+    let mut strays = BTreeSet::new();
     loop {
         let now = shared.ports.clock.now();
         if let Err(error) = due(&shared).await {
@@ -33,6 +35,9 @@ pub(crate) async fn keep_sweeping(shared: Arc<Shared>) {
         }
         let look_up = now >= next_up;
         let look_off = now >= next_off;
+        if look_off && let Err(error) = ledger::reconcile(&shared, &mut strays).await {
+            tracing::warn!(%error, "machines with our tags could not be looked for; the next sweep does");
+        }
         if look_up || look_off {
             match look(&shared, look_off, &mut left).await {
                 Ok(()) => {

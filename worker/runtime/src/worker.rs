@@ -393,8 +393,14 @@ impl Shared {
                 // A wake-up hands its chain on, which a command's pass need not: it keeps its turn.
                 (Work::Command(_), Work::Nudge { wake_rev: Some(_), .. }) => rest.push_back(item),
                 (
-                    Work::Nudge { wake_rev: one, look, round },
-                    Work::Nudge { wake_rev: other, look: too, round: newer },
+                    Work::Nudge { wake_rev: one, look, round, notice, found },
+                    Work::Nudge {
+                        wake_rev: other,
+                        look: too,
+                        round: newer,
+                        notice: noticed,
+                        found: other_found,
+                    },
                 ) => {
                     // Only the newest version's wake-up can be valid. One that is void must not swallow
                     // the look that a signal or a sweep asked for.
@@ -402,6 +408,8 @@ impl Shared {
                         wake_rev: (*one).max(*other),
                         look: *look || *too,
                         round: newer.clone().or_else(|| round.clone()),
+                        notice: notice.or(*noticed),
+                        found: found.clone().or_else(|| other_found.clone()),
                     };
                     items.push(item);
                 }

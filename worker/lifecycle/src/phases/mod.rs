@@ -8,9 +8,11 @@ mod on;
 mod service;
 mod starting;
 mod stopping;
+mod template;
 
 pub(crate) use idling::{check_answer, host_said_nothing, idle_seconds};
 pub(crate) use on::watch_is_due;
+pub(crate) use template::{is_gone, launched, notice, recognise, settle_ledger, try_next_option};
 
 use lamplighter_events::{Action, AttentionKind, Cause, Verdict};
 
@@ -18,7 +20,7 @@ use crate::answer;
 use crate::commands::end_holds;
 use crate::effect::EffectKind;
 use crate::hold::{HoldKind, Sent};
-use crate::limits::{CHECK_GRACE_SECONDS, UNIT_ACTIVATING_SECONDS};
+use crate::limits::{BOOTSTRAP_GRACE_SECONDS, CHECK_GRACE_SECONDS, UNIT_ACTIVATING_SECONDS};
 use crate::limits::{OVERDUE_LOOK_SECONDS, WINDOW_RETRY_SECONDS};
 use crate::observed::{CheckReading, PowerState};
 use crate::pass::{Flow, Pass, add, later};
@@ -84,14 +86,35 @@ fn begin_start(pass: &mut Pass<'_>) {
     record.unit_down = false;
     record.idle = crate::idle::IdleMemory::default();
     clear_way(pass);
+    if let Some(launch) = &mut record_of(pass).launch {
+        launch.option = 0;
+        launch.tried.clear();
+    }
+    if pass.spec.template().is_some() {
+        pass.record.seated = true;
+        pass.record.retire_at = None;
+    }
     let step = first_step(pass);
     pass.enter(Phase::Starting, Some(step), None, "it is wanted");
+}
+
+fn record_of<'p>(pass: &'p mut Pass<'_>) -> &'p mut crate::record::TargetRecord {
+    &mut pass.record
+}
+
+/// The step of a way up that AWS has taken.
+pub(crate) fn way_step(pass: &Pass<'_>) -> Step {
+    match pass.spec.template() {
+        Some(_) => Step::WaitingForInstance,
+        None => Step::WaitRunning,
+    }
 }
 
 /// The first step of the way up.
 fn first_step(pass: &Pass<'_>) -> Step {
     match pass.record.resource {
-        Resource::Instance(_) => Step::StartInstance,
+        _ if pass.spec.template().is_some() => Step::LaunchInstance,
+        Resource::Instance(_) | Resource::Launch(_) => Step::StartInstance,
         Resource::Service(_) => Step::StartService,
     }
 }
@@ -99,7 +122,8 @@ fn first_step(pass: &Pass<'_>) -> Step {
 /// The first step of the way down.
 fn stop_step(pass: &Pass<'_>) -> Step {
     match pass.record.resource {
-        Resource::Instance(_) => Step::StopInstance,
+        _ if pass.spec.template().is_some() => Step::TerminateInstance,
+        Resource::Instance(_) | Resource::Launch(_) => Step::StopInstance,
         Resource::Service(_) => Step::StopService,
     }
 }
@@ -140,7 +164,7 @@ pub(crate) fn welcome_start(pass: &mut Pass<'_>) {
 /// Whether this command is answered when the target is off. (A check that asks for idleness is, once its
 /// holds were ended by it.)
 pub(crate) fn waits_for_off(open: &OpenCommand) -> bool {
-    matches!(open.action, Action::Stop | Action::Kill)
+    matches!(open.action, Action::Stop | Action::Kill | Action::Destroy)
 }
 
 /// Ends what waits for the target to be off.
@@ -171,7 +195,17 @@ fn asked_to_stop(pass: &Pass<'_>) -> bool {
 /// The start failed for good: whoever waits is told, the holds that wait go (unless `keep_failed`),
 /// and a machine that may be up and is wanted by nobody is wound down.
 fn fail_start(pass: &mut Pass<'_>, cause: Cause, message: String) {
-    let starts = pass.take_open(|open| open.action == Action::Start);
+    let starts = pass.take_open(OpenCommand::wants_on);
+    let kept_until = pass
+        .spec
+        .template()
+        .and_then(|template| template.keep_failed_for)
+        .map(|long| pass.after(long));
+    if let Some(until) = kept_until {
+        for hold in pass.record.holds.iter_mut().filter(|hold| hold.requested()) {
+            hold.until = Some(hold.until.map_or(until, |end| end.min(until)));
+        }
+    }
     if !pass.spec.keep_failed {
         pass.record.holds.retain(|hold| {
             !(hold.requested()
@@ -183,7 +217,7 @@ fn fail_start(pass: &mut Pass<'_>, cause: Cause, message: String) {
     // What was seen before the end of the last effect's margin says nothing of what it made.
     let quiet_until = pass.record.quiet.map(|quiet| quiet.until);
     let off = match &pass.record.observed {
-        Some(seen) => seen.state().is_off() && quiet_until.is_none_or(|until| until <= seen.at),
+        Some(seen) => is_gone(pass, seen.state()) && quiet_until.is_none_or(|until| until <= seen.at),
         None => pass.record.accepted_at.is_none() && pass.record.unanswered.is_empty(),
     };
     // Bounds that were given back would pull its count up: they are suspended on the way down.
@@ -260,6 +294,15 @@ pub(crate) fn refused_for_good(pass: &mut Pass<'_>, kind: EffectKind, failure: F
 /// Somebody stopped the machine. Their word is newer than the holds that are older than it; a newer
 /// hold starts it again.
 fn stopped_outside(pass: &mut Pass<'_>) {
+    if template::was_taken_back(pass) {
+        // EC2 did: nobody's word is newer than anybody's hold.
+        pass.note("EC2 took the spot machine back");
+        match pass.wanted() {
+            true => begin_start(pass),
+            false => begin_stop(pass, "EC2 took the spot machine back"),
+        }
+        return;
+    }
     let seen = pass.seen();
     let first_seen = pass.record.contradiction.map_or(pass.now, |seen| seen.at);
     let at = seen
@@ -308,6 +351,11 @@ fn read_check(pass: &mut Pass<'_>, check: Check) -> Asked {
             CheckPurpose::Idle => {
                 let command = pass.spec.idle.as_ref().and_then(|idle| idle.host_command());
                 command.map_or(0, |command| i64::from(command.timeout_seconds))
+            }
+            CheckPurpose::Bootstrap => {
+                let template = pass.spec.template();
+                let long = template.map_or(0, |template| template.bootstrap_timeout.seconds());
+                i64::try_from(long).unwrap_or(i64::MAX / 2) + BOOTSTRAP_GRACE_SECONDS
             }
         };
     let gives_up_at = later(check.asked_at, patience);

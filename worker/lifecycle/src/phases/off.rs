@@ -7,16 +7,22 @@
 use jiff::Timestamp;
 use lamplighter_events::{AttentionKind, Holder};
 
-use super::{asked_to_stop, begin_start, begin_stop, service};
+use super::{asked_to_stop, begin_start, begin_stop, is_gone, service};
 use crate::effect::EffectKind;
 use crate::hold::{Hold, HoldKind, Sent};
 use crate::idle::IdleMemory;
+use crate::limits::UNANSWERED_LOOK_SECONDS;
 use crate::observed::{Observed, PowerState};
 use crate::pass::{Flow, Pass};
 use crate::record::Phase;
 
 pub(super) fn first_contact(pass: &mut Pass<'_>) {
     if pass.seen().is_some_and(is_up) {
+        if pass.spec.template().is_some() {
+            let resource = &pass.record.resource;
+            let message = format!("{resource} bears our tags, and no record knew it; it is adopted");
+            pass.attention(AttentionKind::Orphan, message);
+        }
         adopt(pass, "it was found running at first contact");
     }
 }
@@ -42,6 +48,11 @@ fn adopt(pass: &mut Pass<'_>, why: &str) {
     pass.record.unit = None;
     pass.record.unit_down = false;
     pass.record.idle = IdleMemory::default();
+    let max_lifetime = pass.spec.template().and_then(|template| template.max_lifetime);
+    let until = max_lifetime.map(|long| pass.after(long));
+    if pass.spec.template().is_some() {
+        pass.record.seated = true;
+    }
     let id = format!("adopted:{}", pass.record.generation);
     // "outside" is a word, not a name: it cannot be wrong.
     let holder = Holder::parse("outside").unwrap_or_else(|_| Holder::shared());
@@ -51,7 +62,7 @@ fn adopt(pass: &mut Pass<'_>, why: &str) {
         holder,
         kind: HoldKind::Adopted,
         from: pass.now,
-        until: None,
+        until,
         reason: Some(why.to_owned()),
     });
     pass.enter(Phase::On, None, None, why);
@@ -59,10 +70,19 @@ fn adopt(pass: &mut Pass<'_>, why: &str) {
 
 pub(super) fn advance(pass: &mut Pass<'_>) -> Flow {
     if pass.wanted() && (pass.record.phase == Phase::Off || retries_for_window(pass)) {
+        if pass.no_seat && pass.spec.template().is_some() && !pass.record.seated {
+            let at = pass.in_seconds(UNANSWERED_LOOK_SECONDS);
+            pass.look(at);
+            pass.why("its template has its most machines; looking again");
+            return Flow::Rest;
+        }
         begin_start(pass);
         return Flow::Again;
     }
     let Some(state) = pass.seen().map(|seen| seen.state()) else { return Flow::Rest };
+    if pass.spec.template().is_some() && !is_gone(pass, state) {
+        return still_there(pass, state);
+    }
     match state {
         PowerState::Stopped | PowerState::Terminated | PowerState::Missing => {
             pass.record.contradiction = None;
@@ -99,6 +119,30 @@ pub(super) fn advance(pass: &mut Pass<'_>) -> Flow {
             Flow::Rest
         }
         PowerState::Pending | PowerState::Running => up(pass, state),
+    }
+}
+
+/// A launched machine is never anybody's but ours: what shows up was late.
+fn still_there(pass: &mut Pass<'_>, state: PowerState) -> Flow {
+    if pass.record.kept && pass.wanted() && !asked_to_stop(pass) {
+        pass.why("its start failed, and its machine is kept for a while (keep_failed)");
+        return Flow::Rest;
+    }
+    match state {
+        PowerState::ShuttingDown => {
+            pass.why("nobody wants it, and it is going");
+            pass.look_after_poll();
+            Flow::Rest
+        }
+        PowerState::Stopped | PowerState::Stopping if pass.record.launch.is_none() => {
+            // First contact destroys nothing.
+            pass.why("a machine with our tags stands here that no record knows, and it does not run");
+            Flow::Rest
+        }
+        _ => {
+            begin_stop(pass, "a machine of ours that nobody wants is there");
+            Flow::Again
+        }
     }
 }
 

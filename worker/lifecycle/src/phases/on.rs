@@ -9,7 +9,7 @@ use crate::effect::EffectKind;
 use crate::limits::OVERDUE_LOOK_SECONDS;
 use crate::observed::{Agent, PowerState};
 use crate::pass::{Flow, Pass, add};
-use crate::record::{Check, CheckPurpose, Contradiction, TargetRecord, UnitHealth};
+use crate::record::{Check, CheckPurpose, Contradiction, OpenCommand, TargetRecord, UnitHealth};
 use crate::spec::TargetSpec;
 
 pub(super) fn advance(pass: &mut Pass<'_>) -> Flow {
@@ -34,7 +34,7 @@ pub(super) fn advance(pass: &mut Pass<'_>) -> Flow {
             if let Some(flow) = service::restore_bounds(pass, None) {
                 return flow;
             }
-            let asked = pass.record.open.iter().any(|open| open.action == Action::Start);
+            let asked = pass.record.open.iter().any(OpenCommand::wants_on);
             if asked && pass.record.unit_down && pass.record.check.is_none() {
                 begin_start(pass);
                 return Flow::Again;
@@ -80,7 +80,7 @@ fn short_of_tasks(pass: &mut Pass<'_>) -> Flow {
     if let Some(flow) = service::restore_bounds(pass, None) {
         return flow;
     }
-    let asked = pass.record.open.iter().any(|open| open.action == Action::Start);
+    let asked = pass.record.open.iter().any(OpenCommand::wants_on);
     if asked {
         // Whoever asks now waits for what comes of it, within a start's time.
         begin_start(pass);
@@ -129,7 +129,7 @@ fn watch(pass: &mut Pass<'_>) -> Flow {
     }
     if let Some(check) = pass.record.check.clone() {
         return match check.purpose {
-            CheckPurpose::Idle => Flow::Rest,
+            CheckPurpose::Idle | CheckPurpose::Bootstrap => Flow::Rest,
             CheckPurpose::Verify | CheckPurpose::Watch => read(pass, check),
         };
     }

@@ -9,22 +9,23 @@ use lamplighter_events::{Cause, Verdict};
 
 use super::{
     Asked, begin_stop, fail_start, first_step, read_check, ready_by, running_by, service,
-    stopped_outside,
+    stopped_outside, template, way_step,
 };
 use crate::answer;
 use crate::effect::{Effect, EffectKind};
 use crate::observed::{Agent, HealthReading, PowerState};
 use crate::pass::{Flow, Pass, add};
-use crate::record::{CheckPurpose, Phase, Step, UnitHealth};
+use crate::record::{CheckPurpose, OpenCommand, Phase, Step, UnitHealth};
 use crate::resource::Resource;
+use crate::template::TemplateSpec;
 
 pub(super) fn advance(pass: &mut Pass<'_>) -> Flow {
     if !pass.wanted() {
         begin_stop(pass, "nobody wants it any more");
         return Flow::Again;
     }
-    let Some(seen) = pass.seen() else { return Flow::Rest };
-    match seen.state() {
+    let Some(state) = template::state(pass) else { return Flow::Rest };
+    match state {
         PowerState::Stopped => stopped(pass),
         PowerState::Pending => pending(pass),
         PowerState::Running => running(pass),
@@ -43,7 +44,7 @@ pub(super) fn advance(pass: &mut Pass<'_>) -> Flow {
                     id.service(),
                     id.cluster()
                 ),
-                _ => format!("{resource} is {}", state.as_str()),
+                (_, resource) => format!("{resource} is {}", state.as_str()),
             };
             fail_start(pass, Cause::NotFound, message);
             Flow::Again
@@ -74,14 +75,23 @@ fn stopped(pass: &mut Pass<'_>) -> Flow {
     if let (Some(refusal), true) = (&pass.record.refusal, over) {
         let (cause, message) = (refusal.cause, refusal.message.clone());
         let tries = pass.record.refusals;
-        fail_start(pass, cause, format!("{message} (refused {tries} times until the deadline)"));
+        let tried = template::tried(&pass.record);
+        let message = format!("{message} (refused {tries} times until the deadline{tried})");
+        fail_start(pass, cause, message);
         return Flow::Again;
     }
     if let Some(retry_at) = pass.record.retry_at.filter(|at| *at > pass.now) {
         pass.look(retry_at);
         let refusal = pass.record.refusal.as_ref().map(|refusal| refusal.message.clone());
-        pass.why(format!("trying again at {retry_at}: {}", refusal.unwrap_or_default()));
+        let tried = template::tried(&pass.record);
+        pass.why(format!("trying again at {retry_at}: {}{tried}", refusal.unwrap_or_default()));
         return Flow::Rest;
+    }
+    if let Some(template) = pass.spec.template() {
+        let gone = pass.seen().is_some_and(|seen| seen.state() != PowerState::Stopped);
+        if gone {
+            return launch(pass, template);
+        }
     }
     let why = if waits_for_stop { "it has stopped and is wanted again" } else { "it is wanted" };
     if let Some(flow) = restore_bounds(pass) {
@@ -96,6 +106,20 @@ fn stopped(pass: &mut Pass<'_>) -> Flow {
     let Some(effect) = effect else { return Flow::Rest };
     let step = first_step(pass);
     pass.act(effect, Some(step), why)
+}
+
+/// There is no machine, or none any more: one is launched.
+fn launch(pass: &mut Pass<'_>, template: &TemplateSpec) -> Flow {
+    if let Some(paused) = &pass.record.paused {
+        let by = paused.by.clone();
+        pass.why(format!("paused by holder {by}: nothing is launched"));
+        return Flow::Rest;
+    }
+    pass.record.started_by_us = true;
+    pass.record.accepted_at = None;
+    let Some(effect) = template::launch(pass, template) else { return Flow::Again };
+    let tried = template::tried(&pass.record);
+    pass.act(effect, Some(Step::LaunchInstance), &format!("it is wanted{tried}"))
 }
 
 /// Scaling's bounds first; where AWS goes on refusing that, until the deadline.
@@ -131,9 +155,14 @@ fn fell_back(pass: &mut Pass<'_>) -> Flow {
         stopped_outside(pass);
         return Flow::Again;
     }
+    if template::was_taken_back(pass) {
+        pass.note("EC2 took the spot machine back; another one is launched");
+        return start_over(pass);
+    }
     let reason = instance.and_then(|instance| instance.reason.clone());
     let reason = reason.unwrap_or_else(|| "EC2 gave no reason".to_owned());
-    fail_start(pass, Cause::Bounced, format!("it fell back to stopped: {reason}"));
+    let state = pass.seen().map_or("stopped", |seen| seen.state().as_str());
+    fail_start(pass, Cause::Bounced, format!("it fell back to {state}: {reason}"));
     Flow::Again
 }
 
@@ -181,7 +210,7 @@ fn pending(pass: &mut Pass<'_>) -> Flow {
         // A task that ran for a moment and is gone has settled nothing.
         pass.record.settle_until = None;
         if pass.record.step != Some(Step::RestoreScaling) {
-            pass.record.step = Some(Step::WaitRunning);
+            pass.record.step = Some(way_step(pass));
         }
         let late = over.then(|| service::late(pass, limit));
         if let Some((cause, message)) = service::hopeless(pass).or(late) {
@@ -219,7 +248,8 @@ fn enter_way(pass: &mut Pass<'_>) {
         }
         pass.record.accepted_at = pass.record.accepted_at.or(Some(pass.now));
         pass.record.refusal = None;
-        pass.record.step = Some(Step::WaitRunning);
+        let step = way_step(pass);
+        pass.enter(Phase::Starting, Some(step), None, "it is on its way");
     }
 }
 
@@ -231,6 +261,9 @@ fn running(pass: &mut Pass<'_>) -> Flow {
         return flow;
     }
     enter_way(pass);
+    if let Some(flow) = template::prepare(pass) {
+        return flow;
+    }
     match pass.record.step {
         Some(Step::Settle) => settle(pass),
         Some(Step::VerifyUnit) => verify_unit(pass),
@@ -269,15 +302,7 @@ fn ask_unit(pass: &mut Pass<'_>) -> Flow {
             .ask(CheckPurpose::Verify, "it runs and its agent answers: asking for its unit");
     }
     if pass.now >= ready_by(pass) {
-        let message = match (&pass.record.refusal, agent) {
-            (Some(refusal), _) => refusal.message.clone(),
-            (None, Some(Agent::Offline)) => "its SSM agent lost its connection".to_owned(),
-            _ => {
-                "its SSM agent never registered: is it installed, and is there an instance profile \
-                  with AmazonSSMManagedInstanceCore?"
-                    .to_owned()
-            }
-        };
+        let message = no_agent(pass, agent);
         fail_start(pass, Cause::AgentUnreachable, message);
         return Flow::Again;
     }
@@ -286,9 +311,20 @@ fn ask_unit(pass: &mut Pass<'_>) -> Flow {
     Flow::Rest
 }
 
+/// Why no question could be asked.
+pub(super) fn no_agent(pass: &Pass<'_>, agent: Option<Agent>) -> String {
+    match (&pass.record.refusal, agent) {
+        (Some(refusal), _) => refusal.message.clone(),
+        (None, Some(Agent::Offline)) => "its SSM agent lost its connection".to_owned(),
+        _ => "its SSM agent never registered: is it installed, and is there an instance profile with \
+              AmazonSSMManagedInstanceCore?"
+            .to_owned(),
+    }
+}
+
 fn verify_unit(pass: &mut Pass<'_>) -> Flow {
     let Some(check) = pass.record.check.clone() else {
-        pass.record.step = Some(Step::WaitRunning);
+        pass.record.step = Some(way_step(pass));
         return ask_unit(pass);
     };
     match read_check(pass, check) {
@@ -316,7 +352,7 @@ fn verify_unit(pass: &mut Pass<'_>) -> Flow {
                 return Flow::Again;
             }
             pass.note(format!("no answer for the unit ({detail}); asking again"));
-            pass.record.step = Some(Step::WaitRunning);
+            pass.record.step = Some(way_step(pass));
             pass.record.retry_at = Some(pass.after(pass.spec.timings.poll));
             pass.look_after_poll();
             pass.why(format!("no answer for the unit ({detail}); asking again"));
@@ -358,7 +394,7 @@ fn came_on(pass: &mut Pass<'_>) -> Flow {
     super::clear_way(pass);
     let message = if started { "it is on" } else { "it was running already, and is verified" };
     pass.enter(Phase::On, None, None, message);
-    for open in pass.take_open(|open| open.action == lamplighter_events::Action::Start) {
+    for open in pass.take_open(OpenCommand::wants_on) {
         let answer = answer::start(pass, &open, started, message);
         pass.close(&open, Verdict::Done, None, message, answer);
     }

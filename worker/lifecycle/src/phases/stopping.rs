@@ -2,7 +2,7 @@
 
 use lamplighter_events::{AttentionKind, Cause, Verdict};
 
-use super::{begin_start, close_waiting, service, stop_step};
+use super::{begin_start, close_waiting, service, stop_step, template};
 use crate::effect::{Effect, EffectKind};
 use crate::idle::IdleMemory;
 use crate::limits::OVERDUE_LOOK_SECONDS;
@@ -14,7 +14,7 @@ pub(super) fn advance(pass: &mut Pass<'_>) -> Flow {
     if pass.wanted() {
         return turn_back(pass);
     }
-    let Some(state) = pass.seen().map(|seen| seen.state()) else { return Flow::Rest };
+    let Some(state) = template::state(pass) else { return Flow::Rest };
     match state {
         PowerState::Stopped | PowerState::Terminated | PowerState::Missing => {
             // A start that was just made may not show yet: it rests only when surely off.
@@ -40,7 +40,10 @@ pub(super) fn advance(pass: &mut Pass<'_>) -> Flow {
         PowerState::Pending if service::seen(pass).is_some() => running(pass),
         PowerState::Pending => {
             pass.record.step = Some(Step::WaitStoppable);
-            pass.why("a machine that is pending cannot be stopped; waiting until it runs");
+            pass.why(match pass.spec.template() {
+                Some(_) => "EC2 does not show the machine yet; waiting for it",
+                None => "a machine that is pending cannot be stopped; waiting until it runs",
+            });
             wait(pass)
         }
         PowerState::Running => running(pass),
@@ -67,6 +70,9 @@ fn running(pass: &mut Pass<'_>) -> Flow {
         return flow;
     }
     let effect = match pass.record.resource.instance().cloned() {
+        Some(instance) if pass.spec.template().is_some() => {
+            Some(Effect::TerminateInstance { instance })
+        }
         Some(instance) => Some(Effect::StopInstance { instance }),
         None => service::turn_off(pass),
     };
@@ -120,9 +126,13 @@ fn rest(pass: &mut Pass<'_>) -> Flow {
             let why = format!("the start failed ({}): {}", failure.cause, failure.message);
             pass.enter(Phase::Failed, None, Some(failure.cause), why);
         }
-        None => pass.enter(Phase::Off, None, None, "nobody wants it, and it is stopped"),
+        None => {
+            let state = pass.spec.template().map_or("stopped", |_| "gone");
+            pass.enter(Phase::Off, None, None, format!("nobody wants it, and it is {state}"));
+        }
     }
-    close_waiting(pass, Verdict::Done, None, true, "it is stopped");
+    let word = if pass.spec.template().is_some() { "terminated" } else { "stopped" };
+    close_waiting(pass, Verdict::Done, None, true, &format!("it is {word}"));
     pass.record.idle = IdleMemory::default();
     Flow::Rest
 }

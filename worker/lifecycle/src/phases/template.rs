@@ -1,0 +1,338 @@
+//! What is different about a machine that is launched for a request: before it is there it has no id, a stop
+//! destroys it, and a second launch would be a second machine.
+//!
+//! *Theory.* A launch is known by its client token until EC2 gives it an id; the same token always goes with the
+//! same request, so an answer that was lost is asked for again by making the same call. A new token, for another
+//! way to launch or for another machine, is drawn only while no launch of this target is without an answer: so
+//! there is at most one machine for a launch, and none that nobody tracks.
+//!
+//! *Invariants.* A machine counts as gone when EC2 says `terminated`, or does not know it although it must show
+//! by now. `seated` is set before the launch and cleared only when the machine is gone and no launch can come
+//! true any more. A bootstrap runs once for a launch.
+
+use lamplighter_events::{AttentionKind, Cause};
+
+use super::{Asked, fail_start, read_check, ready_by, running_by};
+use crate::effect::{Effect, EffectKind};
+use crate::limits::{LAUNCH_VISIBLE_SECONDS, TRIED_MAX};
+use crate::observed::{Agent, CheckReading, InstanceSeen, PowerState};
+use crate::pass::{Flow, Pass, add, later};
+use crate::record::{Check, CheckPurpose, Phase, Step, TargetRecord};
+use crate::resource::Resource;
+use crate::template::{Launch, LaunchOption, TemplateSpec, token_of};
+
+/// What a look brought, for the rules of the ways up and down: these are about something that is switched.
+/// A machine that is gone is off; one that is stopped is not, since it is still there.
+pub(super) fn state(pass: &Pass<'_>) -> Option<PowerState> {
+    let state = pass.seen()?.state();
+    if pass.spec.template().is_none() {
+        return Some(state);
+    }
+    Some(match (state, pass.record.phase) {
+        (PowerState::Missing, _) if !is_gone(pass, state) => PowerState::Pending,
+        (PowerState::Terminated | PowerState::Missing, _) => PowerState::Stopped,
+        (PowerState::ShuttingDown, _) => PowerState::Stopping,
+        // Whatever it does, it can be terminated.
+        (PowerState::Pending | PowerState::Stopping | PowerState::Stopped, Phase::Stopping) => {
+            PowerState::Running
+        }
+        (state, _) => state,
+    })
+}
+
+/// Whether the machine is no more.
+pub(crate) fn is_gone(pass: &Pass<'_>, state: PowerState) -> bool {
+    if pass.spec.template().is_none() {
+        return state.is_off();
+    }
+    match state {
+        PowerState::Terminated => true,
+        PowerState::Missing => {
+            // EC2 does not know what it has just launched.
+            let launched = pass.record.launch.as_ref().filter(|launch| !launch.seen);
+            let shows_by = launched
+                .and_then(|launch| launch.launched_at)
+                .map(|at| later(at, LAUNCH_VISIBLE_SECONDS));
+            pass.record.resource.instance().is_none()
+                || shows_by.is_none_or(|shows_by| pass.seen_at() >= shows_by)
+        }
+        _ => false,
+    }
+}
+
+/// Takes from a look what it says of a launch: the id that it led to, and that the machine shows.
+pub(crate) fn recognise(pass: &mut Pass<'_>) {
+    let Some(seen) = pass.seen().and_then(|seen| seen.instance()) else { return };
+    if pass.record.launch.is_none() {
+        return;
+    }
+    if let (Resource::Launch(_), Some(id)) = (&pass.record.resource, &seen.id) {
+        let id = id.to_string();
+        launched(pass, &id);
+    }
+    let shows = seen.state != PowerState::Missing && pass.record.resource.instance().is_some();
+    if let Some(launch) = pass.record.launch.as_mut().filter(|launch| shows && !launch.seen) {
+        launch.seen = true;
+    }
+}
+
+/// EC2 said which machine the launch led to.
+pub(crate) fn launched(pass: &mut Pass<'_>, id: &str) {
+    let Ok(instance) = lamplighter_events::InstanceId::parse(id) else {
+        // Found by its token at the next look.
+        return pass.note("EC2's answer to the launch names no instance");
+    };
+    let Resource::Launch(token) = pass.record.resource.clone() else { return };
+    // Every other call with this token has the same answer.
+    pass.record.unanswered.retain(
+        |lost| !matches!(&lost.effect, Effect::RunInstance(launch) if launch.token == token),
+    );
+    pass.note(format!("launched: {instance}"));
+    pass.record.resource = Resource::Instance(instance);
+    pass.record.started_by_us = true;
+    let now = pass.now;
+    if let Some(launch) = &mut pass.record.launch {
+        launch.launched_at = Some(now);
+        launch.seen = false;
+    }
+}
+
+/// The launch of a target that is wanted and has no machine.
+pub(super) fn launch(pass: &mut Pass<'_>, template: &TemplateSpec) -> Option<Effect> {
+    let lost = pass.record.unanswered.iter().rev().find_map(|lost| match &lost.effect {
+        Effect::RunInstance(launch) => Some(launch.clone()),
+        _ => None,
+    });
+    if let Some(launch) = lost {
+        pass.record.resource = Resource::Launch(launch.token.clone());
+        return Some(Effect::RunInstance(launch));
+    }
+    let now = pass.now;
+    let target = pass.record.target.clone();
+    let Some(launch) = pass.record.launch.as_mut() else {
+        // An orphan that was adopted, and is gone: nobody knows with what it was made.
+        let message = "its record does not say what it was made with; create it anew".to_owned();
+        fail_start(pass, Cause::NotFound, message);
+        return None;
+    };
+    launch.number += 1;
+    launch.launched_at = None;
+    launch.seen = false;
+    launch.bootstrap_token = None;
+    launch.bootstrapped = false;
+    launch.interrupted_at = None;
+    launch.ended_at = None;
+    launch.name = template.machine_name(&target, now);
+    launch.price_per_hour_millionths = template.price_per_hour_millionths;
+    let token = token_of(&target, launch.created_at, launch.number);
+    let options = template.options();
+    let option = options.get(launch.option % options.len().max(1)).cloned().unwrap_or_default();
+    let tags = template.launch_tags(&target, &launch.name, launch.number);
+    pass.record.resource = Resource::Launch(token.clone());
+    pass.record.unit = None;
+    Some(Effect::RunInstance(Box::new(Launch {
+        token,
+        launch_template: template.launch_template.clone(),
+        version: template.version.clone(),
+        option,
+        tags,
+    })))
+}
+
+/// A way to launch was refused for want of room: the next in order at once; after the last, with a pause.
+pub(crate) fn try_next_option(pass: &mut Pass<'_>, refused: &LaunchOption, message: &str) {
+    let Some(options) = pass.spec.template().map(|template| template.options().len()) else {
+        return;
+    };
+    let Some(launch) = &mut pass.record.launch else { return };
+    launch.tried.push(format!("{refused}: {message}"));
+    let excess = launch.tried.len().saturating_sub(TRIED_MAX);
+    launch.tried.drain(..excess);
+    launch.option += 1;
+    if launch.option % options.max(1) != 0 {
+        pass.record.retry_at = None;
+        pass.look(pass.now);
+    }
+}
+
+/// What was tried so far, as the end of a sentence.
+pub(super) fn tried(record: &TargetRecord) -> String {
+    match record.launch.as_ref().map(|launch| launch.tried.as_slice()) {
+        None | Some([]) => String::new(),
+        Some(tried) => format!("; tried: {}", tried.join("; ")),
+    }
+}
+
+/// It runs: its address, its agent, its bootstrap. `None`: all of that is there.
+pub(super) fn prepare(pass: &mut Pass<'_>) -> Option<Flow> {
+    let template = pass.spec.template()?;
+    let instance = pass.seen().and_then(|seen| seen.instance()).cloned()?;
+    if template.wait_for_public_ip && instance.public_ip.is_none() {
+        if pass.now >= running_by(pass) {
+            let limit = pass.spec.timings.start_timeout;
+            let message = format!("it has no public address within {limit}");
+            fail_start(pass, Cause::Deadline, message);
+            return Some(Flow::Again);
+        }
+        pass.record.step = Some(Step::WaitingForInstance);
+        pass.why("it runs; waiting for its public address");
+        pass.look_after_poll();
+        return Some(Flow::Rest);
+    }
+    let done = pass.record.launch.as_ref().is_none_or(|launch| launch.bootstrapped);
+    if template.bootstrap.is_none() || done {
+        return None;
+    }
+    match pass.record.check.clone() {
+        Some(check) if check.purpose == CheckPurpose::Bootstrap => Some(read_bootstrap(pass)),
+        _ => Some(ask_agent(pass)),
+    }
+}
+
+fn ask_agent(pass: &mut Pass<'_>) -> Flow {
+    if pass.record.step != Some(Step::WaitingForSsm) {
+        pass.enter(Phase::Starting, Some(Step::WaitingForSsm), None, "it runs");
+        // Its agent was not asked for in this look.
+        if pass.seen().is_some_and(|seen| seen.agent.is_none()) {
+            pass.look(pass.now);
+        }
+    }
+    if let Some(retry_at) = pass.record.retry_at.filter(|at| *at > pass.now) {
+        pass.look(retry_at);
+        return Flow::Rest;
+    }
+    let agent = pass.seen().and_then(|seen| seen.agent);
+    if agent == Some(Agent::Online) {
+        return bootstrap(pass);
+    }
+    if pass.now >= ready_by(pass) {
+        let message = super::starting::no_agent(pass, agent);
+        fail_start(pass, Cause::AgentUnreachable, message);
+        return Flow::Again;
+    }
+    pass.why("it runs; waiting for its SSM agent");
+    pass.look_after_poll();
+    Flow::Rest
+}
+
+/// Runs the bootstrap. One that was begun before somebody turned the target down and up again is asked for under
+/// its first token.
+fn bootstrap(pass: &mut Pass<'_>) -> Flow {
+    let why = "its agent answers: making it ready";
+    if pass.record.paused.is_none() {
+        pass.enter(Phase::Starting, Some(Step::FetchingBlob), None, why);
+    }
+    let known = pass.record.launch.as_ref().and_then(|launch| launch.bootstrap_token.clone());
+    if let Some(token) = known {
+        let purpose = CheckPurpose::Bootstrap;
+        let check = Check { token, command_id: None, purpose, asked_at: pass.now };
+        return pass.ask_again(check, why);
+    }
+    let flow = pass.ask(CheckPurpose::Bootstrap, why);
+    let token = pass.record.check.as_ref().map(|check| check.token.clone());
+    if let Some(launch) = pass.record.launch.as_mut().filter(|_| pass.effect.is_some()) {
+        launch.bootstrap_token = token;
+    }
+    flow
+}
+
+fn read_bootstrap(pass: &mut Pass<'_>) -> Flow {
+    let Some(check) = pass.record.check.clone() else { return Flow::Rest };
+    let ended = match pass.seen().and_then(|seen| seen.check.clone()) {
+        Some(CheckReading::Exited { code, output }) => Some((code, output)),
+        _ => None,
+    };
+    let name = bootstrap_name(pass);
+    if let Some((code, output)) = ended {
+        pass.record.check = None;
+        if code == 0 {
+            if let Some(launch) = &mut pass.record.launch {
+                launch.bootstrapped = true;
+            }
+            let said = if output.is_empty() { String::new() } else { format!(": {output}") };
+            pass.note(format!("the bootstrap {name} succeeded{said}"));
+            return Flow::Again;
+        }
+        // What `timeout` exits with.
+        let cause = if code == 124 { Cause::Deadline } else { Cause::UnitFailed };
+        let said = if output.is_empty() { "it said nothing".to_owned() } else { output };
+        fail_start(pass, cause, format!("the bootstrap {name} failed (exit {code}): {said}"));
+        return Flow::Again;
+    }
+    match read_check(pass, check) {
+        Asked::Waits => {
+            pass.why(format!("its bootstrap {name} runs"));
+            Flow::Rest
+        }
+        Asked::Lost(check) => {
+            pass.ask_again(check, "the bootstrap never arrived; sending it under the same token")
+        }
+        Asked::Said(word) => {
+            let message = format!("the bootstrap {name} said {word:?}, which is no end of it");
+            fail_start(pass, Cause::UnitFailed, message);
+            Flow::Again
+        }
+        Asked::Mute(detail) => {
+            // It may have run: a second run could find the first one's half of the work.
+            let message = format!("the bootstrap {name} did not come to an end: {detail}");
+            fail_start(pass, Cause::AgentUnreachable, message);
+            Flow::Again
+        }
+    }
+}
+
+fn bootstrap_name(pass: &Pass<'_>) -> String {
+    let bootstrap = pass.spec.template().and_then(|template| template.bootstrap.as_ref());
+    bootstrap.map_or_else(String::new, |bootstrap| bootstrap.name().to_owned())
+}
+
+/// EC2 took a spot machine back: nobody asked for it to be off.
+pub(super) fn was_taken_back(pass: &Pass<'_>) -> bool {
+    let said = |seen: &InstanceSeen| {
+        seen.reason.as_ref().is_some_and(|reason| reason.contains("SpotInstance"))
+    };
+    let noticed = pass.record.launch.as_ref().is_some_and(|it| it.interrupted_at.is_some());
+    let seen = pass.seen().and_then(|seen| seen.instance());
+    // A user's own end of it, within the notice's two minutes, is the user's.
+    let by_user = seen.is_some_and(|seen| seen.user_stopped_at.is_some());
+    pass.spec.template().is_some() && (seen.is_some_and(said) || (noticed && !by_user))
+}
+
+/// EC2 says that it will take the machine back.
+pub(crate) fn notice(pass: &mut Pass<'_>, at: jiff::Timestamp) {
+    let Some(launch) = &mut pass.record.launch else { return };
+    // Told twice, or of what is gone.
+    if launch.interrupted_at.is_some() || launch.ended_at.is_some() {
+        return;
+    }
+    launch.interrupted_at = Some(at);
+    let next = match pass.wanted() {
+        true => "another one is launched for whoever holds it",
+        false => "nobody holds it",
+    };
+    pass.attention(
+        AttentionKind::SpotInterruption,
+        format!("EC2 takes the spot machine {} back; {next}", pass.record.resource),
+    );
+}
+
+/// What a record's rest means for the ledger: its place is given back, and it will be forgotten, once no machine
+/// of it is there and none can come any more.
+pub(crate) fn settle_ledger(pass: &mut Pass<'_>) {
+    let Some(template) = pass.spec.template() else { return };
+    let record = &mut pass.record;
+    let rests = matches!(record.phase, Phase::Off | Phase::Failed) && !record.kept;
+    let may_come = record.doing.is_some()
+        || record.unanswered.iter().any(|lost| lost.effect.kind() == EffectKind::Start);
+    if !rests || may_come || !record.open.is_empty() || record.wanted(pass.now) {
+        record.retire_at = None;
+        return;
+    }
+    record.seated = false;
+    if let Some(launch) = record.launch.as_mut().filter(|launch| launch.ended_at.is_none()) {
+        launch.ended_at = Some(pass.now);
+    }
+    if record.retire_at.is_none() {
+        record.retire_at = Some(add(pass.now, template.retention));
+    }
+}

@@ -1,0 +1,115 @@
+//! The reconciling sweep: machines that bear our tags, and whether a record knows them.
+//!
+//! *Theory.* A launch is committed before it is made, so a machine of ours always has a record, unless the table
+//! was lost or somebody copied its tags. What no record knows is adopted by a pass of its target; what a record at
+//! rest still has gets a look, which ends it; what is neither is said aloud and left alone, since it may be
+//! somebody's: `lamplighter leaks` lists it.
+//!
+//! *Invariant.* Nothing is decided here, and nothing written.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use lamplighter_events::{AttentionKind, EventBody, LifecycleEvent, TargetName};
+use lamplighter_lifecycle::{Resource, TargetRecord};
+
+use crate::fleet::Fleet;
+use crate::inbox::Work;
+use crate::ports::{CallError, Tagged};
+use crate::worker::Shared;
+
+/// What a machine with our tags is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// A record minds it.
+    Minded,
+    /// A record knows it and should have ended it.
+    Late,
+    /// No record of its target is there.
+    Orphan,
+    /// Its target's record minds another machine, or its tags name no target of the fleet.
+    Stray,
+}
+
+/// What a machine is to the record of the target that its tags name.
+pub fn standing(tagged: &Tagged, fleet: &Fleet, record: Option<&TargetRecord>) -> Standing {
+    let target = TargetName::parse(&tagged.target).ok();
+    let spec = target.as_ref().and_then(|target| fleet.spec(target));
+    if spec.is_none_or(|spec| spec.template().is_none()) {
+        return Standing::Stray;
+    }
+    let Some(record) = record else { return Standing::Orphan };
+    let known = match &record.resource {
+        Resource::Instance(id) => *id == tagged.instance,
+        Resource::Launch(token) => token.as_str() == tagged.token,
+        Resource::Service(_) => false,
+    };
+    match (known, record.is_up() || record.wake_at.is_some()) {
+        (true, true) => Standing::Minded,
+        (true, false) => Standing::Late,
+        (false, _) => Standing::Stray,
+    }
+}
+
+/// The owners whose machines this fleet's workers mind.
+pub fn owners(fleet: &Fleet) -> BTreeSet<&str> {
+    fleet.templates.values().filter_map(|it| it.template()).map(|it| it.owner.as_str()).collect()
+}
+
+/// Looks at every machine with our tags. `said`: the strays that this process has spoken of.
+pub(crate) async fn reconcile(
+    shared: &Arc<Shared>,
+    said: &mut BTreeSet<String>,
+) -> Result<(), CallError> {
+    for owner in owners(&shared.fleet) {
+        let all = shared.ports.cloud.tagged(owner).await?;
+        let names: Vec<TargetName> =
+            all.iter().filter_map(|it| TargetName::parse(&it.target).ok()).collect();
+        let records = match names.is_empty() {
+            true => Vec::new(),
+            false => shared.ports.store.load_all(&names).await?,
+        };
+        let records: BTreeMap<&str, &TargetRecord> =
+            records.iter().map(|record| (record.target.as_str(), record)).collect();
+        for tagged in &all {
+            let record = records.get(tagged.target.as_str()).copied();
+            let standing = standing(tagged, &shared.fleet, record);
+            let target = TargetName::parse(&tagged.target);
+            match (standing, target) {
+                (Standing::Minded, _) => {}
+                (Standing::Late, Ok(target)) => shared.nudge(&target).await,
+                (Standing::Orphan, Ok(target)) => {
+                    shared.nudge_with(&target, Work::found(tagged.instance.clone())).await;
+                }
+                (Standing::Stray, _) | (_, Err(_)) => announce(shared, tagged, said).await?,
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn announce(
+    shared: &Shared,
+    tagged: &Tagged,
+    said: &mut BTreeSet<String>,
+) -> Result<(), CallError> {
+    if !said.insert(tagged.instance.to_string()) {
+        return Ok(());
+    }
+    let message = format!(
+        "{} bears our tags for {:?}, whose record knows no such machine: see `lamplighter leaks`",
+        tagged.instance, tagged.target
+    );
+    tracing::error!(instance = %tagged.instance, "{message}");
+    let event = LifecycleEvent {
+        id: format!("{}:orphan", tagged.instance),
+        at: shared.ports.clock.now(),
+        target: TargetName::parse(&tagged.target).ok(),
+        body: EventBody::Attention {
+            attention: AttentionKind::Orphan,
+            message,
+            instance: Some(tagged.instance.to_string()),
+        },
+    };
+    shared.ports.bus.emit(&[event]).await.map(|_| ())
+}
