@@ -6,12 +6,16 @@
 //!
 //! **Scripts** are not run by a shell. The model reads lines of the project's own script format, at the
 //! start of a line: `token='…'`, `unit='…'`, `settle_seconds=N`, `check='is-enabled'`. A script with a
-//! unit does what `systemctl is-active UNIT` does (or `is-enabled`). One with `script_base64='…'`, a script of
+//! unit does what `systemctl is-active UNIT` does (or `is-enabled`). One with `bootstrap='…'` is a bootstrap
+//! (`bootstraps`). One with `script_base64='…'` alone, a script of
 //! the fleet's, comes to what the machine's behaviour says. A script with a token does so once
 //! for a machine and token, whose first result a repeat prints again; [`Commands::executions`] counts what
 //! really ran. Any other script succeeds and prints nothing.
 //!
-//! Not here: other documents, targets by tag, rate controls, output in S3, sessions.
+//! **Documents** are AWS's own for shell scripts, and those that the world was given by name: each of them is
+//! a bootstrap with the parameters given.
+//!
+//! Not here: targets by tag, rate controls, output in S3, sessions.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,14 +23,15 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::machines::{Machine, MachineState, unit_name};
+use crate::bootstraps;
+use crate::machines::{Machine, MachineState};
 use crate::queue::plus;
-use crate::units::{Unit, UnitState};
+use crate::scripts::Script;
 use crate::{ServiceFault, World};
 
 /// How many commands are remembered; the oldest that ended are forgotten first.
 pub const COMMANDS_MAX: usize = 5_000;
-/// The one document the model knows.
+/// The document that every account has.
 pub const DOCUMENT: &str = "AWS-RunShellScript";
 
 /// Why a call to SSM was refused.
@@ -221,6 +226,9 @@ pub struct Commands {
     /// Those with an invocation that has not ended.
     open: BTreeSet<u64>,
     next_seq: u64,
+    /// Documents of the fleet's own, by name.
+    #[serde(default)]
+    documents: BTreeSet<String>,
     /// How often a script really ran, by token; `""` are those without.
     executions: BTreeMap<String, u64>,
 }
@@ -251,6 +259,11 @@ impl Commands {
         &self.executions
     }
 
+    /// Makes a document of the fleet's own: a bootstrap with the parameters that it is given.
+    pub fn insert_document(&mut self, name: &str) {
+        self.documents.insert(name.to_owned());
+    }
+
     fn insert(&mut self, command: Command) {
         let seq = self.next_seq;
         self.next_seq += 1;
@@ -262,61 +275,6 @@ impl Commands {
             if let Some(command) = oldest.and_then(|seq| self.commands.remove(&seq)) {
                 self.by_id.remove(&command.id);
             }
-        }
-    }
-}
-
-/// What the model reads from a script.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Script<'a> {
-    token: Option<&'a str>,
-    unit: Option<&'a str>,
-    settle_seconds: i64,
-    is_enabled: bool,
-    of_the_fleet: bool,
-}
-
-impl<'a> Script<'a> {
-    fn read(commands: &'a [String]) -> Self {
-        let mut script = Self::default();
-        for line in commands.iter().flat_map(|text| text.lines()) {
-            let Some((name, value)) = line.split_once('=') else { continue };
-            let value = value.trim_end();
-            let quoted = value.strip_prefix('\'').and_then(|it| it.split('\'').next());
-            match (name, quoted) {
-                ("token", Some(token)) => script.token = Some(token),
-                ("unit", Some(unit)) => script.unit = Some(unit),
-                ("script_base64", Some(_)) => script.of_the_fleet = true,
-                ("check", Some(check)) => script.is_enabled = check == "is-enabled",
-                ("settle_seconds", _) => {
-                    script.settle_seconds = quoted.unwrap_or(value).parse().unwrap_or(0);
-                }
-                _ => {}
-            }
-        }
-        script
-    }
-
-    /// The exit code and what is printed, as systemctl gives them.
-    fn run(&self, machine: &Machine) -> (i64, String) {
-        if self.of_the_fleet {
-            let code = machine.behaviour.host_exit.unwrap_or(0);
-            let output = machine.behaviour.host_output.as_deref().unwrap_or_default();
-            return (0, format!("lamplighter-exit {code} {output}\n"));
-        }
-        let Some(name) = self.unit else { return (0, String::new()) };
-        let unit = machine.units.get(unit_name(name));
-        if self.is_enabled {
-            return match unit {
-                Some(unit) if unit.seed.enabled => (0, "enabled\n".to_owned()),
-                Some(_) => (1, "disabled\n".to_owned()),
-                None => (1, "not-found\n".to_owned()),
-            };
-        }
-        match unit {
-            Some(Unit { state: UnitState::Active, .. }) => (0, "active\n".to_owned()),
-            Some(unit) => (3, format!("{}\n", unit.state.word())),
-            None => (4, "unknown\n".to_owned()),
         }
     }
 }
@@ -355,12 +313,13 @@ impl World {
         spec: CommandSpec,
     ) -> Result<Command, CommandError> {
         let now = self.at(now);
-        let document = spec.document.rsplit('/').next().unwrap_or_default();
-        if document != DOCUMENT {
+        let document = spec.document.rsplit('/').next().unwrap_or_default().to_owned();
+        let of_the_fleet = self.commands.documents.contains(&document);
+        if document != DOCUMENT && !of_the_fleet {
             return Err(CommandError::InvalidDocument(spec.document));
         }
         let script = spec.parameters.get("commands").filter(|lines| !lines.is_empty());
-        if script.is_none() {
+        if script.is_none() && !of_the_fleet {
             return Err(CommandError::InvalidParameters(
                 "Parameter \"commands\" requires a value.".to_owned(),
             ));
@@ -436,7 +395,7 @@ impl World {
             .collect();
         let command = Command {
             id: self.ids.uuid(),
-            document: DOCUMENT.to_owned(),
+            document,
             parameters: spec.parameters,
             comment: spec.comment,
             requested: now,
@@ -551,40 +510,60 @@ impl World {
     }
 
     fn deliver_command(&mut self, at: Timestamp, seq: u64, instance_id: &str) {
-        let takes = self.timings.command;
-        let boot = self.machines.get(instance_id).and_then(|machine| machine.running_since);
+        let Some(machine) = self.machines.get_mut(instance_id) else { return };
+        let boot = machine.running_since;
         let Some(command) = self.commands.commands.get_mut(&seq) else { return };
-        let lines = command.parameters.get("commands").map_or(&[][..], Vec::as_slice);
-        let settle = SignedDuration::from_secs(Script::read(lines).settle_seconds);
-        let Some(invocation) = command.invocations.get_mut(instance_id) else { return };
+        let script = Script::of(&command.document, &command.parameters);
+        let settle = SignedDuration::from_secs(script.settle_seconds);
         let settled = boot.map_or(at, |boot| plus(boot, settle));
+        let completes = if script.bootstrap.is_some() {
+            let delivery = bootstraps::deliver(machine, at, &command.id, &script, &self.timings);
+            if delivery.runs {
+                let token = script.token.unwrap_or_default();
+                *self.commands.executions.entry(token.to_owned()).or_default() += 1;
+            }
+            delivery.completes
+        } else {
+            Some(plus(at, self.timings.command))
+        };
+        let Some(invocation) = command.invocations.get_mut(instance_id) else { return };
         invocation.delivered = Some(at);
         invocation.boot = boot;
-        invocation.completes_at = Some(plus(at, takes).max(settled));
+        invocation.completes_at = completes.map(|completes| completes.max(settled));
         self.settle(at, seq, instance_id, Progress::InProgress);
     }
 
     fn complete_command(&mut self, at: Timestamp, seq: u64, instance_id: &str) {
         let Some(command) = self.commands.commands.get_mut(&seq) else { return };
         let Some(machine) = self.machines.get_mut(instance_id) else { return };
-        let lines = command.parameters.get("commands").map_or(&[][..], Vec::as_slice);
-        let script = Script::read(lines);
+        let Some(invocation) = command.invocations.get_mut(instance_id) else { return };
+        let script = Script::of(&command.document, &command.parameters);
         let token = script.token.unwrap_or_default();
-        let first = machine.guards.get(token).filter(|_| script.token.is_some()).cloned();
-        let (code, stdout) = first.unwrap_or_else(|| {
-            let result = script.run(machine);
-            *self.commands.executions.entry(token.to_owned()).or_default() += 1;
-            if script.token.is_some() {
-                machine.guards.insert(token.to_owned(), result.clone());
+        let (code, stdout) = if script.bootstrap.is_some() {
+            let delivered = invocation.delivered.unwrap_or(at);
+            let timings = &self.timings;
+            match bootstraps::complete(machine, at, delivered, &command.id, &script, timings) {
+                Ok(result) => result,
+                Err(later) => {
+                    invocation.completes_at = Some(later);
+                    return;
+                }
             }
-            result
-        });
-        if let Some(invocation) = command.invocations.get_mut(instance_id) {
-            invocation.stdout = stdout;
-            invocation.response_code = code;
-            if code != 0 {
-                invocation.stderr = format!("failed to run commands: exit status {code}");
-            }
+        } else {
+            let first = machine.guards.get(token).filter(|_| script.token.is_some()).cloned();
+            first.unwrap_or_else(|| {
+                let result = script.run(machine);
+                *self.commands.executions.entry(token.to_owned()).or_default() += 1;
+                if script.token.is_some() {
+                    machine.guards.insert(token.to_owned(), result.clone());
+                }
+                result
+            })
+        };
+        invocation.stdout = stdout;
+        invocation.response_code = code;
+        if code != 0 {
+            invocation.stderr = format!("failed to run commands: exit status {code}");
         }
         let progress = if code == 0 { Progress::Success } else { Progress::Failed };
         self.settle(at, seq, instance_id, progress);
@@ -625,23 +604,5 @@ impl World {
                 command.invocations.keys().map(|id| self.machine_arn(id)).collect();
             self.emit(at, "aws.ssm", "EC2 Command Status-change Notification", &all, &detail);
         }
-    }
-}
-
-#[cfg(test)]
-mod script_tests {
-    use super::*;
-
-    #[test]
-    fn variables_count_at_the_start_of_a_line_only() {
-        let lines = vec![
-            "#!/bin/sh\ntoken='abc-1'\nunit='web.service'\n".to_owned(),
-            "settle_seconds=10\n  unit='indented'\necho token='no'".to_owned(),
-        ];
-        let script = Script::read(&lines);
-        assert_eq!(script.token, Some("abc-1"));
-        assert_eq!(script.unit, Some("web.service"));
-        assert_eq!(script.settle_seconds, 10);
-        assert!(!script.is_enabled);
     }
 }

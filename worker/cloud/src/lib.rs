@@ -15,9 +15,12 @@
 //! Deliberately not here: the wire (JSON, XML, signatures, checksums), identities and policies,
 //! latency and injected faults of calls (whoever serves the model adds those), DynamoDB, secrets.
 
+pub mod bootstraps;
 pub mod bus;
 pub mod commands;
 pub mod ids;
+pub mod launch_templates;
+pub mod launches;
 pub mod logs;
 pub mod machines;
 pub mod message;
@@ -26,6 +29,7 @@ pub mod pattern;
 pub mod queue;
 pub mod scaling;
 pub mod schedules;
+mod scripts;
 pub mod services;
 pub mod template;
 pub mod timings;
@@ -35,6 +39,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use ids::Ids;
+pub use launch_templates::{LaunchTemplateSeed, TemplateData};
+pub use launches::{LaunchSpec, Launched, Scarce, Shortage, TemplateRef};
 pub use machines::{Behaviour, Machine, MachineSeed, MachineState};
 pub use services::{Service, ServiceBehaviour, ServiceSeed};
 pub use timings::Timings;
@@ -71,6 +77,12 @@ pub struct World {
     pub schedules: schedules::Schedules,
     /// EC2.
     pub machines: machines::Machines,
+    /// EC2: launch templates.
+    #[serde(default)]
+    pub launch_templates: launch_templates::LaunchTemplates,
+    /// EC2: what was launched, and what may be.
+    #[serde(default)]
+    pub launches: launches::Launches,
     /// SSM: agents' commands.
     pub commands: commands::Commands,
     /// CloudWatch Logs: the groups that exist.
@@ -100,6 +112,8 @@ impl World {
             bus: bus::Bus::default(),
             schedules: schedules::Schedules::default(),
             machines: machines::Machines::default(),
+            launch_templates: launch_templates::LaunchTemplates::default(),
+            launches: launches::Launches::default(),
             commands: commands::Commands::default(),
             log_groups: logs::LogGroups::default(),
             services: services::Services::default(),
@@ -131,6 +145,7 @@ impl World {
             }
         }
         self.clock = self.clock.max(now);
+        self.forget_machines();
     }
 
     /// When something will happen next by itself: a machine or a task changes, a command runs, a schedule

@@ -6,79 +6,31 @@
 //!
 //! A description may lag: with `describe_lag` set, a caller sees what was true that long ago.
 //!
-//! Not here: launching (`RunInstances`, templates), volumes, networks beyond one address each.
+//! A machine that was terminated is described for an hour, and then it never was.
+//!
+//! Not here: launching (`launches`, from `launch_templates`), volumes, networks beyond one address each.
 
-use std::collections::{BTreeMap, VecDeque};
+mod error;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::queue::plus;
-use crate::timings::maybe_not_negative;
-use crate::units::{Unit, UnitSeed, UnitState};
-use crate::{ServiceFault, World};
+pub use error::MachineError;
 
+use crate::World;
+use crate::bootstraps::BootstrapRun;
+use crate::launches::Launch;
+use crate::queue::plus;
+use crate::timings::{Timings, maybe_not_negative};
+use crate::units::{Unit, UnitSeed, UnitState};
+
+/// How long EC2 still shows a machine that was terminated.
+pub const SHOWN_AFTER_END: SignedDuration = SignedDuration::from_hours(1);
 /// How many past states of a machine are kept for descriptions that lag.
 const VIEWS_MAX: usize = 16;
-
-/// Why a call to EC2 was refused.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum MachineError {
-    /// Some of the instances do not exist.
-    #[error("{}", not_found_text(.0))]
-    NotFound(Vec<String>),
-    /// An id that cannot be one.
-    #[error("Invalid id: \"{0}\"")]
-    Malformed(String),
-    /// The instance is in a state that does not allow it.
-    #[error("The instance '{id}' is not in a state from which it can be {verb}.")]
-    IncorrectState {
-        /// The instance.
-        id: String,
-        /// `started` or `stopped`.
-        verb: &'static str,
-    },
-    /// No host is free for it.
-    #[error(
-        "We currently do not have sufficient {0} capacity in the Availability Zone you requested. Our system will be working on provisioning additional capacity."
-    )]
-    InsufficientCapacity(String),
-    /// The call would have succeeded.
-    #[error("Request would have succeeded, but DryRun flag is set.")]
-    DryRun,
-    /// A parameter that is missing or wrong.
-    #[error("{0}")]
-    InvalidParameter(String),
-}
-
-fn not_found_text(ids: &[String]) -> String {
-    if let [id] = ids {
-        return format!("The instance ID '{id}' does not exist");
-    }
-    format!("The instance IDs '{}' do not exist", ids.join(", "))
-}
-
-impl ServiceFault for MachineError {
-    fn code(&self) -> &'static str {
-        match self {
-            Self::NotFound(_) => "InvalidInstanceID.NotFound",
-            Self::Malformed(_) => "InvalidInstanceID.Malformed",
-            Self::IncorrectState { .. } => "IncorrectInstanceState",
-            Self::InsufficientCapacity(_) => "InsufficientInstanceCapacity",
-            Self::DryRun => "DryRunOperation",
-            Self::InvalidParameter(_) => "InvalidParameterValue",
-        }
-    }
-
-    fn status(&self) -> u16 {
-        match self {
-            Self::InsufficientCapacity(_) => 500,
-            Self::DryRun => 412,
-            _ => 400,
-        }
-    }
-}
 
 /// The states of an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -150,6 +102,21 @@ pub struct Behaviour {
     pub host_exit: Option<u8>,
     /// What it prints.
     pub host_output: Option<String>,
+    /// From pending to its public address.
+    #[serde(deserialize_with = "maybe_not_negative")]
+    pub public_ip_after: Option<SignedDuration>,
+    /// How long after its launch a description by its id finds nothing.
+    #[serde(deserialize_with = "maybe_not_negative")]
+    pub not_found_for: Option<SignedDuration>,
+    /// How long a bootstrap takes.
+    #[serde(deserialize_with = "maybe_not_negative")]
+    pub bootstrap: Option<SignedDuration>,
+    /// What it exits with; 0 where it is left out.
+    pub bootstrap_exit: Option<u8>,
+    /// What it prints.
+    pub bootstrap_output: Option<String>,
+    /// It never ends by itself, not even at its own timeout.
+    pub bootstrap_hangs: bool,
 }
 
 /// A machine that exists from the beginning.
@@ -201,7 +168,7 @@ pub struct Machine {
     pub id: String,
     /// Tags, `Name` among them.
     pub tags: BTreeMap<String, String>,
-    /// The instance type, a constant of the model.
+    /// The instance type; a constant of the model where it was not launched.
     pub instance_type: String,
     /// The address inside, kept over stops.
     pub private_ip: String,
@@ -225,14 +192,62 @@ pub struct Machine {
     /// How often it went from on to stopping.
     #[serde(default)]
     pub stops: u64,
+    /// How it came to be, where it was launched.
+    #[serde(default)]
+    pub launch: Option<Launch>,
+    /// The bootstraps that began on it, in that order.
+    #[serde(default)]
+    pub bootstraps: Vec<BootstrapRun>,
     /// The state now.
     pub view: MachineView,
-    number: u8,
+    number: u32,
     next: Option<(Timestamp, MachineState)>,
+    /// When its public address comes, where it is still to come.
+    #[serde(default)]
+    address_at: Option<Timestamp>,
+    /// When it is taken back, where that was announced.
+    #[serde(default)]
+    taken_at: Option<Timestamp>,
     past: VecDeque<(Timestamp, MachineView)>,
 }
 
 impl Machine {
+    /// One that never ran; `number` fixes its addresses.
+    pub(crate) fn new(id: &str, number: u32, made: Timestamp, behaviour: Behaviour) -> Self {
+        Self {
+            id: id.to_owned(),
+            tags: BTreeMap::new(),
+            instance_type: "t3.medium".to_owned(),
+            private_ip: match number {
+                0..=255 => format!("10.0.1.{number}"),
+                _ => format!("10.1.{}.{}", number / 256 % 256, number % 256),
+            },
+            profile_arn: None,
+            behaviour,
+            units: BTreeMap::new(),
+            agent_registered: false,
+            agent_last_ping: None,
+            running_since: None,
+            guards: BTreeMap::new(),
+            starts: 0,
+            stops: 0,
+            launch: None,
+            bootstraps: Vec::new(),
+            view: MachineView {
+                state: MachineState::Stopped,
+                transition_reason: String::new(),
+                state_reason: None,
+                launched: made,
+                public_ip: None,
+            },
+            number,
+            next: None,
+            address_at: None,
+            taken_at: None,
+            past: VecDeque::new(),
+        }
+    }
+
     /// The state now.
     #[must_use]
     pub fn state(&self) -> MachineState {
@@ -250,6 +265,12 @@ impl Machine {
             .map_or(&self.view, |(_, view)| view)
     }
 
+    /// When it was terminated.
+    pub(crate) fn ended_at(&self) -> Option<Timestamp> {
+        let (since, _) = self.past.back()?;
+        (self.state() == MachineState::Terminated).then_some(*since)
+    }
+
     /// When its agent is online: `None` while it will not be by itself.
     #[must_use]
     pub fn agent_online_at(&self, default: SignedDuration) -> Option<Timestamp> {
@@ -261,11 +282,45 @@ impl Machine {
 
     fn next_due(&self) -> Option<Timestamp> {
         let unit = self.units.values().filter_map(Unit::next_due).min();
-        [self.next.map(|(at, _)| at), unit].into_iter().flatten().min()
+        [self.next.map(|(at, _)| at), self.address_at, self.taken_at, unit]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
-    fn enter(&mut self, at: Timestamp, state: MachineState, agent: SignedDuration) {
-        if self.agent_online_at(agent).is_some_and(|online| online <= at) {
+    /// Whether a description made at `now` shows it at all.
+    fn is_visible(&self, now: Timestamp, timings: &Timings, by_id: bool) -> bool {
+        let Some(launch) = &self.launch else { return true };
+        let not_found = self.behaviour.not_found_for.unwrap_or(timings.not_found_for);
+        let lag = timings.describe_lag;
+        plus(launch.at, if by_id { lag.max(not_found) } else { lag }) <= now
+    }
+
+    /// It is pending from now on, and what it was decided to become comes in its time.
+    pub(crate) fn set_out(&mut self, now: Timestamp, timings: &Timings) {
+        let fallback = match self.launch {
+            Some(_) if self.starts == 0 => MachineState::Terminated,
+            _ => MachineState::Stopped,
+        };
+        self.view.transition_reason = String::new();
+        self.view.state_reason = None;
+        self.starts += 1;
+        self.next = Some(match self.behaviour.bounce {
+            Some(after) => (plus(now, after), fallback),
+            None => {
+                let boot = self.behaviour.boot.unwrap_or(timings.boot);
+                (plus(now, boot), MachineState::Running)
+            }
+        });
+    }
+
+    /// It is taken back at `at`, unless it has gone by then.
+    pub(crate) fn take_back(&mut self, at: Timestamp) {
+        self.taken_at = Some(at);
+    }
+
+    pub(crate) fn enter(&mut self, at: Timestamp, state: MachineState, timings: &Timings) {
+        if self.agent_online_at(timings.agent).is_some_and(|online| online <= at) {
             self.agent_registered = true;
             self.agent_last_ping = Some(at);
         }
@@ -279,7 +334,14 @@ impl Machine {
             }
             MachineState::Pending => {
                 self.view.launched = at;
-                self.view.public_ip = Some(format!("203.0.113.{}", self.number));
+                if self.launch.as_ref().is_none_or(|launch| launch.public_ip) {
+                    let after = self.behaviour.public_ip_after.unwrap_or(timings.public_ip_after);
+                    if after.is_zero() {
+                        self.view.public_ip = Some(self.public_address());
+                    } else {
+                        self.address_at = Some(plus(at, after));
+                    }
+                }
             }
             MachineState::Stopping
             | MachineState::Stopped
@@ -287,15 +349,64 @@ impl Machine {
             | MachineState::Terminated => {
                 self.running_since = None;
                 self.view.public_ip = None;
+                self.address_at = None;
                 for unit in self.units.values_mut() {
                     unit.halt();
                 }
             }
         }
+        self.note_view(at);
+    }
+
+    fn note_view(&mut self, at: Timestamp) {
         self.past.push_back((at, self.view.clone()));
         if self.past.len() > VIEWS_MAX {
             self.past.pop_front();
         }
+    }
+
+    fn public_address(&self) -> String {
+        match self.number {
+            0..=255 => format!("203.0.113.{}", self.number),
+            number => format!("198.18.{}.{}", number / 256 % 256, number % 256),
+        }
+    }
+
+    /// Does what is due at `at`; the state that it entered, if it did.
+    fn step(&mut self, at: Timestamp, timings: &Timings) -> Option<MachineState> {
+        let mut entered = None;
+        if self.taken_at.is_some_and(|due| due <= at) {
+            self.taken_at = None;
+            if !matches!(self.state(), MachineState::ShuttingDown | MachineState::Terminated) {
+                let code = "Server.SpotInstanceTermination";
+                self.view.transition_reason = code.to_owned();
+                let text = format!("{code}: Spot instance termination");
+                self.view.state_reason = Some((code.to_owned(), text));
+                self.next = Some((plus(at, timings.terminate), MachineState::Terminated));
+                entered = Some(MachineState::ShuttingDown);
+            }
+        } else if let Some((due, state)) = self.next
+            && due <= at
+        {
+            self.next = None;
+            if self.state() == MachineState::Pending && state != MachineState::Running {
+                let text = "Client.InternalError: Client error on launch";
+                self.view.state_reason = Some(("Client.InternalError".to_owned(), text.to_owned()));
+            }
+            entered = Some(state);
+        }
+        if let Some(state) = entered {
+            self.enter(at, state, timings);
+        }
+        if self.address_at.is_some_and(|due| due <= at) {
+            self.address_at = None;
+            self.view.public_ip = Some(self.public_address());
+            self.note_view(at);
+        }
+        for unit in self.units.values_mut() {
+            unit.step(at);
+        }
+        entered
     }
 }
 
@@ -315,7 +426,13 @@ pub struct StateChange {
 pub struct Machines {
     machines: BTreeMap<String, Machine>,
     /// How many were ever made: addresses follow from it.
-    made: u8,
+    made: u32,
+    /// Those that were terminated, the first to be shown no more in front.
+    #[serde(default)]
+    ended: VecDeque<(Timestamp, String)>,
+    /// Those of the beginning that are shown no more: seeding them again must not revive them.
+    #[serde(default)]
+    buried: BTreeSet<String>,
 }
 
 impl Machines {
@@ -339,6 +456,26 @@ impl Machines {
     #[must_use]
     pub fn next_due(&self) -> Option<Timestamp> {
         self.machines.values().filter_map(Machine::next_due).min()
+    }
+
+    /// The number of the next machine.
+    pub(crate) fn next_number(&mut self) -> u32 {
+        self.made = self.made.wrapping_add(1).max(1);
+        self.made
+    }
+
+    pub(crate) fn insert(&mut self, machine: Machine) {
+        self.machines.insert(machine.id.clone(), machine);
+    }
+
+    /// Takes out the first machine that is shown no more at `now`.
+    pub(crate) fn bury(&mut self, now: Timestamp) -> Option<Machine> {
+        let (_, id) = self.ended.pop_front_if(|(until, _)| *until <= now)?;
+        let machine = self.machines.remove(&id)?;
+        if machine.launch.is_none() {
+            self.buried.insert(id);
+        }
+        Some(machine)
     }
 
     /// The machines of these ids; an unknown or impossible one fails the whole call and is named.
@@ -379,45 +516,25 @@ impl World {
             }
             return;
         }
-        self.machines.made = self.machines.made.wrapping_add(1).max(1);
-        let number = self.machines.made;
-        let agent = self.timings.agent;
-        let hour_ago = plus(now, SignedDuration::from_hours(-1));
-        let mut tags = seed.tags.clone();
-        if !seed.name.is_empty() {
-            tags.insert("Name".to_owned(), seed.name.clone());
+        if self.machines.buried.contains(&seed.id) {
+            return;
         }
-        let mut machine = Machine {
-            id: seed.id.clone(),
-            tags,
-            instance_type: "t3.medium".to_owned(),
-            private_ip: format!("10.0.1.{number}"),
-            profile_arn: Some(format!(
-                "arn:aws:iam::{}:instance-profile/lamplighter-managed",
-                self.account
-            )),
-            behaviour: seed.behaviour.clone(),
-            units: seed.units.iter().map(|(k, v)| (k.clone(), Unit::new(v.clone()))).collect(),
-            agent_registered: !seed.behaviour.agent_never,
-            agent_last_ping: (!seed.behaviour.agent_never).then_some(hour_ago),
-            running_since: None,
-            guards: BTreeMap::new(),
-            starts: 0,
-            stops: 0,
-            view: MachineView {
-                state: MachineState::Stopped,
-                transition_reason: String::new(),
-                state_reason: None,
-                launched: hour_ago,
-                public_ip: None,
-            },
-            number,
-            next: None,
-            past: VecDeque::new(),
-        };
+        let number = self.machines.next_number();
+        let timings = &self.timings;
+        let hour_ago = plus(now, SignedDuration::from_hours(-1));
+        let mut machine = Machine::new(&seed.id, number, hour_ago, seed.behaviour.clone());
+        machine.tags.clone_from(&seed.tags);
+        if !seed.name.is_empty() {
+            machine.tags.insert("Name".to_owned(), seed.name.clone());
+        }
+        machine.profile_arn =
+            Some(format!("arn:aws:iam::{}:instance-profile/lamplighter-managed", self.account));
+        machine.units = seed.units.iter().map(|(k, v)| (k.clone(), Unit::new(v.clone()))).collect();
+        machine.agent_registered = !seed.behaviour.agent_never;
+        machine.agent_last_ping = (!seed.behaviour.agent_never).then_some(hour_ago);
         if seed.state == MachineState::Running {
-            machine.enter(hour_ago, MachineState::Pending, agent);
-            machine.enter(hour_ago, MachineState::Running, agent);
+            machine.enter(hour_ago, MachineState::Pending, timings);
+            machine.enter(hour_ago, MachineState::Running, timings);
             for unit in machine.units.values_mut() {
                 unit.step(now);
                 unit.step(now);
@@ -425,7 +542,7 @@ impl World {
         } else {
             machine.view.transition_reason = user_initiated(hour_ago);
             machine.view.state_reason = Some(user_shutdown());
-            machine.enter(hour_ago, MachineState::Stopped, agent);
+            machine.enter(hour_ago, MachineState::Stopped, timings);
         }
         self.machines.machines.insert(seed.id.clone(), machine);
     }
@@ -439,11 +556,13 @@ impl World {
     ) -> Result<Vec<(Machine, MachineView)>, MachineError> {
         let now = self.at(now);
         let seen_at = plus(now, -self.timings.describe_lag);
-        let found = if ids.is_empty() {
-            self.machines.iter().collect()
-        } else {
-            self.machines.find(ids)?
-        };
+        let by_id = !ids.is_empty();
+        let found = if by_id { self.machines.find(ids)? } else { self.machines.iter().collect() };
+        let (found, hidden): (Vec<&Machine>, Vec<&Machine>) =
+            found.into_iter().partition(|it| it.is_visible(now, &self.timings, by_id));
+        if by_id && !hidden.is_empty() {
+            return Err(MachineError::NotFound(hidden.iter().map(|it| it.id.clone()).collect()));
+        }
         Ok(found
             .into_iter()
             .map(|machine| (machine, machine.seen_at(seen_at)))
@@ -476,18 +595,12 @@ impl World {
         if dry_run {
             return Err(MachineError::DryRun);
         }
-        let boot = self.timings.boot;
+        let timings = self.timings.clone();
         self.change(now, ids, |machine| {
             if machine.state() != MachineState::Stopped {
                 return None;
             }
-            machine.view.transition_reason = String::new();
-            machine.view.state_reason = None;
-            machine.starts += 1;
-            machine.next = Some(match machine.behaviour.bounce {
-                Some(after) => (plus(now, after), MachineState::Stopped),
-                None => (plus(now, machine.behaviour.boot.unwrap_or(boot)), MachineState::Running),
-            });
+            machine.set_out(now, &timings);
             Some(MachineState::Pending)
         })
     }
@@ -506,6 +619,9 @@ impl World {
             if refused.contains(&machine.state()) {
                 let id = machine.id.clone();
                 return Err(MachineError::IncorrectState { id, verb: "stopped" });
+            }
+            if machine.launch.as_ref().is_some_and(|launch| launch.spot) {
+                return Err(MachineError::OneTimeSpot(machine.id.clone()));
             }
         }
         if dry_run {
@@ -556,18 +672,17 @@ impl World {
         mut decide: impl FnMut(&mut Machine) -> Option<MachineState>,
     ) -> Result<Vec<StateChange>, MachineError> {
         let mut changes = Vec::new();
-        let agent = self.timings.agent;
         for id in ids {
             let Some(machine) = self.machines.machines.get_mut(id) else { continue };
             let previous = machine.state();
             let entered = decide(machine);
             if let Some(state) = entered {
-                machine.enter(now, state, agent);
+                machine.enter(now, state, &self.timings);
             }
             let current = machine.state();
             changes.push(StateChange { id: id.clone(), previous, current });
             if let Some(state) = entered {
-                self.emit_state(now, id, state);
+                self.tell_state(now, id, state);
             }
         }
         // What takes no time is over at once.
@@ -575,7 +690,11 @@ impl World {
         Ok(changes)
     }
 
-    fn emit_state(&mut self, at: Timestamp, id: &str, state: MachineState) {
+    /// Tells the bus of a state that was entered, and notes an end.
+    pub(crate) fn tell_state(&mut self, at: Timestamp, id: &str, state: MachineState) {
+        if state == MachineState::Terminated {
+            self.machines.ended.push_back((plus(at, SHOWN_AFTER_END), id.to_owned()));
+        }
         let arn = self.machine_arn(id);
         let detail = json!({"instance-id": id, "state": state.name()});
         self.emit(at, "aws.ec2", "EC2 Instance State-change Notification", &[arn], &detail);
@@ -589,31 +708,12 @@ impl World {
 
     /// Does the one change of a machine or its units that is due first.
     pub(crate) fn step_machine(&mut self, at: Timestamp) {
-        let mut entered = None;
-        let agent = self.timings.agent;
-        for machine in self.machines.machines.values_mut() {
-            if machine.next_due().is_none_or(|due| due > at) {
-                continue;
-            }
-            if let Some((due, state)) = machine.next
-                && due <= at
-            {
-                machine.next = None;
-                if machine.state() == MachineState::Pending && state == MachineState::Stopped {
-                    let text = "Client.InternalError: Client error on launch";
-                    machine.view.state_reason =
-                        Some(("Client.InternalError".to_owned(), text.to_owned()));
-                }
-                machine.enter(due, state, agent);
-                entered = Some((machine.id.clone(), state));
-            }
-            for unit in machine.units.values_mut() {
-                unit.step(at);
-            }
-            break;
-        }
-        if let Some((id, state)) = entered {
-            self.emit_state(at, &id, state);
+        let machines = &mut self.machines.machines;
+        let due = |machine: &&mut Machine| machine.next_due().is_some_and(|due| due <= at);
+        let Some(machine) = machines.values_mut().find(due) else { return };
+        let id = machine.id.clone();
+        if let Some(state) = machine.step(at, &self.timings) {
+            self.tell_state(at, &id, state);
         }
     }
 

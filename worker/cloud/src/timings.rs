@@ -19,6 +19,18 @@ pub struct Timings {
     /// From `running` to the agent being online.
     #[serde(deserialize_with = "not_negative")]
     pub agent: SignedDuration,
+    /// From pending to the public address, where there is one.
+    #[serde(deserialize_with = "not_negative")]
+    pub public_ip_after: SignedDuration,
+    /// How long after its launch a description of a machine by its id finds nothing.
+    #[serde(deserialize_with = "not_negative")]
+    pub not_found_for: SignedDuration,
+    /// From the warning that a spot machine is taken back to its termination.
+    #[serde(deserialize_with = "not_negative")]
+    pub spot_notice: SignedDuration,
+    /// How long a bootstrap runs on a new machine.
+    #[serde(deserialize_with = "not_negative")]
+    pub bootstrap: SignedDuration,
     /// How long a remote command runs.
     #[serde(deserialize_with = "not_negative")]
     pub command: SignedDuration,
@@ -55,6 +67,10 @@ impl Default for Timings {
             stop: SignedDuration::from_secs(2),
             terminate: SignedDuration::from_secs(2),
             agent: SignedDuration::from_secs(2),
+            public_ip_after: SignedDuration::ZERO,
+            not_found_for: SignedDuration::ZERO,
+            spot_notice: SignedDuration::from_mins(2),
+            bootstrap: SignedDuration::from_secs(3),
             command: SignedDuration::from_millis(300),
             invocation: SignedDuration::from_millis(100),
             describe_lag: SignedDuration::ZERO,

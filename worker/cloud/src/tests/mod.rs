@@ -2,6 +2,7 @@
 
 mod bus;
 mod commands;
+mod launches;
 mod machines;
 mod metrics;
 mod queue;

@@ -1,0 +1,116 @@
+//! Why EC2 refuses, in its own codes and words.
+
+use crate::ServiceFault;
+
+/// Why a call to EC2 was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MachineError {
+    /// Some of the instances do not exist.
+    #[error("{}", not_found_text(.0))]
+    NotFound(Vec<String>),
+    /// An id that cannot be one.
+    #[error("Invalid id: \"{0}\"")]
+    Malformed(String),
+    /// The instance is in a state that does not allow it.
+    #[error("The instance '{id}' is not in a state from which it can be {verb}.")]
+    IncorrectState {
+        /// The instance.
+        id: String,
+        /// `started` or `stopped`.
+        verb: &'static str,
+    },
+    /// A spot instance that was asked for once cannot be stopped, only terminated.
+    #[error(
+        "You can't stop the Spot Instance '{0}' because it is associated with a one-time Spot Instance request. You can only stop Spot Instances associated with persistent Spot Instance requests."
+    )]
+    OneTimeSpot(String),
+    /// No host is free for it.
+    #[error(
+        "We currently do not have sufficient {0} capacity in the Availability Zone you requested. Our system will be working on provisioning additional capacity."
+    )]
+    InsufficientCapacity(String),
+    /// No spot host is free for it.
+    #[error("There is no Spot capacity available that matches your request.")]
+    InsufficientSpotCapacity,
+    /// The account's quota of processors is used up.
+    #[error(
+        "You have requested more vCPU capacity than your current vCPU limit allows for the instance bucket that the specified instance type belongs to. Please visit http://aws.amazon.com/contact-us/ec2-request to request an adjustment to this limit."
+    )]
+    VcpuLimitExceeded,
+    /// The account's quota of spot instances is used up.
+    #[error("Max spot instance count exceeded")]
+    SpotCountExceeded,
+    /// A client token that was used with other parameters.
+    #[error(
+        "Arguments on this idempotent request are inconsistent with arguments used in previous request(s)."
+    )]
+    IdempotentParameterMismatch,
+    /// No launch template has this id.
+    #[error("The specified launch template, with template ID {0}, does not exist.")]
+    TemplateIdNotFound(String),
+    /// An id that cannot be a launch template's.
+    #[error("Invalid launch template ID: '{0}'")]
+    TemplateIdMalformed(String),
+    /// No launch template has this name.
+    #[error("The specified launch template, with template name {0}, does not exist.")]
+    TemplateNameNotFound(String),
+    /// A launch template of this name exists.
+    #[error("Launch template name already in use.")]
+    TemplateNameTaken,
+    /// The launch template has no such version.
+    #[error("Could not find the specified version {0} of the launch template.")]
+    TemplateVersionNotFound(String),
+    /// No subnet has this id.
+    #[error("The subnet ID '{0}' does not exist")]
+    SubnetNotFound(String),
+    /// Parameters that exclude each other.
+    #[error("{0}")]
+    InvalidCombination(String),
+    /// The call would have succeeded.
+    #[error("Request would have succeeded, but DryRun flag is set.")]
+    DryRun,
+    /// A parameter that is missing or wrong.
+    #[error("{0}")]
+    InvalidParameter(String),
+}
+
+fn not_found_text(ids: &[String]) -> String {
+    if let [id] = ids {
+        return format!("The instance ID '{id}' does not exist");
+    }
+    format!("The instance IDs '{}' do not exist", ids.join(", "))
+}
+
+impl ServiceFault for MachineError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::NotFound(_) => "InvalidInstanceID.NotFound",
+            Self::Malformed(_) => "InvalidInstanceID.Malformed",
+            Self::IncorrectState { .. } => "IncorrectInstanceState",
+            Self::OneTimeSpot(_) => "UnsupportedOperation",
+            Self::InsufficientCapacity(_) | Self::InsufficientSpotCapacity => {
+                "InsufficientInstanceCapacity"
+            }
+            Self::VcpuLimitExceeded => "VcpuLimitExceeded",
+            Self::SpotCountExceeded => "MaxSpotInstanceCountExceeded",
+            Self::IdempotentParameterMismatch => "IdempotentParameterMismatch",
+            Self::TemplateIdNotFound(_) => "InvalidLaunchTemplateId.NotFound",
+            Self::TemplateIdMalformed(_) => "InvalidLaunchTemplateId.Malformed",
+            Self::TemplateNameNotFound(_) => "InvalidLaunchTemplateName.NotFoundException",
+            Self::TemplateNameTaken => "InvalidLaunchTemplateName.AlreadyExistsException",
+            Self::TemplateVersionNotFound(_) => "InvalidLaunchTemplateId.VersionNotFound",
+            Self::SubnetNotFound(_) => "InvalidSubnetID.NotFound",
+            Self::InvalidCombination(_) => "InvalidParameterCombination",
+            Self::DryRun => "DryRunOperation",
+            Self::InvalidParameter(_) => "InvalidParameterValue",
+        }
+    }
+
+    fn status(&self) -> u16 {
+        match self {
+            Self::InsufficientCapacity(_) | Self::InsufficientSpotCapacity => 500,
+            Self::DryRun => 412,
+            _ => 400,
+        }
+    }
+}
