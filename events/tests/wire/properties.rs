@@ -65,11 +65,27 @@ prop_compose! {
         expires in option::of(timestamp()),
         idle_threshold_mins in option::of(1..=527_040_u32),
         lookback_period_mins in option::of(1..=527_040_u32),
+        template in option::of(target_name()),
+        // With a word before them that no field begins with: these are parameters whatever they are.
+        parameters in proptest::collection::btree_map("p_[a-z0-9][a-z0-9_]{0,20}", "\\PC{0,60}", 0..5),
     ) -> Command {
         let (hold_for, until) = long.unwrap_or_default();
         let holder = holder.map(|holder| Holder::parse(&holder).unwrap());
         let thresholds = Thresholds { idle_threshold_mins, lookback_period_mins };
-        Command { action, target, id, holder, hold_for, until, reason, expires, thresholds }
+        let creates = action == Action::Create;
+        Command {
+            action,
+            target,
+            id,
+            holder,
+            hold_for,
+            until,
+            reason,
+            expires,
+            thresholds,
+            template: template.filter(|_| creates),
+            parameters: if creates { parameters } else { BTreeMap::new() },
+        }
     }
 }
 

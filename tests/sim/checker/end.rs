@@ -8,6 +8,7 @@ use lamplighter_events::{Action, Cause, CommandId, LifecycleEvent, Outcome, Targ
 use lamplighter_lifecycle::{CommandRecord, HoldKind, Phase, Resource, TargetRecord};
 
 use super::{Finding, Rule, Said, Watch, is_wanted, outcome_of};
+use crate::world::launches::of_token;
 use crate::world::{DEAD, Sim, State, Table};
 
 /// A due record is found by a sweep within a minute and worked on at once.
@@ -93,9 +94,14 @@ pub(super) struct Truth {
 
 impl Truth {
     pub(super) fn of(world: &World, resource: &Resource) -> Self {
+        let launched = match resource {
+            Resource::Launch(token) => of_token(world, token.as_str()),
+            Resource::Instance(id) => world.machines.get(id.as_str()),
+            Resource::Service(_) => None,
+        };
         match resource {
-            Resource::Instance(id) => {
-                let state = world.machines.get(id.as_str()).map(|machine| machine.state());
+            Resource::Launch(_) | Resource::Instance(_) => {
+                let state = launched.map(|machine| machine.state());
                 let state = state.unwrap_or(MachineState::Terminated);
                 Self {
                     off: matches!(state, MachineState::Stopped | MachineState::Terminated),

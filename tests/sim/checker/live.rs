@@ -268,6 +268,7 @@ fn was_running(world: &World, resource: &Resource, now: Timestamp, after: &Targe
                 let machine = world.machines.get(id.as_str());
                 machine.is_none_or(|it| it.seen_at(at).state == MachineState::Running)
             }
+            Resource::Launch(_) => false,
             Resource::Service(id) => {
                 let service = world.services.get(id.cluster(), id.service());
                 service.is_none_or(|service| {

@@ -178,6 +178,7 @@ impl Crowd {
         let what = self.dice.roll(3);
         let instance = match self.members[target].resource.clone() {
             Resource::Instance(instance) => instance,
+            Resource::Launch(_) => return,
             Resource::Service(service) => {
                 let behaviour = match what {
                     0 => cast::service_trouble(&mut self.dice),

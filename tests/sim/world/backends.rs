@@ -186,6 +186,7 @@ pub(crate) fn up_since(world: &World, resource: &Resource) -> Option<Timestamp> 
             let machine = world.machines.get(id.as_str())?;
             machine.running_since.filter(|_| machine.state() == MachineState::Running)
         }
+        Resource::Launch(_) => None,
         Resource::Service(id) => {
             let tasks = world.services.get(id.cluster(), id.service())?.tasks();
             let running = tasks.filter(|task| task.view.status == TaskStatus::Running);

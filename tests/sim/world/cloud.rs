@@ -15,10 +15,10 @@ use lamplighter_lifecycle::{
     Bounds, Effect, InstanceRef, ObservePlan, Place, ProbePlan, Question, Resource, Round,
     ServiceId, Sighting,
 };
-use lamplighter_runtime::ports::{Applied, CallError, Clock, Cloud, Disposition};
+use lamplighter_runtime::ports::{Applied, CallError, Clock, Cloud, Disposition, Tagged};
 
 use super::fault::{Gate, fail};
-use super::{Call, Sim, State};
+use super::{Call, Sim, State, launches};
 use crate::breakage::Breakage;
 
 /// As the adapter has it.
@@ -36,6 +36,7 @@ impl Cloud for Sim {
             sightings.push(match &plan.resource {
                 Resource::Instance(id) => self.observe_machine(id, plan, at).await,
                 Resource::Service(id) => self.observe_service(id, plan, at).await,
+                Resource::Launch(token) => self.observe_launch(token, at).await,
             });
         }
         sightings
@@ -49,6 +50,8 @@ impl Cloud for Sim {
         let operation = match effect {
             Effect::StartInstance { .. } => "ec2:StartInstances",
             Effect::StopInstance { .. } => "ec2:StopInstances",
+            Effect::RunInstance(_) => "ec2:RunInstances",
+            Effect::TerminateInstance { .. } => "ec2:TerminateInstances",
             Effect::SendCommand { .. } => "ssm:SendCommand",
             Effect::UpdateService { .. } => "ecs:UpdateService",
             Effect::RegisterScalableTarget { .. } => SCALE,
@@ -91,10 +94,15 @@ impl Cloud for Sim {
         self.ask_all(plan).await
     }
 
+    async fn tagged(&self, owner: &str) -> Result<Vec<Tagged>, CallError> {
+        self.tagged_machines(owner).await
+    }
+
     async fn resolve(&self, place: &Place) -> Result<Resource, CallError> {
         let instance = match place {
             Place::Instance(spec) => &spec.instance,
             Place::Service(spec) => return Ok(Resource::Service(spec.service.clone())),
+            Place::Template(_) => unreachable!("a template is never resolved"),
         };
         let (secret, key) = match instance {
             InstanceRef::Id(id) => return Ok(Resource::Instance(id.clone())),
@@ -148,6 +156,13 @@ fn make(state: &mut State, effect: &Effect, now: Timestamp) -> Result<Option<Str
         Effect::StopInstance { .. } => {
             let stopped = state.world.stop_machines(now, &ids, false);
             stopped.map_err(|error| machine(&error))?;
+            state.watch.went_down(&resource);
+            Ok(None)
+        }
+        Effect::RunInstance(launch) => launches::run(state, launch, now),
+        Effect::TerminateInstance { .. } => {
+            let ended = state.world.terminate_machines(now, &ids, false);
+            ended.map_err(|error| machine(&error))?;
             state.watch.went_down(&resource);
             Ok(None)
         }
@@ -217,6 +232,10 @@ fn send(
             probe.settle_seconds,
             probe.activating_seconds
         ),
+        Question::Bootstrap { bootstrap, timeout_seconds, .. } => format!(
+            "token='{guard}'\nbootstrap='{}'\ntimeout_seconds={timeout_seconds}\nscript_base64=''\n",
+            bootstrap.name()
+        ),
         Question::Idle { script, .. } => format!("token='{guard}'\n{IDLE_MARK}\n{script}\n"),
     };
     let spec = CommandSpec {
@@ -236,9 +255,11 @@ fn send(
     })
 }
 
-fn machine(error: &lamplighter_cloud::machines::MachineError) -> CallError {
+pub(super) fn machine(error: &lamplighter_cloud::machines::MachineError) -> CallError {
     let (cause, disposition) = match error.code() {
-        "InsufficientInstanceCapacity" => (Cause::Capacity, Disposition::Retry),
+        "InsufficientInstanceCapacity" | "VcpuLimitExceeded" | "MaxSpotInstanceCountExceeded" => {
+            (Cause::Capacity, Disposition::Retry)
+        }
         "IncorrectInstanceState" => {
             (Cause::Conflict, Disposition::RetryAfter(Duration::from_secs(2)))
         }

@@ -1,7 +1,9 @@
 //! What a worker sees of the model's machines, their agents and their health addresses.
 
 use jiff::{SignedDuration, Timestamp};
+use lamplighter_cloud::Machine;
 use lamplighter_cloud::commands::Progress;
+use lamplighter_cloud::machines::MachineView;
 use lamplighter_events::InstanceId;
 use lamplighter_lifecycle::{
     Agent, CheckReading, HealthReading, InstanceSeen, ObservePlan, Observed, PowerState, Resource,
@@ -12,6 +14,20 @@ use lamplighter_runtime::ports::CallError;
 use super::cloud::IDLE_MARK;
 use super::{Health, Sim, backends};
 use crate::breakage::Breakage;
+
+/// A description in our words, as the adapter reads it.
+pub(super) fn instance_seen(machine: &Machine, view: &MachineView) -> InstanceSeen {
+    let mut seen = InstanceSeen::state(PowerState::parse(view.state.name()).unwrap());
+    let reason = view.state_reason.as_ref();
+    seen.reason = reason.map(|(code, message)| format!("{code}: {message}"));
+    let stopped = view.transition_reason.strip_prefix("User initiated (");
+    seen.user_stopped_at = stopped
+        .and_then(|rest| rest.strip_suffix(" GMT)"))
+        .and_then(|time| format!("{}Z", time.replace(' ', "T")).parse().ok());
+    seen.private_ip = Some(machine.private_ip.clone());
+    seen.public_ip.clone_from(&view.public_ip);
+    seen
+}
 
 impl Sim {
     pub(super) async fn observe_machine(
@@ -42,17 +58,11 @@ impl Sim {
                 return Ok(Ok(Observed::bare(at, PowerState::Missing)));
             }
         };
-        let mut power = PowerState::parse(view.state.name()).unwrap();
+        let mut instance = instance_seen(&machine, &view);
         if lies {
-            power = PowerState::Running;
+            instance.state = PowerState::Running;
         }
-        let mut instance = InstanceSeen::state(power);
-        instance.reason = view.state_reason.map(|(code, message)| format!("{code}: {message}"));
-        let stopped = view.transition_reason.strip_prefix("User initiated (");
-        instance.user_stopped_at = stopped
-            .and_then(|rest| rest.strip_suffix(" GMT)"))
-            .and_then(|time| format!("{}Z", time.replace(' ', "T")).parse().ok());
-        instance.private_ip = Some(machine.private_ip);
+        let power = instance.state;
         let mut observed = Observed::of(at, Seen::Instance(instance));
         if power != PowerState::Running {
             return Ok(Ok(observed));
@@ -144,6 +154,16 @@ impl Sim {
         Ok(match invocation.progress {
             Progress::Pending | Progress::InProgress => {
                 CheckReading::Pending { command_id: Some(id) }
+            }
+            Progress::Success | Progress::Failed
+                if invocation.stdout.starts_with("lamplighter-exit ") =>
+            {
+                let said = invocation.stdout.trim().trim_start_matches("lamplighter-exit ");
+                let (code, output) = said.split_once(' ').unwrap_or((said, ""));
+                CheckReading::Exited {
+                    code: code.parse().expect("an exit code"),
+                    output: output.to_owned(),
+                }
             }
             Progress::Success | Progress::Failed => {
                 CheckReading::Said { state: invocation.stdout.trim().to_owned() }

@@ -11,6 +11,7 @@ mod bus;
 mod clock;
 mod cloud;
 mod fault;
+pub(crate) mod launches;
 mod machines;
 mod probes;
 mod queue;

@@ -1,6 +1,6 @@
 //! The port to the table: conditional writes that are exact, and index reads that lag.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use lamplighter_events::{CommandId, TargetName};
 use lamplighter_lifecycle::{CommandRecord, IdleWatch, Resource, TargetRecord};
 use lamplighter_runtime::ports::{
-    CallError, Commit, Committed, PutCommand, SHARDS, Store, UpTarget,
+    CallError, Commit, Committed, PutCommand, SHARDS, Seat, SeatChange, Store, UpTarget,
 };
 
 use super::{Sim, State};
@@ -34,6 +34,7 @@ pub(crate) struct Table {
     versions: BTreeMap<TargetName, VecDeque<Version>>,
     pub(crate) commands: BTreeMap<CommandId, CommandRecord>,
     resources: BTreeMap<Resource, TargetName>,
+    seats: BTreeMap<TargetName, BTreeSet<TargetName>>,
     /// How old an eventually consistent read is.
     pub(super) lag: SignedDuration,
 }
@@ -45,6 +46,11 @@ impl Table {
 
     pub(crate) fn record(&self, target: &TargetName) -> Option<&TargetRecord> {
         self.newest(target).map(|version| &version.record)
+    }
+
+    /// The targets that have a place of this template.
+    pub(crate) fn seats(&self, template: &TargetName) -> impl Iterator<Item = &TargetName> {
+        self.seats.get(template).into_iter().flatten()
     }
 
     fn newest(&self, target: &TargetName) -> Option<&Version> {
@@ -183,6 +189,15 @@ impl Store for Sim {
         .await
     }
 
+    async fn seats(&self, template: &TargetName) -> Result<Vec<TargetName>, CallError> {
+        self.call(
+            "dynamodb:GetItem",
+            || template.to_string(),
+            |state, _| Ok(state.table.seats(template).cloned().collect()),
+        )
+        .await
+    }
+
     async fn owner(&self, resource: &Resource) -> Result<Option<TargetName>, CallError> {
         self.call(
             "dynamodb:GetItem",
@@ -222,11 +237,24 @@ fn apply(state: &mut State, mut commit: Commit, now: Timestamp, by: Writer) -> C
     {
         return Committed::ResourceTaken(owner.clone());
     }
+    if let Some(Seat { template, change: SeatChange::Take(limit) }) = &commit.seat {
+        let full = |it: &BTreeSet<TargetName>| it.len() >= *limit as usize && !it.contains(&name);
+        if table.seats.get(template).is_some_and(full) {
+            return Committed::Full;
+        }
+    }
     if let Some(breakage) = broken {
         breakage::write_wrongly(breakage, &mut commit, there.map(|version| &version.record));
     }
     let around = Around { table, world, backends };
     watch.committed(there.map(|version| &version.record), &commit, &around, by, now);
+    if let Some(seat) = &commit.seat {
+        let seats = table.seats.entry(seat.template.clone()).or_default();
+        match seat.change {
+            SeatChange::Take(_) | SeatChange::Force => drop(seats.insert(name.clone())),
+            SeatChange::Leave => drop(seats.remove(&name)),
+        }
+    }
     if let Some(claimed) = &commit.claims {
         table.resources.insert(claimed.clone(), name);
     }

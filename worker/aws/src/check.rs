@@ -109,6 +109,7 @@ pub async fn check_target(aws: &Aws, spec: &TargetSpec) -> Vec<Finding> {
     let (mut findings, seen) = match &spec.place {
         Place::Instance(instance) => check_instance(aws, instance).await,
         Place::Service(service) => check_service(aws, service).await,
+        Place::Template(_) => (Vec::new(), None),
     };
     findings.extend(check_idle(aws, spec, seen).await);
     if let Some(group) = &spec.log_group {

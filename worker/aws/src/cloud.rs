@@ -62,10 +62,7 @@ impl AwsCloud {
             starts: Batcher::new(Start(switch())),
             stops: Batcher::new(Stop(switch())),
             agents: Batcher::new(Agents { client: aws.ssm.clone() }),
-            launches: Batcher::new(Launches {
-                client: aws.ec2.clone(),
-                clock: Arc::clone(&clock),
-            }),
+            launches: Batcher::new(Launches { client: aws.ec2.clone(), clock: Arc::clone(&clock) }),
             ec2: aws.ec2.clone(),
             services: Batcher::new(Services { client: aws.ecs.clone(), clock: Arc::clone(&clock) }),
             bounds: Batcher::new(ScalableTargets { client: aws.scaling.clone() }),
@@ -215,9 +212,7 @@ impl Cloud for AwsCloud {
             Effect::StopInstance { instance } => {
                 self.stops.call((instance.clone(), act_by)).await.map(|()| None)
             }
-            Effect::RunInstance(run) => {
-                launch::run(&self.ec2, &self.clock, run, act_by).await
-            }
+            Effect::RunInstance(run) => launch::run(&self.ec2, &self.clock, run, act_by).await,
             Effect::TerminateInstance { instance } => {
                 launch::terminate(&self.ec2, &self.clock, instance, act_by).await.map(|()| None)
             }
@@ -254,7 +249,10 @@ impl Cloud for AwsCloud {
                 Cause::Invalid,
                 Disposition::Fail,
                 Applied::No,
-                format!("{} is a template: its machines' records say which they are", template.template),
+                format!(
+                    "{} is a template: its machines' records say which they are",
+                    template.template
+                ),
             )),
         }
     }

@@ -49,22 +49,24 @@ pub(crate) async fn run(
 ) -> Result<Option<String>, CallError> {
     let left = remaining(RUN, clock.now(), act_by)?;
     let attempts = Attempts::default();
-    let limits = aws_sdk_ec2::Config::builder()
-        .timeout_config(timeouts(ATTEMPT_TIMEOUT.min(left), left));
+    let limits =
+        aws_sdk_ec2::Config::builder().timeout_config(timeouts(ATTEMPT_TIMEOUT.min(left), left));
     let template = LaunchTemplateSpecification::builder().version(&launch.version);
     let template = match launch.launch_template.starts_with("lt-") {
         true => template.launch_template_id(&launch.launch_template),
         false => template.launch_template_name(&launch.launch_template),
     };
-    let tags: Vec<Tag> =
-        launch.tags.iter().map(|(key, value)| Tag::builder().key(key).value(value).build()).collect();
-    let tagged = |what| {
-        TagSpecification::builder().resource_type(what).set_tags(Some(tags.clone())).build()
-    };
+    let tags: Vec<Tag> = launch
+        .tags
+        .iter()
+        .map(|(key, value)| Tag::builder().key(key).value(value).build())
+        .collect();
+    let tagged =
+        |what| TagSpecification::builder().resource_type(what).set_tags(Some(tags.clone())).build();
     let option = &launch.option;
-    let market = option.spot.then(|| {
-        InstanceMarketOptionsRequest::builder().market_type(MarketType::Spot).build()
-    });
+    let market = option
+        .spot
+        .then(|| InstanceMarketOptionsRequest::builder().market_type(MarketType::Spot).build());
     let answer = client
         .run_instances()
         .client_token(launch.token.as_str())
@@ -104,8 +106,8 @@ pub(crate) async fn terminate(
 ) -> Result<(), CallError> {
     let left = remaining(TERMINATE, clock.now(), act_by)?;
     let attempts = Attempts::default();
-    let limits = aws_sdk_ec2::Config::builder()
-        .timeout_config(timeouts(ATTEMPT_TIMEOUT.min(left), left));
+    let limits =
+        aws_sdk_ec2::Config::builder().timeout_config(timeouts(ATTEMPT_TIMEOUT.min(left), left));
     client
         .terminate_instances()
         .instance_ids(instance.as_str())

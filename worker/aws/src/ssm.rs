@@ -230,7 +230,11 @@ pub(crate) fn script(token: &str, asked: Asked<'_>) -> Result<String, CallError>
                  {GUARD}{IDLE_PROBE}"
             ));
         }
-        Asked::Bootstrap { bootstrap: Bootstrap::Script { name, script, check }, parameters, timeout_seconds } => {
+        Asked::Bootstrap {
+            bootstrap: Bootstrap::Script { name, script, check },
+            parameters,
+            timeout_seconds,
+        } => {
             return bootstrap_script(token, (name, script, check), parameters, timeout_seconds);
         }
         Asked::Bootstrap { bootstrap: Bootstrap::Document { .. }, .. } => return Ok(String::new()),
@@ -464,7 +468,8 @@ fn document_reading(
             let failed = status == "Failed";
             let code = if failed { code.max(1) } else { 0 };
             let said = if failed && !stderr.trim().is_empty() { stderr } else { stdout };
-            let line: String = last_line(said).unwrap_or("").chars().take(STDERR_CHARS_MAX).collect();
+            let line: String =
+                last_line(said).unwrap_or("").chars().take(STDERR_CHARS_MAX).collect();
             CheckReading::Exited { code, output: line }
         }
         _ => reading(status, details, "", stderr),

@@ -22,7 +22,8 @@ use crate::spec::TargetSpec;
 pub fn align(mut record: TargetRecord, resource: &Resource) -> TargetRecord {
     // A launched machine's record says itself which it is.
     let launched = record.kind == "ec2-template";
-    let at_rest = !launched && !record.is_up() && record.doing.is_none() && record.unanswered.is_empty();
+    let at_rest =
+        !launched && !record.is_up() && record.doing.is_none() && record.unanswered.is_empty();
     if record.resource != *resource && at_rest {
         record.resource = resource.clone();
         record.observed = None;
@@ -61,9 +62,8 @@ pub fn plan_observation(
     let starts = first && asks(inputs, |action| action == Action::Start);
     let watches = record.phase == Phase::On && phases::watch_is_due(record, spec, now);
     // Whoever is to be stopped is not asked how it is: trouble with SSM must not keep it on.
-    let ends = asks(inputs, |action| {
-        matches!(action, Action::Stop | Action::Kill | Action::Destroy)
-    });
+    let ends =
+        asks(inputs, |action| matches!(action, Action::Stop | Action::Kill | Action::Destroy));
     let asks_host = !ends && (starts || record.wanted(now));
     let bootstraps = spec.template().is_some_and(|template| template.bootstrap.is_some());
     let unit = asks_host && (spec.unit().is_some() || (bootstraps && waits));

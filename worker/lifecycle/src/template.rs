@@ -272,7 +272,11 @@ impl TemplateSpec {
     }
 
     /// The target that a create means: by its `dedupe` parameter, else by its id.
-    pub fn target_of(&self, id: &CommandId, given: &BTreeMap<String, String>) -> Option<TargetName> {
+    pub fn target_of(
+        &self,
+        id: &CommandId,
+        given: &BTreeMap<String, String>,
+    ) -> Option<TargetName> {
         let key = self.dedupe.as_ref().and_then(|name| given.get(name));
         let key = match key {
             Some(value) => format!("value\0{value}"),
@@ -289,7 +293,12 @@ impl TemplateSpec {
     }
 
     /// The tags of a launch. `name` says when, to the second; the rest of it tells two of a second apart.
-    pub fn launch_tags(&self, target: &TargetName, name: &str, number: u64) -> BTreeMap<String, String> {
+    pub fn launch_tags(
+        &self,
+        target: &TargetName,
+        name: &str,
+        number: u64,
+    ) -> BTreeMap<String, String> {
         let mut tags = self.tags.clone();
         for (tag, value) in [
             ("Name", name.to_owned()),

@@ -176,8 +176,7 @@ async fn route_signal(shared: &Shared, signal: Signal) -> Result<Routed, CallErr
     };
     Ok(match owner.filter(|owner| shared.fleet.has(owner)) {
         Some(owner) => {
-            let look =
-                Work::Nudge { wake_rev: None, look: true, round: None, notice, found: None };
+            let look = Work::Nudge { wake_rev: None, look: true, round: None, notice, found: None };
             Routed::To(owner, look)
         }
         None => {

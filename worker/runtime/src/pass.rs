@@ -13,9 +13,8 @@ use jiff::Timestamp;
 use lamplighter_events::{Cause, InstanceId, Outcome, Verdict, WakeUp};
 use lamplighter_lifecycle::{
     AcceptedCommand, ApplyAnswer, Decision, Effect, EffectAnswer, Input, ObserveTrouble, Phase,
-    Refusal,
-    Resource, Round, Sighting, TargetRecord, TargetSpec, align, apply_answer, clear_sent, decide,
-    idle_override, plan_observation, plan_probes, probes_are_due,
+    Refusal, Resource, Round, Sighting, TargetRecord, TargetSpec, align, apply_answer, clear_sent,
+    decide, idle_override, plan_observation, plan_probes, probes_are_due,
 };
 use tracing::Instrument;
 

@@ -146,6 +146,7 @@ pub(crate) fn fleet(
     warnings
         .push(format!("no fleet file: the fleet is the one target {name}, made from {variable}"));
     Ok(Some(Fleet {
+        templates: BTreeMap::new(),
         targets: BTreeMap::from([(name, spec)]),
         default_target: None,
         rules: BTreeMap::new(),
@@ -243,6 +244,7 @@ fn kind_of(place: &Place) -> &'static str {
     match place {
         Place::Instance(_) => "ec2-instance",
         Place::Service(_) => "ecs-service",
+        Place::Template(_) => "ec2-template",
     }
 }
 
@@ -297,6 +299,7 @@ pub(crate) fn override_fleet(
                 }
                 _ => None,
             },
+            Place::Template(_) => None,
         };
         if let Some(key) = key {
             warnings.push(format!(

@@ -304,7 +304,7 @@ fn dimensions(
     let tables = item.open_table()?;
     let mut dimensions = BTreeMap::new();
     let (own, of) = match policy.place {
-        Place::Instance(_) => (&["instance_id"][..], "an EC2 instance"),
+        Place::Instance(_) | Place::Template(_) => (&["instance_id"][..], "an EC2 instance"),
         Place::Service(_) => (&["cluster", "service"][..], "an ECS service"),
     };
     let expected = "a dimension's value, in which the target's own marks are filled in";
@@ -367,7 +367,7 @@ fn without_dimensions(
 /// CPU in percent, by AWS's own metrics.
 fn cpu(item: &Item<'_>, policy: &Policy<'_>) -> Result<MetricProbe, ConfigError> {
     let (namespace, dimensions, default_seconds): (_, &[(&str, &str)], _) = match policy.place {
-        Place::Instance(_) => {
+        Place::Instance(_) | Place::Template(_) => {
             ("AWS/EC2", &[("InstanceId", "{instance_id}")], EC2_CPU_PERIOD_SECONDS)
         }
         Place::Service(_) => (

@@ -112,7 +112,7 @@ pub(crate) fn plain_instance(instance: InstanceRef) -> InstanceSpec {
 /// A target of which only its place is said.
 pub(crate) fn plain_target(name: TargetName, place: Place) -> TargetSpec {
     let timings = match place {
-        Place::Instance(_) => instance_timings(),
+        Place::Instance(_) | Place::Template(_) => instance_timings(),
         Place::Service(_) => service_timings(),
     };
     TargetSpec {
@@ -358,7 +358,7 @@ fn unit(item: &Item<'_>) -> Result<UnitName, ConfigError> {
 /// An address of the target's; a service's tasks have none that would last.
 pub(crate) fn health(item: &Item<'_>, place: &Place) -> Result<HealthUrl, ConfigError> {
     let expected = match place {
-        Place::Instance(_) => {
+        Place::Instance(_) | Place::Template(_) => {
             "an address with http:// or https://, in which {private_ip} and {public_ip} are the only \
              placeholders"
         }

@@ -114,6 +114,7 @@ fn commit(record: TargetRecord, nonce: &str) -> Commit {
         accepted: None,
         outcomes: Vec::new(),
         claims: None,
+        seat: None,
     }
 }
 

@@ -217,7 +217,9 @@ fn fail_start(pass: &mut Pass<'_>, cause: Cause, message: String) {
     // What was seen before the end of the last effect's margin says nothing of what it made.
     let quiet_until = pass.record.quiet.map(|quiet| quiet.until);
     let off = match &pass.record.observed {
-        Some(seen) => is_gone(pass, seen.state()) && quiet_until.is_none_or(|until| until <= seen.at),
+        Some(seen) => {
+            is_gone(pass, seen.state()) && quiet_until.is_none_or(|until| until <= seen.at)
+        }
         None => pass.record.accepted_at.is_none() && pass.record.unanswered.is_empty(),
     };
     // Bounds that were given back would pull its count up: they are suspended on the way down.

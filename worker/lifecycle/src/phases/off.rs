@@ -20,7 +20,8 @@ pub(super) fn first_contact(pass: &mut Pass<'_>) {
     if pass.seen().is_some_and(is_up) {
         if pass.spec.template().is_some() {
             let resource = &pass.record.resource;
-            let message = format!("{resource} bears our tags, and no record knew it; it is adopted");
+            let message =
+                format!("{resource} bears our tags, and no record knew it; it is adopted");
             pass.attention(AttentionKind::Orphan, message);
         }
         adopt(pass, "it was found running at first contact");
@@ -136,7 +137,9 @@ fn still_there(pass: &mut Pass<'_>, state: PowerState) -> Flow {
         }
         PowerState::Stopped | PowerState::Stopping if pass.record.launch.is_none() => {
             // First contact destroys nothing.
-            pass.why("a machine with our tags stands here that no record knows, and it does not run");
+            pass.why(
+                "a machine with our tags stands here that no record knows, and it does not run",
+            );
             Flow::Rest
         }
         _ => {

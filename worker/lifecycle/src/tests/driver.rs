@@ -289,6 +289,7 @@ impl Driver {
             expires: ask.expires.map(|seconds| plus(self.now, seconds)),
             trace: None,
             idle: IdleOverride::default(),
+            parameters: BTreeMap::new(),
         }
     }
 

@@ -99,7 +99,7 @@ fn a_worker_whose_clock_is_behind_looks_again_when_its_own_clock_says_so() {
     story.start("ann");
     let ahead = story.now + jiff::SignedDuration::from_secs(25);
     let nonce = story.record.doing.as_ref().unwrap().nonce.clone();
-    let answer = EffectAnswer::Accepted { command_id: None };
+    let answer = EffectAnswer::Accepted { id: None };
     let ApplyAnswer::Commit(answered) =
         apply_answer(&story.record, &story.spec, &nonce, &answer, &[], ahead)
     else {
@@ -116,7 +116,7 @@ fn an_answer_that_comes_after_a_new_decision_only_says_that_nothing_is_outstandi
     story.start("ann").did(EffectKind::Start);
     let nonce = story.record.doing.as_ref().unwrap().nonce.clone();
     story.after(16).sees(PowerState::Running).look();
-    let answer = EffectAnswer::Accepted { command_id: None };
+    let answer = EffectAnswer::Accepted { id: None };
     let applied = apply_answer(&story.record, &story.spec, &nonce, &answer, &[], story.now);
     let ApplyAnswer::Commit(decision) = applied else { panic!() };
     assert!(decision.next.unanswered.is_empty());

@@ -183,7 +183,7 @@ impl Machine {
             (Effect::SendCommand { .. }, _) => return refused(Cause::AgentUnreachable, soon),
             _ => {}
         }
-        EffectAnswer::Accepted { command_id }
+        EffectAnswer::Accepted { id: command_id }
     }
 
     pub(super) fn suffer(&mut self, what: Outside, now: Timestamp) {

@@ -13,8 +13,11 @@ mod properties;
 mod services;
 mod starting;
 mod stopping;
+mod templates;
 mod watching;
 mod windows;
+
+use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use lamplighter_events::{
@@ -44,7 +47,7 @@ pub(super) fn seconds(text: &str) -> HumanDuration {
 pub(super) fn instance_of(spec: &mut TargetSpec) -> &mut InstanceSpec {
     match &mut spec.place {
         Place::Instance(instance) => instance,
-        Place::Service(_) => panic!("it is a service"),
+        Place::Service(_) | Place::Template(_) => panic!("it is none"),
     }
 }
 
@@ -149,6 +152,7 @@ impl Story {
             expires: None,
             trace: None,
             idle: IdleOverride::default(),
+            parameters: BTreeMap::new(),
         }
     }
 
@@ -244,12 +248,12 @@ impl Story {
 
     #[track_caller]
     pub(super) fn accepted(&mut self) -> &mut Self {
-        self.answered(&EffectAnswer::Accepted { command_id: None })
+        self.answered(&EffectAnswer::Accepted { id: None })
     }
 
     #[track_caller]
     pub(super) fn sent(&mut self, command_id: &str) -> &mut Self {
-        self.answered(&EffectAnswer::Accepted { command_id: Some(command_id.to_owned()) })
+        self.answered(&EffectAnswer::Accepted { id: Some(command_id.to_owned()) })
     }
 
     #[track_caller]
