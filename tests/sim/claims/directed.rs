@@ -2,7 +2,6 @@
 //!
 //! A first run of the same seed tells the call's number; the second one fails it.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::SignedDuration;
@@ -101,8 +100,7 @@ fn a_target_that_leaves_the_fleet_while_it_is_on_raises_attention_and_stays_on()
         sim.say(&json!({"action": "start", "id": "s", "holder": "ann"}));
         pass(40).await;
         first.drain().await;
-        let empty =
-            Fleet { targets: BTreeMap::new(), default_target: None, rules: BTreeMap::new() };
+        let empty = Fleet::default();
         let second = employ(sim.for_worker(), Arc::new(empty), WorkerOptions::default());
         pass(600).await;
         let said = sim

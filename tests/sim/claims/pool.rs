@@ -15,7 +15,7 @@ use serde_json::json;
 
 pub(crate) fn fleet(spec: TargetSpec) -> Arc<Fleet> {
     let targets = BTreeMap::from([(spec.name.clone(), spec)]);
-    Arc::new(Fleet { targets, default_target: None, rules: BTreeMap::new() })
+    Arc::new(Fleet { targets, ..Fleet::default() })
 }
 
 pub(crate) fn work(sim: &Sim, spec: TargetSpec) -> Running {
