@@ -140,11 +140,12 @@ fetch() {
     room=$(room)
     limit=$max_bytes
     [ "$room" -ge "$limit" ] || limit=$room
-    # curl alone would hold to the limit only where the length is told in advance.
-    said=$(ulimit -f $((limit / 512 + 1)) && exec curl --fail --silent --show-error --globoff --location \
+    # curl alone would hold to the limit only where the length is told in advance. A shell of its own, so that
+    # what is said of its end is caught as well.
+    said=$(exec 2>&1; ulimit -f $((limit / 512 + 1)); curl --fail --silent --show-error --globoff --location \
         --max-redirs 5 --proto "$protocols" --proto-redir "$protocols" --connect-timeout 10 --max-time 3600 \
         --speed-limit 1024 --speed-time "$stall_seconds" --retry 2 --retry-delay 1 --retry-max-time 60 \
-        --max-filesize "$limit" --write-out '\n%{http_code}' --output "$zip" --url "$1" 2>&1)
+        --max-filesize "$limit" --write-out '\n%{http_code}' --output "$zip" --url "$1"; exit "$?")
     code=$?
     status=${said##*
 }
@@ -268,8 +269,9 @@ room=$(room)
 echo "unpacking $bytes bytes"
 mkdir "$out" || fail 15 "disk: cannot make a folder in $folder"
 # No file may become larger than all of them say they are.
-said=$(ulimit -f $((bytes / 512 + 1)) && exec unzip -qq -o "$zip" "${top}*" -d "$out" </dev/null 2>&1)
+said=$(exec 2>&1; ulimit -f $((bytes / 512 + 1)); unzip -qq -o "$zip" "${top}*" -d "$out" </dev/null; exit "$?")
 code=$?
+[ -z "$(find "$out" -type f -size +"$bytes"c | head -n 1)" ] || code=153
 case $code in
     0 | 1) ;;
     50) fail 15 "disk: full while unpacking in $folder" ;;
@@ -282,7 +284,8 @@ new=${new%/}
 [ "$(find "$new" -type l | awk 'END { print NR }')" -eq "$links" ] &&
     [ -z "$(find "$new" ! -type f ! -type d ! -type l | head -n 1)" ] ||
     fail 17 'archive: something else was unpacked than was listed'
-chmod +x "$new/script.sh"
+# Root runs it: nobody else may write to it, whatever the archive says.
+chmod -R go-w "$new" && chmod +x "$new/script.sh" || fail 18 'unpack: cannot set the modes'
 
 # The unit before it may still use the old folder.
 systemctl stop "$unit.service" 2>/dev/null
