@@ -54,7 +54,7 @@ pub(super) fn run_checks(
     let mut instance_tags = data.tags.clone();
     instance_tags.extend(spec.tags.clone());
     let mut all = vec![
-        run(template_arn.clone(), tag_context(Some(template.tags.clone()), "ec2:ResourceTag")),
+        run(template_arn, tag_context(Some(template.tags.clone()), "ec2:ResourceTag")),
         run(arn("instance/*"), instance_context(&spec, data, &instance_tags, account)),
         run(arn("volume/*"), request_tags(&spec.volume_tags)),
         run(arn("network-interface/*"), Context::new()),
