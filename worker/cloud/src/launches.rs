@@ -518,7 +518,9 @@ pub fn check_tags(tags: &BTreeMap<String, String>) -> Result<(), MachineError> {
     Ok(())
 }
 
-fn is_instance_type(name: &str) -> bool {
+/// Whether it has the form of an instance type.
+#[must_use]
+pub fn is_instance_type(name: &str) -> bool {
     let word = |it: &str| {
         !it.is_empty()
             && it.chars().all(|it| it.is_ascii_lowercase() || it.is_ascii_digit() || it == '-')

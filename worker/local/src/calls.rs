@@ -97,7 +97,14 @@ pub(crate) fn summary(service: &str, input: &Value) -> String {
             parts.push(url.rsplit('/').next().unwrap_or_default().to_owned());
             parts.push(text(input, "QueueName").to_owned());
         }
-        "ec2" => parts.extend(texts(input, "InstanceId")),
+        "ec2" => {
+            parts.extend(texts(input, "InstanceId"));
+            for holder in [input, &input["LaunchTemplate"]] {
+                parts.push(text(holder, "LaunchTemplateId").to_owned());
+                parts.push(text(holder, "LaunchTemplateName").to_owned());
+            }
+            parts.push(text(input, "ClientToken").to_owned());
+        }
         "ssm" => {
             parts.extend(texts(input, "InstanceIds"));
             parts.push(text(input, "InstanceId").to_owned());
@@ -171,6 +178,9 @@ mod tests {
     fn a_summary_has_ids_and_nothing_secret() {
         check("sqs", r#"{"QueueUrl":"http://h/0/q","MessageBody":"secret"}"#, "q");
         check("ec2", r#"{"InstanceId":["i-1","i-2"]}"#, "i-1, i-2");
+        let launch =
+            r#"{"LaunchTemplate":{"LaunchTemplateId":"lt-1"},"ClientToken":"t","X":"hush"}"#;
+        check("ec2", launch, "lt-1, t");
         check("secretsmanager", r#"{"SecretId":"s","SecretString":"hush"}"#, "s");
         check("ecs", r#"{"cluster":"c","service":"s","desiredCount":1}"#, "c, s, desiredCount 1");
         check("scheduler", r#"{"GroupName":"g","Name":"s","Target":{"Input":"hush"}}"#, "g, s");

@@ -17,7 +17,9 @@ use axum::middleware::{self, Next};
 use axum::routing::{get, post, put};
 use jiff::Timestamp;
 use lamplighter_cloud::queue::Disorder;
-use lamplighter_cloud::{Behaviour, Machine, Service, ServiceBehaviour, ServiceFault as _, World};
+use lamplighter_cloud::{
+    Behaviour, Machine, Service, ServiceBehaviour, ServiceFault as _, Shortage, World,
+};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -35,6 +37,7 @@ pub(crate) fn router(desk: &Arc<Desk>) -> Router<Arc<AppState>> {
     let (g, h, i, j, k, l) = (with(), with(), with(), with(), with(), with());
     let (m, n, o) = (with(), with(), with());
     let (p, q, r, t) = (with(), with(), with(), with());
+    let (u, v, w) = (with(), with(), with());
     Router::new()
         .route("/health", get(|| async { ok(&json!({"status": "ok"})) }))
         .route(
@@ -94,6 +97,16 @@ pub(crate) fn router(desk: &Arc<Desk>) -> Router<Arc<AppState>> {
             get(move || async move {
                 ok(&l.shared.read(|world, _| json!(world.commands.all_executions())))
             }),
+        )
+        .route("/launches", get(move || async move { launches(&u) }))
+        .route(
+            "/shortages",
+            put(move |body: Bytes| async move { put_shortages(&v, &body) }).delete(
+                move || async move {
+                    w.shared.with(|world, _| world.launches.shortages.clear());
+                    ok(&json!({"shortages": []}))
+                },
+            ),
         )
         .route("/machines", get(move || async move { machines(&m) }))
         .route("/machines/{id}", {
@@ -232,11 +245,42 @@ fn put_policy(desk: &Desk, query: &Params, body: &Bytes) -> Answer {
     }
 }
 
+fn launches(desk: &Desk) -> Answer {
+    ok(&desk.shared.read(|world, _| {
+        let launches = &world.launches;
+        json!({"launched": launches.all_launched(), "refused": launches.all_refused(),
+               "shortages": launches.shortages})
+    }))
+}
+
+fn put_shortages(desk: &Desk, body: &Bytes) -> Answer {
+    let shortages = match parse::<Vec<Shortage>>(body) {
+        Ok(shortages) => shortages,
+        Err(refusal) => return *refusal,
+    };
+    desk.shared.with(|world, _| world.launches.shortages.clone_from(&shortages));
+    ok(&json!({"shortages": shortages}))
+}
+
 fn machine_json(world: &World, machine: &Machine) -> Value {
     let units: BTreeMap<&String, &str> =
         machine.units.iter().map(|(name, unit)| (name, unit.state.word())).collect();
+    // An environment may hold secrets: a bootstrap is shown by its name alone.
+    let bootstraps: Vec<Value> = machine
+        .bootstraps
+        .iter()
+        .map(|run| json!({"name": run.name, "began": run.began, "exit": run.exit}))
+        .collect();
+    let launch = machine.launch.as_ref().map(|launch| {
+        json!({"template": launch.template_id, "version": launch.template_version,
+               "client_token": launch.client_token, "subnet": launch.subnet, "spot": launch.spot})
+    });
     json!({
         "id": machine.id,
+        "launch": launch,
+        "bootstraps": bootstraps,
+        "instance_type": machine.instance_type,
+        "public_ip": machine.view.public_ip,
         "name": machine.tags.get("Name"),
         "state": machine.state().name(),
         "starts": machine.starts,
@@ -281,12 +325,19 @@ fn put_machine(desk: &Desk, id: &str, body: &Bytes) -> Answer {
 
 fn change_machine(desk: &Desk, id: &str, verb: &str) -> Answer {
     let ids = [id.to_owned()];
+    if verb == "interrupt" {
+        return if desk.shared.with(|world, now| world.interrupt_spot(now, id)) {
+            machine(desk, id)
+        } else {
+            refusal(StatusCode::CONFLICT, &format!("{id} is no spot machine that is on"))
+        };
+    }
     let change = match verb {
         "start" => World::start_machines,
         "stop" => World::stop_machines,
         "terminate" => World::terminate_machines,
         _ => {
-            let text = format!("no verb {verb}: expected start, stop or terminate");
+            let text = format!("no verb {verb}: expected start, stop, terminate or interrupt");
             return refusal(StatusCode::NOT_FOUND, &text);
         }
     };

@@ -83,6 +83,13 @@ impl Endpoint {
         for machine in &options.machines {
             world.seed_machine(now, machine);
         }
+        for template in &options.launch_templates {
+            world.seed_launch_template(now, template);
+        }
+        world.launches.subnets = options.subnets.iter().cloned().collect();
+        for document in &options.documents {
+            world.commands.insert_document(document);
+        }
         for service in &options.services {
             world.seed_service(now, service);
         }

@@ -5,6 +5,8 @@
 //!
 //! Not here: roles, boundaries, resource policies, session policies.
 
+mod launches;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -143,22 +145,37 @@ fn checks(
             if operation.starts_with("Describe") {
                 return one(action, "*".to_owned());
             }
+            if operation == "RunInstances" {
+                return launches::run_checks(shared, input, region, account);
+            }
+            if operation.starts_with("CreateLaunchTemplate") {
+                return launches::template_checks(shared, operation, input, region, account);
+            }
             let mut ids = texts(input, "InstanceId");
             ids.extend(texts(input, "ResourceId"));
-            let context = |id: &String| instance_context(shared, id, "ec2:ResourceTag");
+            if ids.is_empty() {
+                return one(action, "*".to_owned());
+            }
+            let asked = request_tags(&tags(input, "Tag"));
             ids.iter()
-                .map(|id| IamCheck {
-                    action: action.clone(),
-                    resource: format!("arn:aws:ec2:{region}:{account}:instance/{id}"),
-                    context: context(id),
+                .map(|id| {
+                    let mut context = instance_context(shared, id, "ec2:ResourceTag");
+                    context.extend(asked.clone());
+                    IamCheck {
+                        action: action.clone(),
+                        resource: format!("arn:aws:ec2:{region}:{account}:instance/{id}"),
+                        context,
+                    }
                 })
                 .collect()
         }
         "ssm" if operation == "SendCommand" => {
             let action = "ssm:SendCommand";
             let document = text(input, "DocumentName");
+            // Documents of AWS's own belong to no account.
+            let owner = if document.starts_with("AWS-") { "" } else { account };
             let mut all =
-                one(action.to_owned(), format!("arn:aws:ssm:{region}::document/{document}"));
+                one(action.to_owned(), format!("arn:aws:ssm:{region}:{owner}:document/{document}"));
             for id in texts(input, "InstanceIds") {
                 all.push(IamCheck {
                     action: action.to_owned(),
@@ -375,6 +392,19 @@ fn tag_context(
             .map(|name| (name, ContextValue::String(value.clone())))
     })
     .collect()
+}
+
+/// The tags that a call is to set, as conditions.
+fn request_tags(tags: &BTreeMap<String, String>) -> HashMap<String, ContextValue> {
+    let mut context: HashMap<String, ContextValue> = tags
+        .iter()
+        .map(|(key, value)| (format!("aws:RequestTag/{key}"), ContextValue::String(value.clone())))
+        .collect();
+    if !tags.is_empty() {
+        let keys = tags.keys().cloned().collect();
+        context.insert("aws:TagKeys".to_owned(), ContextValue::StringList(keys));
+    }
+    context
 }
 
 fn instance_context(shared: &Shared, id: &str, prefix: &str) -> HashMap<String, ContextValue> {

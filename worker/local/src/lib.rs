@@ -32,7 +32,7 @@ pub use calls::{CALLS_MAX, Call};
 pub use endpoint::Endpoint;
 pub use faults::{Fault, FaultKind, Latency};
 pub use lamplighter_cloud::{
-    Behaviour, MachineSeed, MachineState, ServiceBehaviour, ServiceSeed, Timings, UnitSeed,
-    UnitState, World,
+    Behaviour, LaunchTemplateSeed, MachineSeed, MachineState, Scarce, ServiceBehaviour,
+    ServiceSeed, Shortage, TemplateData, Timings, UnitSeed, UnitState, World,
 };
 pub use options::{LocalError, Options, SecretSeed};

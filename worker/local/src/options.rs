@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use lamplighter_cloud::{MachineSeed, ServiceSeed, Timings};
+use lamplighter_cloud::{LaunchTemplateSeed, MachineSeed, ServiceSeed, Timings};
 use serde::{Deserialize, Serialize};
 
 use crate::faults::{Fault, Latency};
@@ -28,6 +28,12 @@ pub struct Options {
     pub account: String,
     /// Machines that exist from the beginning; one that a stored world knows stays as it was.
     pub machines: Vec<MachineSeed>,
+    /// Launch templates that exist from the beginning; one that a stored world knows stays as it was.
+    pub launch_templates: Vec<LaunchTemplateSeed>,
+    /// The subnets that machines can be launched into; without any, every `subnet-…` will do.
+    pub subnets: Vec<String>,
+    /// Names of the fleet's own SSM documents, each of them a bootstrap.
+    pub documents: Vec<String>,
     /// ECS services that exist from the beginning, with their clusters; the same holds for them.
     pub services: Vec<ServiceSeed>,
     /// Secrets that exist from the beginning; one that exists stays as it was.
@@ -55,6 +61,9 @@ impl Default for Options {
             region: "us-east-1".to_owned(),
             account: "000000000000".to_owned(),
             machines: Vec::new(),
+            launch_templates: Vec::new(),
+            subnets: Vec::new(),
+            documents: Vec::new(),
             services: Vec::new(),
             secrets: Vec::new(),
             log_groups: Vec::new(),

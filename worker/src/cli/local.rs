@@ -136,6 +136,7 @@ fn options(config: &Config, region: &str, args: &LocalArgs) -> Options {
         region: region.to_owned(),
         machines: config.local.machines(&config.fleet),
         services: config.local.services(&config.fleet),
+        launch_templates: config.local.launch_templates([]),
         secrets,
         log_groups,
         timings: config.local.timings.clone(),

@@ -96,6 +96,17 @@ start = "1s"
 no_image = true
 exit_code = 3
 scaling = { min = 1, max = 2 }
+[local.launch_templates.lt-0123456789]
+name = "later"
+instance_type = "g5.xlarge"
+public_ip = false
+profile = true
+bootstrap = "3s"
+bootstrap_exit = 1
+bootstrap_output = "no disk"
+no_capacity = ["subnet-0123", "t3.large", "spot"]
+[local.launch_templates.lt-0123456789.units.app]
+active_after = "1s"
 "#;
 
 const WORDS: &[&str] = &[
@@ -408,6 +419,8 @@ fn check_config(text: &str, config: &Config) {
     {
         let seeds = config.local.machines(fleet).len() + config.local.services(fleet).len();
         assert_eq!(seeds, fleet.targets.len());
+        let templates = config.local.launch_templates(["lt-0abcdef012", "some"]);
+        assert!(templates.iter().all(|seed| seed.id.starts_with("lt-")));
     }
     // A fleet of megabytes would take long to be written, and says nothing that a short one would not.
     if text.len() < 64 << 10 {

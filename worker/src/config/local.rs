@@ -3,10 +3,14 @@
 //! The keys are those of the model's own types (`Timings`, `Behaviour`, `UnitSeed`, `ServiceBehaviour`); each value is
 //! given to them alone, so that an error has its place in the file.
 
+mod launch_templates;
+
 use std::collections::BTreeMap;
 
 use lamplighter_cloud::services::ScalingSeed;
-use lamplighter_cloud::{MachineSeed, ServiceBehaviour, ServiceSeed, Timings, UnitSeed};
+use lamplighter_cloud::{
+    LaunchTemplateSeed, MachineSeed, ServiceBehaviour, ServiceSeed, Timings, UnitSeed,
+};
 use lamplighter_events::{InstanceId, TargetName};
 use lamplighter_lifecycle::{InstanceRef, InstanceSpec, TargetSpec};
 use lamplighter_runtime::Fleet;
@@ -14,13 +18,17 @@ use serde_json::{Map, Value, json};
 use toml::de::DeValue;
 
 use super::ConfigError;
-use super::reader::{Item, SHOWN_CHARS_MAX, nearest, one_of, shown};
+use super::reader::{Item, Reader, SHOWN_CHARS_MAX, nearest, one_of, shown};
 
-const TIMINGS: [&str; 13] = [
+const TIMINGS: [&str; 17] = [
     "boot",
     "stop",
     "terminate",
     "agent",
+    "public_ip_after",
+    "not_found_for",
+    "spot_notice",
+    "bootstrap",
     "command",
     "invocation",
     "describe_lag",
@@ -63,9 +71,27 @@ pub(crate) struct Local {
     machines: BTreeMap<TargetName, MachineSeed>,
     /// By target: how its service differs. Cluster and name are filled in by [`Local::services`].
     services: BTreeMap<TargetName, ServiceSeed>,
+    /// By id.
+    launch_templates: BTreeMap<String, LaunchTemplateSeed>,
 }
 
 impl Local {
+    /// The launch templates of the table, and a plain one for each id or name of `named` that it lacks.
+    pub(crate) fn launch_templates<'n>(
+        &self,
+        named: impl IntoIterator<Item = &'n str>,
+    ) -> Vec<LaunchTemplateSeed> {
+        let mut all = self.launch_templates.clone();
+        for name in named {
+            if all.values().any(|seed| seed.id == name || seed.name == name) {
+                continue;
+            }
+            let seed = launch_templates::plain(name);
+            all.insert(seed.id.clone(), seed);
+        }
+        all.into_values().collect()
+    }
+
     /// A machine for each target that is one, with the unit that the target names.
     pub(crate) fn machines(&self, fleet: &Fleet) -> Vec<MachineSeed> {
         let each = fleet.targets.values().filter_map(|spec| {
@@ -136,20 +162,23 @@ fn instance_of(spec: &TargetSpec, instance: &InstanceSpec) -> InstanceId {
     match &instance.instance {
         InstanceRef::Id(id) => id.clone(),
         InstanceRef::Secret { secret, key } => {
-            // FNV-1a: a stable hash; std's is not promised to be.
-            let hash = format!("{}\0{secret}\0{key}", spec.name)
-                .bytes()
-                .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-                    (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-                });
+            let hash = stable_hash(&format!("{}\0{secret}\0{key}", spec.name));
             InstanceId::parse(&format!("i-0{hash:016x}")).expect("17 hex digits after i-")
         }
     }
 }
 
+/// FNV-1a: std's hash is not promised to stay the same.
+fn stable_hash(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
 /// Reads the table.
 pub(crate) fn read(item: &Item<'_>, fleet: &Fleet) -> Result<Local, ConfigError> {
-    let keys: Vec<&str> = TIMINGS.into_iter().chain(["machines", "services"]).collect();
+    let keys: Vec<&str> =
+        TIMINGS.into_iter().chain(["machines", "services", "launch_templates"]).collect();
     let reader = item.table(&keys)?;
     let mut timings = Map::new();
     for key in TIMINGS {
@@ -176,7 +205,11 @@ pub(crate) fn read(item: &Item<'_>, fleet: &Fleet) -> Result<Local, ConfigError>
             services.insert(name, seed);
         }
     }
-    Ok(Local { timings, machines, services })
+    let launch_templates = match reader.get("launch_templates") {
+        Some(item) => launch_templates::read(&item)?,
+        None => BTreeMap::new(),
+    };
+    Ok(Local { timings, machines, services, launch_templates })
 }
 
 /// Who was meant by a table's name: one of these targets.
@@ -252,27 +285,7 @@ fn machine(item: &Item<'_>, fleet: &Fleet) -> Result<(TargetName, MachineSeed), 
     };
     let keys: Vec<&str> = MACHINE.into_iter().chain(BEHAVIOUR).collect();
     let reader = item.table(&keys)?;
-    let (mut behaviour, mut units) = (Map::new(), Map::new());
-    for key in BEHAVIOUR {
-        if let Some(item) = reader.get(key) {
-            let value = item.json()?;
-            checked::<lamplighter_cloud::Behaviour>(&item, key, &value)?;
-            behaviour.insert(key.to_owned(), value);
-        }
-    }
-    if let Some(item) = reader.get("units") {
-        let tables = item.open_table()?;
-        for item in tables.items() {
-            let unit = item.table(&UNIT)?;
-            for key in UNIT {
-                if let Some(item) = unit.get(key) {
-                    checked::<UnitSeed>(&item, key, &item.json()?)?;
-                }
-            }
-            let name = item.key.strip_suffix(".service").unwrap_or(item.key);
-            units.insert(name.to_owned(), item.json()?);
-        }
-    }
+    let (behaviour, units) = (behaviour(&reader, &BEHAVIOUR)?, units(&reader)?);
     let state = match reader.get("state") {
         Some(item) => match item.string("\"stopped\" or \"running\"")? {
             state @ ("stopped" | "running") => state,
@@ -282,6 +295,41 @@ fn machine(item: &Item<'_>, fleet: &Fleet) -> Result<(TargetName, MachineSeed), 
     };
     let seed = json!({ "id": "", "units": units, "state": state, "behaviour": behaviour });
     Ok((spec.name.clone(), whole(item, seed)?))
+}
+
+/// How a machine behaves, as far as these keys say it.
+fn behaviour(reader: &Reader<'_>, keys: &[&str]) -> Result<Map<String, Value>, ConfigError> {
+    let mut behaviour = Map::new();
+    for key in keys {
+        let Some(item) = reader.get(key) else { continue };
+        let value = if key.ends_with("_exit") {
+            Value::from(count(&item, 0..=255)?)
+        } else {
+            let value = item.json()?;
+            checked::<lamplighter_cloud::Behaviour>(&item, key, &value)?;
+            value
+        };
+        behaviour.insert((*key).to_owned(), value);
+    }
+    Ok(behaviour)
+}
+
+/// The table `units`, where there is one.
+fn units(reader: &Reader<'_>) -> Result<Map<String, Value>, ConfigError> {
+    let mut units = Map::new();
+    let Some(item) = reader.get("units") else { return Ok(units) };
+    let tables = item.open_table()?;
+    for item in tables.items() {
+        let unit = item.table(&UNIT)?;
+        for key in UNIT {
+            if let Some(item) = unit.get(key) {
+                checked::<UnitSeed>(&item, key, &item.json()?)?;
+            }
+        }
+        let name = item.key.strip_suffix(".service").unwrap_or(item.key);
+        units.insert(name.to_owned(), item.json()?);
+    }
+    Ok(units)
 }
 
 /// Whether a type takes a value under a key of its own.

@@ -27,6 +27,9 @@ mod tests;
 #[cfg(test)]
 mod tests_idle;
 #[cfg(test)]
+#[cfg(feature = "local")]
+mod tests_launch_templates;
+#[cfg(test)]
 mod tests_services;
 
 use std::collections::BTreeMap;

@@ -241,7 +241,7 @@ fn a_template_with_interfaces_takes_no_subnet() {
 
 /// Whether launches are refused: plain, into subnet-0b, as t3.large, as spot.
 #[track_caller]
-fn check(of: Scarce, expected: [bool; 4]) {
+fn check(of: &Scarce, expected: [bool; 4]) {
     let mut world = templated();
     world.launches.shortages = vec![Shortage::of(of.clone())];
     let plain = || LaunchSpec { client_token: None, ..spec("") };
@@ -263,11 +263,11 @@ fn check(of: Scarce, expected: [bool; 4]) {
 
 #[test]
 fn what_is_scarce_is_refused_and_nothing_else() {
-    check(Scarce::Everything, [true; 4]);
-    check(Scarce::Subnet("subnet-0b".into()), [false, true, false, false]);
-    check(Scarce::InstanceType("t3.large".into()), [false, false, true, false]);
-    check(Scarce::Spot, [false, false, false, true]);
-    check(Scarce::OnDemand, [true, true, true, false]);
+    check(&Scarce::Everything, [true; 4]);
+    check(&Scarce::Subnet("subnet-0b".into()), [false, true, false, false]);
+    check(&Scarce::InstanceType("t3.large".into()), [false, false, true, false]);
+    check(&Scarce::Spot, [false, false, false, true]);
+    check(&Scarce::OnDemand, [true, true, true, false]);
 }
 
 #[test]

@@ -1,12 +1,16 @@
 //! EC2 in its query protocol: describing, starting, stopping, terminating, tagging.
 //!
-//! Not here: launching; a `RunInstances` is refused as an unknown action.
+//! Not here: launching and launch templates (`launches`).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use awsim_core::{AwsError, Protocol, RequestContext, ServiceHandler};
-use lamplighter_cloud::machines::{MachineView, StateChange};
+use jiff::Timestamp;
+use lamplighter_cloud::launch_templates::IMAGE;
+use lamplighter_cloud::launches::check_tags;
+use lamplighter_cloud::machines::{MachineState, MachineView, StateChange};
 use lamplighter_cloud::{Machine, World};
 use serde_json::{Value, json};
 
@@ -39,6 +43,12 @@ impl ServiceHandler for Ec2 {
             "StartInstances" => self.change(&input, World::start_machines),
             "StopInstances" => self.change(&input, World::stop_machines),
             "TerminateInstances" => self.change(&input, World::terminate_machines),
+            "RunInstances" => self.run(&input, ctx),
+            "CreateLaunchTemplate" => self.create_template(&input, ctx),
+            "CreateLaunchTemplateVersion" => self.create_template_version(&input, ctx),
+            "DescribeLaunchTemplates" => self.describe_templates(&input, ctx),
+            "DescribeLaunchTemplateVersions" => self.describe_template_versions(&input, ctx),
+            "DescribeSubnets" => self.describe_subnets(&input, ctx),
             "CreateTags" => self.create_tags(&input),
             "DescribeTags" => self.describe_tags(),
             "DescribeRegions" => Ok(json!({"regionInfo": {"item": [{
@@ -173,6 +183,7 @@ impl Ec2 {
     fn create_tags(&self, input: &Value) -> Result<Value, AwsError> {
         let ids = texts(input, "ResourceId");
         let tags = tags(input, "Tag");
+        check_tags(&tags).map_err(|error| refuse(&error))?;
         self.shared.with(|world, _| {
             world.machines.find(&ids).map_err(|error| refuse(&error))?;
             for id in &ids {
@@ -203,14 +214,20 @@ struct Selection {
     token: Option<String>,
 }
 
-struct Filter {
-    name: String,
-    values: Vec<String>,
+pub(super) struct Filter {
+    pub(super) name: String,
+    pub(super) values: Vec<String>,
 }
 
 impl Filter {
+    /// Whether one of its values is this one.
+    pub(super) fn meets(&self, actual: &str) -> bool {
+        self.values.iter().any(|wanted| glob(wanted, actual))
+    }
+
     fn keeps(&self, machine: &Machine, view: &MachineView) -> bool {
-        let any = |actual: &str| self.values.iter().any(|wanted| glob(wanted, actual));
+        let any = |actual: &str| self.meets(actual);
+        let launch = machine.launch.as_ref();
         if let Some(key) = self.name.strip_prefix("tag:") {
             return machine.tags.get(key).is_some_and(|value| any(value));
         }
@@ -224,6 +241,11 @@ impl Filter {
             "tag-key" => machine.tags.keys().any(|key| any(key)),
             "tag-value" => machine.tags.values().any(|value| any(value)),
             "iam-instance-profile.arn" => machine.profile_arn.as_deref().is_some_and(any),
+            "client-token" => launch.and_then(|it| it.client_token.as_deref()).is_some_and(any),
+            // EC2 knows no word for what is on demand.
+            "instance-lifecycle" => launch.is_some_and(|it| it.spot) && any("spot"),
+            "subnet-id" => any(subnet_of(machine)),
+            "image-id" => any(image_of(machine)),
             _ => false,
         }
     }
@@ -232,7 +254,7 @@ impl Filter {
 /// The filters that the model understands; any other is refused, since one that is silently passed over
 /// would show a caller machines that it did not ask for.
 fn filters_of(input: &Value) -> Result<Vec<Filter>, AwsError> {
-    const KNOWN: [&str; 9] = [
+    const KNOWN: [&str; 13] = [
         "instance-state-name",
         "instance-state-code",
         "instance-id",
@@ -242,12 +264,21 @@ fn filters_of(input: &Value) -> Result<Vec<Filter>, AwsError> {
         "tag-key",
         "tag-value",
         "iam-instance-profile.arn",
+        "client-token",
+        "instance-lifecycle",
+        "subnet-id",
+        "image-id",
     ];
+    filters_among(input, &KNOWN)
+}
+
+/// The filters of these names, and those on tags.
+pub(super) fn filters_among(input: &Value, known: &[&str]) -> Result<Vec<Filter>, AwsError> {
     list(input, "Filter")
         .iter()
         .map(|filter| {
             let name = text(filter, "Name").to_owned();
-            if !name.starts_with("tag:") && !KNOWN.contains(&name.as_str()) {
+            if !name.starts_with("tag:") && !known.contains(&name.as_str()) {
                 let message = format!("The filter '{name}' is invalid");
                 return Err(fault(400, "InvalidParameterValue", message));
             }
@@ -271,13 +302,34 @@ fn glob(wanted: &str, actual: &str) -> bool {
     }
 }
 
-fn instance_json(machine: &Machine, view: &MachineView, ctx: &RequestContext) -> Value {
+/// The subnet of what named none.
+pub(crate) const SUBNET: &str = "subnet-00000000000000001";
+pub(super) const VPC: &str = "vpc-00000000000000001";
+
+fn subnet_of(machine: &Machine) -> &str {
+    machine.launch.as_ref().and_then(|launch| launch.subnet.as_deref()).unwrap_or(SUBNET)
+}
+
+fn image_of(machine: &Machine) -> &str {
+    machine.launch.as_ref().map_or(IMAGE, |launch| &launch.image_id)
+}
+
+/// Tags as EC2 lists them.
+pub(super) fn tag_set(tags: &BTreeMap<String, String>) -> Value {
     let tags: Vec<Value> =
-        machine.tags.iter().map(|(key, value)| json!({"key": key, "value": value})).collect();
-    let launched = view.launched.strftime("%Y-%m-%dT%H:%M:%S.000Z").to_string();
+        tags.iter().map(|(key, value)| json!({"key": key, "value": value})).collect();
+    json!({"item": tags})
+}
+
+/// A time as EC2 writes it.
+pub(super) fn moment(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%dT%H:%M:%S.000Z").to_string()
+}
+
+pub(super) fn instance_json(machine: &Machine, view: &MachineView, ctx: &RequestContext) -> Value {
     let mut instance = json!({
         "instanceId": machine.id,
-        "imageId": "ami-00000000000000001",
+        "imageId": image_of(machine),
         "instanceState": {"code": view.state.code(), "name": view.state.name()},
         "privateDnsName": format!("ip-{}.ec2.internal", machine.private_ip.replace('.', "-")),
         "dnsName": "",
@@ -285,13 +337,13 @@ fn instance_json(machine: &Machine, view: &MachineView, ctx: &RequestContext) ->
         "amiLaunchIndex": 0,
         "productCodes": {},
         "instanceType": machine.instance_type,
-        "launchTime": launched,
+        "launchTime": moment(view.launched),
         "placement": {
             "availabilityZone": format!("{}a", ctx.region), "groupName": "", "tenancy": "default",
         },
         "monitoring": {"state": "disabled"},
-        "subnetId": "subnet-00000000000000001",
-        "vpcId": "vpc-00000000000000001",
+        "subnetId": subnet_of(machine),
+        "vpcId": VPC,
         "privateIpAddress": machine.private_ip,
         "sourceDestCheck": true,
         "groupSet": {},
@@ -300,7 +352,7 @@ fn instance_json(machine: &Machine, view: &MachineView, ctx: &RequestContext) ->
         "rootDeviceName": "/dev/xvda",
         "blockDeviceMapping": {},
         "virtualizationType": "hvm",
-        "tagSet": {"item": tags},
+        "tagSet": tag_set(&machine.tags),
         "hypervisor": "xen",
         "networkInterfaceSet": {},
         "ebsOptimized": false,
@@ -313,6 +365,30 @@ fn instance_json(machine: &Machine, view: &MachineView, ctx: &RequestContext) ->
     }
     if let Some(arn) = &machine.profile_arn {
         instance["iamInstanceProfile"] = json!({"arn": arn, "id": "AIPALAMPLIGHTERLOCAL"});
+    }
+    if let Some(launch) = &machine.launch {
+        let groups = launch.security_groups.iter();
+        let groups: Vec<Value> = groups.map(|id| json!({"groupId": id, "groupName": id})).collect();
+        instance["groupSet"] = json!({"item": groups});
+        if let Some(token) = &launch.client_token {
+            instance["clientToken"] = token.clone().into();
+        }
+        if launch.spot {
+            instance["instanceLifecycle"] = "spot".into();
+            let request = machine.id.trim_start_matches("i-0");
+            instance["spotInstanceRequestId"] =
+                format!("sir-{}", &request[..8.min(request.len())]).into();
+        }
+    }
+    // What has ended has no place in a network any more.
+    if view.state == MachineState::Terminated
+        && let Some(fields) = instance.as_object_mut()
+    {
+        for name in ["subnetId", "vpcId", "privateIpAddress", "iamInstanceProfile"] {
+            fields.remove(name);
+        }
+        fields.insert("privateDnsName".to_owned(), "".into());
+        fields.insert("groupSet".to_owned(), json!({}));
     }
     instance
 }

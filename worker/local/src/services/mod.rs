@@ -3,6 +3,7 @@
 pub(crate) mod ec2;
 pub(crate) mod ecs;
 pub(crate) mod events;
+pub(crate) mod launches;
 pub(crate) mod logs;
 pub(crate) mod metrics;
 pub(crate) mod scaling;
