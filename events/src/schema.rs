@@ -100,6 +100,7 @@ impl JsonSchema for Command {
                 properties.insert(spelling, schema.to_value());
             }
         }
+        let known: Vec<String> = Field::ALL.into_iter().flat_map(Field::spellings).collect();
         json_schema!({
             "type": "object",
             "description": "What a user asks for. The action may also come from the request's path, the \
@@ -109,6 +110,8 @@ impl JsonSchema for Command {
                 "description": "A parameter of the template's bootstrap; of the action `create` alone.",
                 "anyOf": [{ "type": "string", "maxLength": 4096 }, { "type": ["number", "boolean", "null"] }],
             },
+            "if": { "anyOf": may_have_parameters() },
+            "else": { "propertyNames": { "enum": known } },
             "not": { "required": ["for", "until"] },
         })
     }
@@ -159,9 +162,29 @@ fn field_schema(field: Field, generator: &mut SchemaGenerator) -> (&'static str,
     }
 }
 
+/// What may have fields that are parameters: a create, and whatever has its action from elsewhere.
+fn may_have_parameters() -> Vec<Value> {
+    let spellings = Field::Action.spellings();
+    let creates = spellings_of(&[Action::Create]);
+    let elsewhere = json!({ "not": { "anyOf": spellings
+        .iter()
+        .map(|spelling| json!({ "required": [spelling] }))
+        .collect::<Vec<_>>() } });
+    let here = spellings.iter().map(|spelling| {
+        let mut properties = Map::new();
+        properties.insert(spelling.clone(), json!({ "enum": creates }));
+        json!({ "required": [spelling], "properties": properties })
+    });
+    here.chain([elsewhere]).collect()
+}
+
 fn action_spellings() -> Vec<Value> {
+    spellings_of(&Action::ALL)
+}
+
+fn spellings_of(actions: &[Action]) -> Vec<Value> {
     let mut all = Vec::new();
-    for name in Action::ALL.iter().flat_map(|action| action.names()) {
+    for name in actions.iter().flat_map(|action| action.names()) {
         let mut words = name.split('-');
         let first = words.next().unwrap_or_default().to_owned();
         let camel = words.fold(first, |camel, word| {

@@ -166,6 +166,7 @@ const FIELDS: &[&str] = &[
     "idlethresholdminutes",
     "lookbackperiodmins",
     "lookbackperiodminutes",
+    "template",
 ];
 
 /// Two that the fleet has, and what may stand there else.

@@ -49,6 +49,7 @@ fn the_command_schema_refuses_what_the_parser_refuses() {
         json!({ "action": "start", "target": "position\nkeeper" }),
         json!({ "action": "start", "id": "x".repeat(10_000) }),
         json!({ "action": "start", "reason": "\u{0}" }),
+        json!({ "action": "create", "blob_id": { "$ne": "" } }),
         json!({ "action": "sleep", "idle_threshold_mins": 0 }),
         json!([]),
     ] {
@@ -70,6 +71,7 @@ fn words_on_the_wire_are_those_that_are_displayed() {
         AttentionKind::InstanceChanged,
         AttentionKind::BackendUnreachable,
         AttentionKind::Orphan,
+        AttentionKind::SpotInterruption,
     ] {
         assert_eq!(serde_json::to_value(kind).unwrap(), json!(kind.to_string()));
     }
