@@ -12,6 +12,7 @@
 
 mod attempts;
 mod batch;
+pub mod bootstraps;
 pub mod check;
 mod check_idle;
 mod check_service;
