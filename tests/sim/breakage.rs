@@ -5,17 +5,16 @@
 //! message deleted too soon), so that the runtime itself stays the one that ships. `claims/broken.rs`
 //! shows that the checker names each by its rule, within a bounded number of seeds.
 //!
-//! Not here: a launch without its token; there are no launches yet. Of D4, what an `ec2-instance` can
-//! break is breakable: a machine that loses its record.
+//! Those of launches are played by crowds of requests, the others by the usual ones.
 
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
-use lamplighter_events::InstanceId;
+use lamplighter_events::{InstanceId, TargetName};
 use lamplighter_lifecycle::{
     Contradiction, EffectKind, HoldKind, Phase, PowerState, Resource, TargetRecord,
 };
-use lamplighter_runtime::ports::Commit;
+use lamplighter_runtime::ports::{Commit, Seat, SeatChange};
 
 use crate::checker::Rule;
 
@@ -78,11 +77,19 @@ pub enum Breakage {
     LeavesItsBounds,
     /// What the bounds were before the way down is not remembered.
     ForgetsItsBounds,
+    /// Each call of a launch has a token of its own.
+    LaunchesWithoutToken,
+    /// A launch whose answer was lost is not remembered, and another one is made.
+    ForgetsItsLaunches,
+    /// The limit is looked at, and not made a condition.
+    CountsWithoutCondition,
+    /// A place is given back when the end is asked for, and not when the machine is gone.
+    FreesPlacesEarly,
 }
 
 impl Breakage {
     /// All of them, each with the rule by which the checker must name it.
-    pub const EACH: [(Self, Rule); 28] = [
+    pub const EACH: [(Self, Rule); 32] = [
         (Self::ForgetsUnansweredStarts, Rule::D1),
         (Self::StopsWithoutLooking, Rule::D2),
         (Self::ForgetsUnansweredStops, Rule::D3),
@@ -111,7 +118,22 @@ impl Breakage {
         (Self::MissesWindows, Rule::W1),
         (Self::LeavesItsBounds, Rule::B1),
         (Self::ForgetsItsBounds, Rule::B1),
+        (Self::LaunchesWithoutToken, Rule::D4),
+        (Self::ForgetsItsLaunches, Rule::D4),
+        (Self::CountsWithoutCondition, Rule::L1),
+        (Self::FreesPlacesEarly, Rule::L1),
     ];
+
+    /// Whether it is about machines that are launched.
+    pub fn is_of_launches(self) -> bool {
+        matches!(
+            self,
+            Self::LaunchesWithoutToken
+                | Self::ForgetsItsLaunches
+                | Self::CountsWithoutCondition
+                | Self::FreesPlacesEarly
+        )
+    }
 
     /// What a mistake breaks besides, in some crowds before anything else.
     pub const ALSO: [(Self, Rule); 4] = [
@@ -194,6 +216,16 @@ pub(crate) fn write_wrongly(
             }
         }
         Breakage::ForgetsItsBounds => commit.record.bounds = None,
+        Breakage::ForgetsItsLaunches => forget(commit, EffectKind::Start),
+        Breakage::FreesPlacesEarly
+            if commit.record.phase == Phase::Stopping && commit.record.seated =>
+        {
+            commit.record.seated = false;
+            let template = commit.record.target.as_str().split('.').next().unwrap_or_default();
+            commit.seat = TargetName::parse(template)
+                .ok()
+                .map(|template| Seat { template, change: SeatChange::Leave });
+        }
         _ => {}
     }
 }

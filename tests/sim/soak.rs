@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
-use lamplighter_sim::crowd::{Play, play};
+use lamplighter_sim::crowd::{Play, play, play_requests};
 use lamplighter_sim::drill::{EXERCISES, Exercise, IN_PAIRS, drill, length};
 use lamplighter_sim::world::Fault;
 use tracing_subscriber::fmt::format::Writer;
@@ -43,6 +43,9 @@ struct Arguments {
     /// Instead of crowds: every pair of faults at every two calls of what changes something.
     #[arg(long, conflicts_with = "replay")]
     pairs: bool,
+    /// Crowds of requests: machines that are launched for somebody and ended.
+    #[arg(long, conflicts_with_all = ["singles", "pairs"])]
+    requests: bool,
     /// Plays one crowd aloud: each call, each decision and why.
     #[arg(long, value_name = "SEED")]
     replay: Option<u64>,
@@ -51,6 +54,7 @@ struct Arguments {
 /// Something to play.
 enum Job {
     Crowd(u64),
+    Requests(u64),
     Drill(Exercise, Vec<(usize, Fault)>),
 }
 
@@ -67,12 +71,15 @@ struct Result {
 impl Job {
     fn play(&self) -> Result {
         match self {
-            Self::Crowd(seed) => {
-                let report = play(*seed, Play::default());
+            Self::Crowd(seed) | Self::Requests(seed) => {
+                let (report, flag) = match self {
+                    Self::Requests(_) => (play_requests(*seed, Play::default()), "--requests "),
+                    _ => (play(*seed, Play::default()), ""),
+                };
                 Result {
                     name: format!("seed {seed}"),
                     findings: report.findings.iter().map(ToString::to_string).collect(),
-                    again: format!("scripts/soak --replay {seed}"),
+                    again: format!("scripts/soak {flag}--replay {seed}"),
                     steps: report.steps,
                     faults: report.faults,
                     commands: report.commands,
@@ -131,14 +138,15 @@ impl FormatTime for NoTime {
     }
 }
 
-fn replay(seed: u64) -> ExitCode {
+fn replay(seed: u64, requests: bool) -> ExitCode {
     tracing_subscriber::fmt()
         .with_timer(NoTime)
         .with_ansi(false)
         .with_env_filter("lamplighter_runtime=debug")
         .with_writer(std::io::stdout)
         .init();
-    let report = play(seed, Play { breakage: None, loud: true });
+    let how = Play { breakage: None, loud: true };
+    let report = if requests { play_requests(seed, how) } else { play(seed, how) };
     println!();
     for finding in &report.findings {
         println!("{finding}");
@@ -150,12 +158,15 @@ fn replay(seed: u64) -> ExitCode {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if let Some(seed) = arguments.replay {
-        return replay(seed);
+        return replay(seed, arguments.requests);
     }
     let jobs = match (arguments.singles, arguments.pairs) {
         (true, _) => singles(),
         (_, true) => pairs(),
-        _ => (arguments.start..arguments.start + arguments.seeds).map(Job::Crowd).collect(),
+        _ => {
+            let of = if arguments.requests { Job::Requests } else { Job::Crowd };
+            (arguments.start..arguments.start + arguments.seeds).map(of).collect()
+        }
     };
     let threads = arguments.jobs.unwrap_or_else(|| {
         std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)

@@ -17,6 +17,9 @@ const DUE_WITHIN: SignedDuration = SignedDuration::from_mins(3);
 /// The longest way up or down.
 const TURNS_WITHIN: SignedDuration = SignedDuration::from_mins(5);
 
+/// The kind whose machines are launched.
+const TEMPLATE: &str = "ec2-template";
+
 /// What the story knows and the world does not.
 #[derive(Debug, Default)]
 pub struct Ending {
@@ -47,13 +50,19 @@ pub fn check_the_end(sim: &Sim, ending: &Ending) -> Vec<Finding> {
             watch.check_refused(table.commands.get(id), emitted, id, now);
         }
         for record in table.records() {
-            watch.check_target(record, &Truth::of(world, &record.resource), now);
+            let mut truth = Truth::of(world, &record.resource);
+            if record.kind == TEMPLATE {
+                // What is stopped is still there.
+                truth.off = truth.gone;
+            }
+            watch.check_target(record, &truth, now);
             watch.check_holds(record, table, ending, now);
             watch.check_idle_is_off(record, table, backends, now);
             watch.check_hours(record, table, ending, now);
             watch.check_bounds(record, world, now);
         }
         watch.check_tracking(table, world, ending, now);
+        watch.check_ledger(table, world, now);
         watch.check_events(emitted, now);
         watch.check_executions(world.commands.all_executions(), now);
         watch.check_dead(world.queues.get(DEAD).unwrap().messages(), now);
@@ -137,10 +146,14 @@ fn is(command: &CommandRecord, verdict: Verdict) -> bool {
     command.outcome.as_ref().is_some_and(|it| it.outcome == verdict)
 }
 
+fn wants_on(said: &Said) -> bool {
+    matches!(said.action, Action::Start | Action::Create)
+}
+
 /// Whether `ender` ends the hold that `start` asked for, by §4 and the order of sending.
 fn ends(ender: &Said, command: Option<&CommandRecord>, start: &Said) -> bool {
     let ends = match ender.action {
-        Action::Kill => true,
+        Action::Kill | Action::Destroy => true,
         Action::Stop => ender.holder == start.holder,
         _ => false,
     };
@@ -208,7 +221,8 @@ impl Watch {
             return;
         }
         // A machine that never boots cannot be stopped either: EC2 refuses while it is pending.
-        let off = truth.off || (self.may_fail && truth.rises && !service);
+        let launched = record.kind == TEMPLATE;
+        let off = truth.off || (self.may_fail && truth.rises && !service && !launched);
         let state = &truth.name;
         if !wanted && !off {
             let what = format!("{name}: {state} ({phase:?}) and nobody wants it: {why}");
@@ -279,7 +293,7 @@ impl Watch {
                 let over = |command: &CommandRecord| {
                     it.hold_for.is_some_and(|long| command.sent_at + long <= now)
                 };
-                it.action == Action::Start
+                wants_on(it)
                     && it.holder == start.holder
                     && it.order(*command) > start.order(Some(taken))
                     && command.is_some_and(over)
@@ -298,7 +312,7 @@ impl Watch {
                 self.wrong(Rule::D8, now, format!("{name}: {} was ended and holds", one.id));
             }
         }
-        for (one, command) in mine.iter().filter(|(one, _)| one.action == Action::Start) {
+        for (one, command) in mine.iter().filter(|(one, _)| wants_on(one)) {
             let Some(command) = command else { continue };
             let cause = command.outcome.as_ref().and_then(|outcome| outcome.cause);
             let superseded = cause == Some(Cause::Superseded);
@@ -308,7 +322,7 @@ impl Watch {
                 self.wrong(Rule::D8, now, format!("{name}: {} superseded by nothing", one.id));
             }
             let newer = mine.iter().any(|(other, newer)| {
-                other.action == Action::Start
+                wants_on(other)
                     && other.holder == one.holder
                     && other.order(*newer) > one.order(Some(command))
                     && newer.is_some_and(|command| !is(command, Verdict::Rejected))

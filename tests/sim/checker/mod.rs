@@ -7,13 +7,16 @@
 //!
 //! Idleness has truths of its own (`idle`), office hours (`hours`) and scaling's bounds (`bounds`) too.
 //!
-//! *Invariant.* A finding names one of D1 to D10, I1 to I3, W1 or B1, or `§3` for a structural promise of that
+//! Launches have one more (`launches`).
+//!
+//! *Invariant.* A finding names one of D1 to D10, I1 to I3, W1, B1 or L1, or `§3` for a structural promise of that
 //! section.
 
 mod bounds;
 mod end;
 mod hours;
 mod idle;
+mod launches;
 mod live;
 mod slots;
 
@@ -54,6 +57,8 @@ pub enum Rule {
     W1,
     /// Scaling's bounds: on, those from before the way down; off, 0 and 0.
     B1,
+    /// Launches: no more machines of a template than its limit, and no place that nobody has.
+    L1,
     /// A structural promise of DESIGN.md §3: unique event ids, a `wake_at` for whatever waits.
     Section3,
     /// More calls than a quiet worker may make.
@@ -154,6 +159,7 @@ pub struct Watch {
     slots: slots::Slots,
     idle: idle::Idleness,
     bounds: bounds::Scaling,
+    launches: launches::Launches,
     policies: BTreeMap<TargetName, Policy>,
     /// Bodies that belong among the dead letters.
     pub(crate) poison: BTreeSet<String>,

@@ -2,7 +2,7 @@
 
 use lamplighter_sim::breakage::Breakage;
 use lamplighter_sim::checker::Rule;
-use lamplighter_sim::crowd::{Play, play};
+use lamplighter_sim::crowd::{Play, play, play_requests};
 
 /// Within so many crowds each mistake must be found. Most are in the first few; an effect must be lost,
 /// and come true very late, and be wanted by nobody then, for the rarest.
@@ -12,7 +12,11 @@ const SEEDS: u64 = 600;
 /// break besides).
 fn find(breakage: Breakage, name: Rule) -> Result<(), String> {
     for seed in 0..SEEDS {
-        let report = play(seed, Play { breakage: Some(breakage), loud: false });
+        let how = Play { breakage: Some(breakage), loud: false };
+        let report = match breakage.is_of_launches() {
+            true => play_requests(seed, how),
+            false => play(seed, how),
+        };
         let Some(first) = report.findings.iter().find(|it| it.rule < Rule::Section3) else {
             continue;
         };
@@ -50,14 +54,14 @@ fn each_mistake_with_messages_is_found_and_named() {
 }
 
 #[test]
-fn each_mistake_with_idleness_and_hours_and_scaling_is_found_and_named() {
+fn each_mistake_with_idleness_and_hours_and_scaling_and_places_is_found_and_named() {
     check(|rule| Rule::D10 < rule);
 }
 
 #[test]
 fn each_rule_has_a_mistake_that_it_names() {
-    use Rule::{B1, D1, D2, D3, D4, D5, D6, D7, D8, D9, D10, I1, I2, I3, W1};
-    for rule in [D1, D2, D3, D4, D5, D6, D7, D8, D9, D10, I1, I2, I3, W1, B1] {
+    use Rule::{B1, D1, D2, D3, D4, D5, D6, D7, D8, D9, D10, I1, I2, I3, L1, W1};
+    for rule in [D1, D2, D3, D4, D5, D6, D7, D8, D9, D10, I1, I2, I3, W1, B1, L1] {
         assert!(Breakage::EACH.iter().any(|(_, name)| *name == rule), "nothing breaks {rule:?}");
     }
 }

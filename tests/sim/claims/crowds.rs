@@ -2,7 +2,7 @@
 //!
 //! `LAMPLIGHTER_SIM_START` and `LAMPLIGHTER_SIM_SEEDS` choose other seeds; `scripts/soak` plays many.
 
-use lamplighter_sim::crowd::{Play, play};
+use lamplighter_sim::crowd::{Play, Report, play, play_requests};
 
 /// Few enough for every run of the tests.
 const SEEDS: u64 = 60;
@@ -16,7 +16,7 @@ fn number(name: &str, default: u64) -> u64 {
 }
 
 #[track_caller]
-fn check(seeds: impl IntoIterator<Item = u64>) {
+fn check(play: fn(u64, Play) -> Report, seeds: impl IntoIterator<Item = u64>) {
     let mut failed = Vec::new();
     for seed in seeds {
         let report = play(seed, Play::default());
@@ -37,12 +37,19 @@ fn check(seeds: impl IntoIterator<Item = u64>) {
 fn a_crowd_leaves_nothing_behind() {
     let start = number("LAMPLIGHTER_SIM_START", 0);
     let seeds = number("LAMPLIGHTER_SIM_SEEDS", SEEDS);
-    check(start..start + seeds);
+    check(play, start..start + seeds);
 }
 
 #[test]
 fn what_was_found_once_is_not_found_again() {
-    check(FOUND);
+    check(play, FOUND);
+}
+
+#[test]
+fn a_crowd_of_requests_leaves_no_machine_behind() {
+    let start = number("LAMPLIGHTER_SIM_START", 0);
+    let seeds = number("LAMPLIGHTER_SIM_SEEDS", SEEDS);
+    check(play_requests, start..start + seeds);
 }
 
 #[test]

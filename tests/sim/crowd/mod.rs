@@ -5,6 +5,7 @@
 mod cast;
 mod deeds;
 mod policies;
+mod requests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use crate::world::backends::PUBLISHED_EVERY;
 use crate::world::{Chaos, Sim};
 use cast::{Cast, Member};
 pub use cast::{service_spec, spec};
+pub use requests::{play_requests, seed_walrus, walrus_spec};
 
 /// 15 minutes and the skew bound for a lost answer (until then a target keeps its old machine), 15 more
 /// for the look at what is off, and some sweeps.

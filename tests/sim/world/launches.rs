@@ -11,6 +11,7 @@ use lamplighter_lifecycle::{
 use lamplighter_runtime::ports::{CallError, Tagged};
 
 use super::machines::instance_seen;
+use crate::breakage::Breakage;
 use super::{Sim, State, cloud};
 
 /// The machine that a launch led to.
@@ -82,9 +83,13 @@ pub(super) fn run(
     launch: &Launch,
     now: Timestamp,
 ) -> Result<Option<String>, CallError> {
+    let mut token = launch.token.as_str().to_owned();
+    if state.breakage == Some(Breakage::LaunchesWithoutToken) {
+        token = format!("{}-{}", &token[..24], state.chance.next() % 1_000_000);
+    }
     let spec = LaunchSpec {
         version: launch.version.clone(),
-        client_token: Some(launch.token.as_str().to_owned()),
+        client_token: Some(token),
         subnet: launch.option.subnet.clone(),
         instance_type: launch.option.instance_type.clone(),
         spot: launch.option.spot,
@@ -93,6 +98,8 @@ pub(super) fn run(
     };
     let launched = state.world.run_machines(now, &spec).map_err(|error| cloud::machine(&error))?;
     let id = launched.machine.id;
+    let State { watch, world, .. } = state;
+    watch.check_launch(world, now);
     if let Ok(instance) = InstanceId::parse(&id) {
         state.watch.went_up(&Resource::Instance(instance), now);
     }

@@ -239,7 +239,8 @@ fn apply(state: &mut State, mut commit: Commit, now: Timestamp, by: Writer) -> C
     }
     if let Some(Seat { template, change: SeatChange::Take(limit) }) = &commit.seat {
         let full = |it: &BTreeSet<TargetName>| it.len() >= *limit as usize && !it.contains(&name);
-        if table.seats.get(template).is_some_and(full) {
+        let counts = broken != Some(Breakage::CountsWithoutCondition);
+        if counts && table.seats.get(template).is_some_and(full) {
             return Committed::Full;
         }
     }
