@@ -16,6 +16,7 @@ pub mod bootstraps;
 pub mod check;
 mod check_idle;
 mod check_service;
+mod check_template;
 mod client;
 mod clock;
 mod cloud;
