@@ -102,7 +102,8 @@ impl Watch {
             }
             for record in table.records().filter(|record| seats.contains(&record.target)) {
                 if !is_wanted(record, now) && !matches!(record.resource, Resource::Launch(_)) {
-                    let what = format!("{} keeps a place for nobody: {}", record.target, record.why);
+                    let what =
+                        format!("{} keeps a place for nobody: {}", record.target, record.why);
                     self.wrong(Rule::L1, now, what);
                 }
             }

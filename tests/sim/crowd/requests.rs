@@ -209,8 +209,7 @@ impl Requests {
                 });
             }
         }
-        let templates =
-            [walrus, gpu].into_iter().map(|spec| (spec.name.clone(), spec)).collect();
+        let templates = [walrus, gpu].into_iter().map(|spec| (spec.name.clone(), spec)).collect();
         let console = dice.one_in(3);
         Self {
             seed,
@@ -256,7 +255,10 @@ impl Requests {
         };
         let Ok(target) = target else { return };
         let delay = self.dice.one_in(5).then(|| self.dice.roll(15) as i64);
-        self.tell(format!("{body} ({target}{})", delay.map(|s| format!(", {s} s")).unwrap_or_default()));
+        self.tell(format!(
+            "{body} ({target}{})",
+            delay.map(|s| format!(", {s} s")).unwrap_or_default()
+        ));
         self.sim.say_with(&body.to_string(), &BTreeMap::new(), delay);
         self.sent.push(body);
         if self.fleet.spec(&target).is_some_and(|spec| spec.keep_failed) {
@@ -280,7 +282,8 @@ impl Requests {
 
     /// One of the targets that somebody has asked for.
     fn some_target(&mut self) -> Option<TargetName> {
-        let all: BTreeSet<TargetName> = self.ending.said.iter().map(|it| it.target.clone()).collect();
+        let all: BTreeSet<TargetName> =
+            self.ending.said.iter().map(|it| it.target.clone()).collect();
         let at = self.dice.roll(all.len().max(1) as u64) as usize;
         all.into_iter().nth(at)
     }

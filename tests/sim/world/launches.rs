@@ -11,8 +11,8 @@ use lamplighter_lifecycle::{
 use lamplighter_runtime::ports::{CallError, Tagged};
 
 use super::machines::instance_seen;
-use crate::breakage::Breakage;
 use super::{Sim, State, cloud};
+use crate::breakage::Breakage;
 
 /// The machine that a launch led to.
 pub(crate) fn of_token<'w>(world: &'w World, token: &str) -> Option<&'w Machine> {

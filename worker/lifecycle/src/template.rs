@@ -357,9 +357,6 @@ pub struct LaunchRecord {
     /// When EC2 took the launch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub launched_at: Option<Timestamp>,
-    /// EC2 has shown the machine.
-    #[serde(default)]
-    pub seen: bool,
     /// By which the host knows its bootstrap again: asked twice, it is run once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bootstrap_token: Option<String>,
@@ -388,7 +385,6 @@ impl LaunchRecord {
             tried: Vec::new(),
             name: String::new(),
             launched_at: None,
-            seen: false,
             bootstrap_token: None,
             bootstrapped: false,
             interrupted_at: None,
