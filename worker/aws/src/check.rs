@@ -6,7 +6,7 @@
 //!
 //! *Invariant.* Nothing is started, stopped or written.
 //!
-//! *Not here.* Services (`check_service`), idle policies (`check_idle`).
+//! *Not here.* Services (`check_service`), templates (`check_template`), idle policies (`check_idle`).
 
 use std::time::Duration;
 
@@ -24,6 +24,7 @@ use serde::Serialize;
 use crate::batch::Batcher;
 use crate::check_idle::check_idle;
 use crate::check_service::check_service;
+use crate::check_template::check_template;
 use crate::client::{Aws, Names};
 use crate::disposition::{ErrorCode, call_error};
 use crate::ec2::{Describe, seen};
@@ -109,7 +110,7 @@ pub async fn check_target(aws: &Aws, spec: &TargetSpec) -> Vec<Finding> {
     let (mut findings, seen) = match &spec.place {
         Place::Instance(instance) => check_instance(aws, instance).await,
         Place::Service(service) => check_service(aws, service).await,
-        Place::Template(_) => (Vec::new(), None),
+        Place::Template(template) => check_template(aws, template).await,
     };
     findings.extend(check_idle(aws, spec, seen).await);
     if let Some(group) = &spec.log_group {

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use aws_sdk_ec2::Client;
+use aws_sdk_ec2::operation::run_instances::builders::RunInstancesFluentBuilder;
 use aws_sdk_ec2::types::{
     Filter, Instance, InstanceMarketOptionsRequest, InstanceType, LaunchTemplateSpecification,
     MarketType, ResourceType, Tag, TagSpecification,
@@ -20,7 +21,7 @@ use aws_sdk_ec2::types::{
 use jiff::Timestamp;
 use lamplighter_events::{Cause, InstanceId};
 use lamplighter_lifecycle::{
-    InstanceSeen, LAUNCH_TAG, Launch, LaunchToken, OWNER_TAG, PowerState, TARGET_TAG,
+    InstanceSeen, LAUNCH_TAG, Launch, LaunchOption, LaunchToken, OWNER_TAG, PowerState, TARGET_TAG,
 };
 use lamplighter_runtime::ports::{Applied, CallError, Clock, Disposition, Tagged};
 
@@ -40,6 +41,38 @@ const PAGE: i32 = 1000;
 /// Far beyond what a small fleet launches; this bounds an endpoint that pages without end.
 const PAGES_MAX: usize = 50;
 
+/// One machine, as `run` and a dry run ask for it.
+pub(crate) fn request(
+    client: &Client,
+    launch_template: &str,
+    version: &str,
+    option: &LaunchOption,
+    tags: &BTreeMap<String, String>,
+) -> RunInstancesFluentBuilder {
+    let template = LaunchTemplateSpecification::builder().version(version);
+    let template = match launch_template.starts_with("lt-") {
+        true => template.launch_template_id(launch_template),
+        false => template.launch_template_name(launch_template),
+    };
+    let tags: Vec<Tag> =
+        tags.iter().map(|(key, value)| Tag::builder().key(key).value(value).build()).collect();
+    let tagged =
+        |what| TagSpecification::builder().resource_type(what).set_tags(Some(tags.clone())).build();
+    let market = option
+        .spot
+        .then(|| InstanceMarketOptionsRequest::builder().market_type(MarketType::Spot).build());
+    client
+        .run_instances()
+        .min_count(1)
+        .max_count(1)
+        .launch_template(template.build())
+        .set_subnet_id(option.subnet.clone())
+        .set_instance_type(option.instance_type.as_deref().map(InstanceType::from))
+        .set_instance_market_options(market)
+        .tag_specifications(tagged(ResourceType::Instance))
+        .tag_specifications(tagged(ResourceType::Volume))
+}
+
 /// Launches a machine; its id.
 pub(crate) async fn run(
     client: &Client,
@@ -51,39 +84,15 @@ pub(crate) async fn run(
     let attempts = Attempts::default();
     let limits =
         aws_sdk_ec2::Config::builder().timeout_config(timeouts(ATTEMPT_TIMEOUT.min(left), left));
-    let template = LaunchTemplateSpecification::builder().version(&launch.version);
-    let template = match launch.launch_template.starts_with("lt-") {
-        true => template.launch_template_id(&launch.launch_template),
-        false => template.launch_template_name(&launch.launch_template),
-    };
-    let tags: Vec<Tag> = launch
-        .tags
-        .iter()
-        .map(|(key, value)| Tag::builder().key(key).value(value).build())
-        .collect();
-    let tagged =
-        |what| TagSpecification::builder().resource_type(what).set_tags(Some(tags.clone())).build();
-    let option = &launch.option;
-    let market = option
-        .spot
-        .then(|| InstanceMarketOptionsRequest::builder().market_type(MarketType::Spot).build());
-    let answer = client
-        .run_instances()
-        .client_token(launch.token.as_str())
-        .min_count(1)
-        .max_count(1)
-        .launch_template(template.build())
-        .set_subnet_id(option.subnet.clone())
-        .set_instance_type(option.instance_type.as_deref().map(InstanceType::from))
-        .set_instance_market_options(market)
-        .tag_specifications(tagged(ResourceType::Instance))
-        .tag_specifications(tagged(ResourceType::Volume))
-        .customize()
-        .config_override(limits)
-        .interceptor(attempts.clone())
-        .send()
-        .await
-        .map_err(|error| attempts.correct(call_error(RUN, &error)))?;
+    let answer =
+        request(client, &launch.launch_template, &launch.version, &launch.option, &launch.tags)
+            .client_token(launch.token.as_str())
+            .customize()
+            .config_override(limits)
+            .interceptor(attempts.clone())
+            .send()
+            .await
+            .map_err(|error| attempts.correct(call_error(RUN, &error)))?;
     let id = answer.instances().iter().find_map(|instance| instance.instance_id());
     match id {
         Some(id) => Ok(Some(id.to_owned())),

@@ -12,9 +12,11 @@
 
 mod attempts;
 mod batch;
+pub mod bootstraps;
 pub mod check;
 mod check_idle;
 mod check_service;
+mod check_template;
 mod client;
 mod clock;
 mod cloud;

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use lamplighter_aws::check::{Finding, Level, check_common, check_target};
-use lamplighter_lifecycle::TargetSpec;
+use lamplighter_lifecycle::{TargetSpec, TemplateSpec};
 use serde_json::{Value, json};
 
 use super::{CliError, Context, output};
@@ -41,7 +41,7 @@ pub(super) async fn run(context: &Context, args: CheckArgs) -> Result<ExitCode, 
             lines.extend(each);
         };
         add("aws", check_common(&aws, &wiring::names(&config)).await);
-        for spec in config.fleet.targets.values() {
+        for spec in config.fleet.targets.values().chain(config.fleet.templates.values()) {
             add(spec.name.as_str(), check_target(&aws, spec).await);
         }
     }
@@ -71,9 +71,16 @@ fn of_file(config: &Config) -> Vec<Line> {
         about,
         finding: Finding { level, what, hint: hint.map(str::to_owned) },
     };
-    let targets = config.fleet.targets.len();
-    let noun = if targets == 1 { "target" } else { "targets" };
-    let what = format!("{}: {targets} {noun}", config.origin);
+    let counted = |count: usize, noun: &str| match count {
+        0 => None,
+        1 => Some(format!("1 {noun}")),
+        _ => Some(format!("{count} {noun}s")),
+    };
+    let (targets, templates) = (config.fleet.targets.len(), config.fleet.templates.len());
+    let parts = [counted(targets, "target"), counted(templates, "template")];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    let found = if parts.is_empty() { "no targets".to_owned() } else { parts.join(" and ") };
+    let what = format!("{}: {found}", config.origin);
     let mut lines = vec![line("fleet".to_owned(), Level::Ok, what, None)];
     for warning in &config.warnings {
         lines.push(line("fleet".to_owned(), Level::Warn, warning.clone(), None));
@@ -88,7 +95,49 @@ fn of_file(config: &Config) -> Vec<Line> {
             Some("set max_hold, such as max_hold = \"12h\", or an idle policy"),
         ));
     }
+    for (name, spec) in &config.fleet.templates {
+        let Some(template) = spec.template() else { continue };
+        lines.push(line(name.to_string(), Level::Ok, described(template), None));
+        if !config::ends(spec) {
+            lines.push(line(
+                name.to_string(),
+                Level::Warn,
+                "a machine of it lives until somebody destroys it".to_owned(),
+                Some("set max_lifetime, such as max_lifetime = \"12h\", or an idle policy"),
+            ));
+        }
+    }
     lines
+}
+
+/// A template in a line.
+fn described(template: &TemplateSpec) -> String {
+    let mut parts = vec![
+        format!("{} version {}", template.launch_template, template.version),
+        format!("at most {} at once", template.limit),
+    ];
+    if let Some(bootstrap) = &template.bootstrap {
+        parts.push(format!("bootstrap {}", bootstrap.name()));
+    }
+    let (one_of, parameters) = (&template.one_of, &template.parameters);
+    // As a usage line has it: what may be left out in brackets, of which one is needed with a bar.
+    let mut asked: Vec<String> = Vec::new();
+    if !one_of.is_empty() {
+        asked.push(one_of.join("|"));
+    }
+    asked.extend(
+        parameters
+            .iter()
+            .filter(|(name, _)| !one_of.contains(name))
+            .map(|(name, it)| if it.required { name.clone() } else { format!("[{name}]") }),
+    );
+    if !asked.is_empty() {
+        parts.push(format!("takes {}", asked.join(" ")));
+    }
+    if let Some(lifetime) = template.max_lifetime {
+        parts.push(format!("for at most {lifetime}"));
+    }
+    format!("template of {}", parts.join(", "))
 }
 
 fn tell(context: &Context, Line { about, finding }: &Line) {

@@ -125,8 +125,8 @@ fn options(config: &Config, region: &str, args: &LocalArgs) -> Options {
         .into_iter()
         .map(|(id, value)| SecretSeed { id, value: value.to_string() })
         .collect();
-    let log_groups =
-        config.fleet.targets.values().filter_map(|spec| spec.log_group.clone()).collect();
+    let all = config.fleet.targets.values().chain(config.fleet.templates.values());
+    let log_groups = all.filter_map(|spec| spec.log_group.clone()).collect();
     let latency = args.latency.map(|millis| Latency {
         base: SignedDuration::from_millis(i64::from(millis)),
         jitter: SignedDuration::ZERO,
@@ -136,7 +136,9 @@ fn options(config: &Config, region: &str, args: &LocalArgs) -> Options {
         region: region.to_owned(),
         machines: config.local.machines(&config.fleet),
         services: config.local.services(&config.fleet),
-        launch_templates: config.local.launch_templates([]),
+        launch_templates: config.local.launch_templates_of(&config.fleet),
+        subnets: Local::subnets(&config.fleet),
+        documents: Local::documents(&config.fleet),
         secrets,
         log_groups,
         timings: config.local.timings.clone(),
@@ -162,6 +164,10 @@ fn tell(context: &Context, config: &Config, url: &str, queue: &str, region: &str
     output::line(&format!("endpoint  {url}"));
     output::line(&format!("queue     {queue}"));
     output::line(&format!("fleet     {} ({})", config.origin, targets.join(", ")));
+    let templates: Vec<&str> = config.fleet.templates.keys().map(|name| name.as_str()).collect();
+    if !templates.is_empty() {
+        output::line(&format!("templates {}", templates.join(", ")));
+    }
     output::line(&context.style.paint("32", "ready"));
     let Some(first) = targets.first() else { return };
     let fleet = match &config.origin {

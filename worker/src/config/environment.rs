@@ -1,5 +1,5 @@
-//! The seeds' environment variables: a fleet of one without a fleet file, or another machine, service or
-//! threshold for the one target of its kind in a file.
+//! The seeds' environment variables: a fleet of one without a fleet file, or another machine, service, launch
+//! template or threshold for the one target of its kind in a file.
 //!
 //! | variables | fleet |
 //! | --- | --- |
@@ -7,7 +7,7 @@
 //! | `SECRET_ARN` | seed 000: target `position-keeper`: key `PK_INSTANCE`, unit `positionkeeper`, exclusive |
 //! | `ECS_CLUSTER_NAME`, `ECS_SERVICE_NAME` (`IDLE_THRESHOLD_MINUTES`, `LOOKBACK_PERIOD_MINUTES`) | seed 001: target `fluidity`, idle by its two metrics |
 //! | `SLEEP_CHECK_INTERVAL_MINUTES` | how often seed 001 looks: of use to schedules alone |
-//! | `AWS_LAUNCH_TEMPLATE_ID` | not in this release |
+//! | `AWS_LAUNCH_TEMPLATE_ID` | seed 004: template `walrus`, with the shipped bootstrap of that name |
 //!
 //! An empty variable counts as unset, as templates leave them so.
 
@@ -20,14 +20,14 @@ use lamplighter_lifecycle::{
 };
 use lamplighter_runtime::Fleet;
 
-use super::ConfigError;
 use super::reader::shown;
-use super::targets::{plain_instance, plain_target, seconds};
+use super::targets::{TEMPLATE, plain_instance, plain_target, seconds};
+use super::{COMMANDS, ConfigError, bootstrap, templates};
 
 /// Variables that name a machine or a service, and so a fleet of one.
-const NAMING: [&str; 4] = ["INSTANCE_ID", "SECRET_ARN", "ECS_CLUSTER_NAME", "ECS_SERVICE_NAME"];
-/// The variable of a kind that comes later.
-const LATER: &str = "AWS_LAUNCH_TEMPLATE_ID";
+const NAMING: [&str; 5] =
+    ["INSTANCE_ID", "SECRET_ARN", "ECS_CLUSTER_NAME", "ECS_SERVICE_NAME", LAUNCH_TEMPLATE];
+const LAUNCH_TEMPLATE: &str = "AWS_LAUNCH_TEMPLATE_ID";
 /// The key of seed 000's secret.
 const SECRET_KEY: &str = "PK_INSTANCE";
 /// What the seeds' own code took where nothing was said.
@@ -67,8 +67,14 @@ pub(crate) fn sleep_check_interval(
     whole(variables, "SLEEP_CHECK_INTERVAL_MINUTES", "minutes", 60)
 }
 
+/// What the variables name.
+enum Named {
+    Place(Place),
+    LaunchTemplate(String),
+}
+
 /// What the variables name, and by which of them.
-fn named(variables: &Variables) -> Result<Option<(&'static str, Place)>, ConfigError> {
+fn named(variables: &Variables) -> Result<Option<(&'static str, Named)>, ConfigError> {
     let instance = value(variables, "INSTANCE_ID");
     let secret = value(variables, "SECRET_ARN");
     let cluster = value(variables, "ECS_CLUSTER_NAME");
@@ -77,18 +83,25 @@ fn named(variables: &Variables) -> Result<Option<(&'static str, Place)>, ConfigE
         Some(_) => "ECS_CLUSTER_NAME",
         None => "ECS_SERVICE_NAME",
     });
-    let each = [instance.map(|_| "INSTANCE_ID"), secret.map(|_| "SECRET_ARN"), ecs];
+    let template = value(variables, LAUNCH_TEMPLATE);
+    let each = [
+        instance.map(|_| "INSTANCE_ID"),
+        secret.map(|_| "SECRET_ARN"),
+        ecs,
+        template.map(|_| LAUNCH_TEMPLATE),
+    ];
     let mut set = each.into_iter().flatten();
     if let (Some(one), Some(other)) = (set.next(), set.next()) {
         return Err(ConfigError::Environment(format!(
             "environment variables {one} and {other} are both set, and each names what is to be switched; \
-             expected one of them, or a fleet file with two targets"
+             expected one of them, or a fleet file that has both"
         )));
     }
     if let Some(id) = instance {
         let id = InstanceId::parse(id)
             .map_err(|error| refuse("INSTANCE_ID", &error.problem, &error.expected))?;
-        return Ok(Some(("INSTANCE_ID", Place::Instance(plain_instance(InstanceRef::Id(id))))));
+        let place = Place::Instance(plain_instance(InstanceRef::Id(id)));
+        return Ok(Some(("INSTANCE_ID", Named::Place(place))));
     }
     if let Some(secret) = secret {
         if secret.len() > 2048 || secret.chars().any(|c| c.is_control() || c.is_whitespace()) {
@@ -97,7 +110,14 @@ fn named(variables: &Variables) -> Result<Option<(&'static str, Place)>, ConfigE
         }
         let (secret, key) = (secret.to_owned(), SECRET_KEY.to_owned());
         let instance = plain_instance(InstanceRef::Secret { secret, key });
-        return Ok(Some(("SECRET_ARN", Place::Instance(instance))));
+        return Ok(Some(("SECRET_ARN", Named::Place(Place::Instance(instance)))));
+    }
+    if let Some(text) = template {
+        if !templates::is_launch_template(text) {
+            let problem = format!("\"{}\" is not valid", shown(text));
+            return Err(refuse(LAUNCH_TEMPLATE, &problem, templates::LAUNCH_TEMPLATE));
+        }
+        return Ok(Some((LAUNCH_TEMPLATE, Named::LaunchTemplate(text.to_owned()))));
     }
     let (cluster, service) = match (cluster, service) {
         (None, None) => return Ok(None),
@@ -119,7 +139,7 @@ fn named(variables: &Variables) -> Result<Option<(&'static str, Place)>, ConfigE
         refuse(name, &problem, error.expected)
     })?;
     let service = ServiceSpec { service, desired: 1, healthy: false, also: Vec::new() };
-    Ok(Some(("ECS_CLUSTER_NAME", Place::Service(service))))
+    Ok(Some(("ECS_CLUSTER_NAME", Named::Place(Place::Service(service)))))
 }
 
 /// The fleet that the variables make by themselves; `None` where they name nothing.
@@ -127,15 +147,18 @@ pub(crate) fn fleet(
     variables: &Variables,
     warnings: &mut Vec<String>,
 ) -> Result<Option<Fleet>, ConfigError> {
-    let Some((variable, place)) = named(variables)? else {
-        return match value(variables, LATER) {
-            None => Ok(None),
-            Some(_) => Err(ConfigError::Environment(format!(
-                "environment variable {LATER} is set, but launch templates are not in this release; \
-                 expected {}, or a fleet file",
-                NAMING.join(", ")
-            ))),
-        };
+    let Some((variable, named)) = named(variables)? else { return Ok(None) };
+    let place = match named {
+        Named::Place(place) => place,
+        Named::LaunchTemplate(launch_template) => {
+            let spec = walrus(launch_template);
+            let name = spec.name.clone();
+            warnings.push(format!(
+                "no fleet file: the fleet is the one template {name}, made from {variable}"
+            ));
+            let templates = BTreeMap::from([(name, spec)]);
+            return Ok(Some(Fleet { templates, ..Fleet::default() }));
+        }
     };
     let spec = match variable {
         "INSTANCE_ID" => backend(variables, place)?,
@@ -145,17 +168,18 @@ pub(crate) fn fleet(
     let name = spec.name.clone();
     warnings
         .push(format!("no fleet file: the fleet is the one target {name}, made from {variable}"));
-    Ok(Some(Fleet {
-        templates: BTreeMap::new(),
-        targets: BTreeMap::from([(name, spec)]),
-        default_target: None,
-        rules: BTreeMap::new(),
-    }))
+    Ok(Some(Fleet { targets: BTreeMap::from([(name, spec)]), ..Fleet::default() }))
 }
 
 fn target(name: &str, place: Place) -> TargetSpec {
     let name = TargetName::parse(name).expect("a constant that is a target's name");
     plain_target(name, place)
+}
+
+/// Seed 004, which had no fleet file, and so no queue of another name either.
+fn walrus(launch_template: String) -> TargetSpec {
+    let name = TargetName::parse("walrus").expect("a constant that is a template's name");
+    templates::plain(name, COMMANDS, launch_template, bootstrap::walrus())
 }
 
 /// Seed 000.
@@ -244,14 +268,15 @@ fn kind_of(place: &Place) -> &'static str {
     match place {
         Place::Instance(_) => "ec2-instance",
         Place::Service(_) => "ecs-service",
-        Place::Template(_) => "ec2-template",
+        Place::Template(_) => TEMPLATE,
     }
 }
 
-/// The only target of a kind; how many there are, where that is not one.
+/// The only target, or template, of a kind; how many there are, where that is not one.
 fn only<'f>(fleet: &'f mut Fleet, kind: &str) -> Result<&'f mut TargetSpec, usize> {
-    let count = fleet.targets.values().filter(|spec| spec.kind() == kind).count();
-    let found = fleet.targets.values_mut().find(|spec| spec.kind() == kind);
+    let all = if kind == TEMPLATE { &mut fleet.templates } else { &mut fleet.targets };
+    let count = all.values().filter(|spec| spec.kind() == kind).count();
+    let found = all.values_mut().find(|spec| spec.kind() == kind);
     found.filter(|_| count == 1).ok_or(count)
 }
 
@@ -262,8 +287,11 @@ pub(crate) fn override_fleet(
     fleet: &mut Fleet,
     warnings: &mut Vec<String>,
 ) -> Result<(), ConfigError> {
-    if let Some((variable, place)) = named(variables)? {
-        let kind = kind_of(&place);
+    if let Some((variable, named)) = named(variables)? {
+        let (kind, noun_of) = match &named {
+            Named::Place(place) => (kind_of(place), "target"),
+            Named::LaunchTemplate(_) => (TEMPLATE, "template"),
+        };
         let spec = only(fleet, kind).map_err(|count| {
             let set: Vec<&str> =
                 NAMING.into_iter().filter(|name| value(variables, name).is_some()).collect();
@@ -273,37 +301,41 @@ pub(crate) fn override_fleet(
             };
             let unset = if set.len() == 1 { "it" } else { "them" };
             let why = match count {
-                0 => format!("has no target of kind {kind}"),
+                0 => format!("has no {noun_of} of kind {kind}"),
                 _ => format!(
-                    "has {count} targets of kind {kind}, so it is not clear which of them is meant"
+                    "has {count} {noun_of}s of kind {kind}, so it is not clear which of them is meant"
                 ),
             };
             ConfigError::Environment(format!(
                 "environment {noun} {} {are} set, but {file} {why}; expected {unset} to be unset, or a file \
-                 with one such target",
+                 with one such {noun_of}",
                 set.join(", ")
             ))
         })?;
-        let key = match place {
-            Place::Instance(instance) => match &mut spec.place {
-                Place::Instance(its) if its.instance != instance.instance => {
-                    its.instance = instance.instance;
-                    Some("instance_id")
-                }
-                _ => None,
-            },
-            Place::Service(service) => match &mut spec.place {
-                Place::Service(its) if its.service != service.service => {
-                    its.service = service.service;
-                    Some("service")
-                }
-                _ => None,
-            },
-            Place::Template(_) => None,
+        let key = match (named, &mut spec.place) {
+            (Named::Place(Place::Instance(instance)), Place::Instance(its))
+                if its.instance != instance.instance =>
+            {
+                its.instance = instance.instance;
+                Some("instance_id")
+            }
+            (Named::Place(Place::Service(service)), Place::Service(its))
+                if its.service != service.service =>
+            {
+                its.service = service.service;
+                Some("service")
+            }
+            (Named::LaunchTemplate(launch_template), Place::Template(its))
+                if its.launch_template != launch_template =>
+            {
+                its.launch_template = launch_template;
+                Some("launch_template")
+            }
+            _ => None,
         };
         if let Some(key) = key {
             warnings.push(format!(
-                "environment variable {variable} overrides the {key} of target {} in {file}",
+                "environment variable {variable} overrides the {key} of {noun_of} {} in {file}",
                 spec.name
             ));
         }

@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use lamplighter_events::{Command, TargetRef};
+use lamplighter_events::{Action, Command, CommandId, TargetRef};
 use toml::de::{DeTable, DeValue};
 
 use super::{Config, ConfigError, EXAMPLE_TEXT, FILE_BYTES_MAX, environment, parse};
@@ -62,8 +62,42 @@ weekly = "Mon-Fri 08:00-18:00, Sat 10:00-14:00"
 zone = "Europe/Berlin"
 except = ["2026-12-25", 2026-12-26]
 [targets.later]
-kind = "ec2-template"
+kind = "ecs-tenant"
 template = "lt-0123456789"
+[templates.walrus]
+kind = "ec2-template"
+launch_template = "lt-0123456789abcdef0"
+version = 3
+limit = 3
+subnets = ["subnet-0123456789abcdef0", "subnet-0123456789abcdef1"]
+instance_types = ["t3.medium", "u-6tb1.metal"]
+market = "spot-then-on-demand"
+tags = { Team = "ml" }
+wait_for = "running"
+max_lifetime = "12h"
+bootstrap = { name = "walrus", timeout = "10m" }
+fixed = { aggregator = "https://a.example" }
+dedupe = "blob_id"
+price_per_hour = 0.0416
+keep_failed = "2h"
+retention = "7d"
+settle = "0s"
+[templates.walrus.parameters]
+blob_id = { default = "abc" }
+[templates.own]
+kind = "ec2-template"
+launch_template = "gpu/one"
+name_prefix = "own"
+bootstrap = { document = "Prepare-Host", timeout = "1m" }
+one_of = ["image", "model"]
+health = "http://{public_ip}:80/"
+idle = { after = "15m", cpu = "< 5" }
+[templates.own.parameters]
+image = { pattern = "[a-z]{1,8}" }
+model = { pattern = "(?i)[a-z0-9'_-]+" }
+size = { pattern = "small|large", required = true }
+[templates.own.fixed]
+region_of_data = "eu"
 [schedules.idle-check]
 expression = "rate(5 minutes)"
 command = { action = "check-idle" }
@@ -71,6 +105,9 @@ command = { action = "check-idle" }
 expression = "cron(0 23 * * ? *)"
 command = { action = "kill", target = "fluidity", reason = "it is late", for = "1h" }
 enabled = false
+[schedules.fresh]
+expression = "rate(1 day)"
+command = { action = "create", template = "own", image = "debian", size = "small" }
 [schedules.morning]
 expression = "cron(0/15 8-9 ? * MON-FRI *)"
 zone = "Europe/Berlin"
@@ -223,6 +260,51 @@ const WORDS: &[&str] = &[
     "services",
     "pyelli",
     "position-keeper",
+    "templates",
+    "templates.a",
+    "\"ec2-template\"",
+    "launch_template",
+    "\"lt-0123456789abcdef0\"",
+    "version",
+    "$Latest",
+    "limit",
+    "subnets",
+    "\"subnet-0123456789abcdef0\"",
+    "instance_types",
+    "\"t3.medium\"",
+    "market",
+    "spot",
+    "tags",
+    "aws:",
+    "bootstrap",
+    "\"walrus\"",
+    "script",
+    "document",
+    "parameters",
+    "fixed",
+    "pattern",
+    "\"[a-z]+\"",
+    "(?x",
+    "\\p{L}",
+    "[^",
+    "{1,1000}",
+    "(",
+    ")",
+    "|",
+    "*",
+    "required",
+    "default",
+    "one_of",
+    "dedupe",
+    "blob_id",
+    "keep_failed",
+    "retention",
+    "price_per_hour",
+    "max_lifetime",
+    "create",
+    "template",
+    "walrus",
+    "a.0123456789abcdef",
 ];
 
 /// SplitMix64: small, and the same everywhere.
@@ -255,7 +337,7 @@ fn fleets() -> Vec<String> {
         blocks.map(|rest| rest.split("```").next().unwrap().to_owned()).collect();
     assert!(!fleets.is_empty(), "the README shows no fleet file");
     let (_, rest) = MORE.split_once("[targets.later]").unwrap();
-    let (later, _) = rest.split_once("[schedules.").unwrap();
+    let (later, _) = rest.split_once("[templates.").unwrap();
     fleets.push(MORE.replace(&format!("[targets.later]{later}"), ""));
     fleets.push(EXAMPLE_TEXT.to_owned());
     for fleet in &fleets {
@@ -409,11 +491,25 @@ fn check_config(text: &str, config: &Config) {
     }
     let fleet = &config.fleet;
     assert!(fleet.targets.iter().all(|(name, spec)| *name == spec.name));
+    for (name, spec) in &fleet.templates {
+        let template = spec.template().unwrap();
+        assert!(*name == spec.name && *name == template.template);
+        assert!(!fleet.targets.contains_key(name) && !template.options().is_empty());
+        for (name, parameter) in &template.parameters {
+            let fits = parameter.default.as_ref().is_none_or(|value| parameter.pattern.fits(value));
+            assert!(fits, "{name}: {parameter:?}");
+        }
+        let id = CommandId::parse("x").unwrap();
+        let made = template.target_of(&id, &BTreeMap::new()).unwrap();
+        assert_eq!(fleet.spec(&made).unwrap().template(), Some(template));
+    }
     assert!(fleet.default_target.as_ref().is_none_or(|name| fleet.targets.contains_key(name)));
     for command in fleet.rules.values() {
         assert_eq!(&Command::from_json(&command.to_json()).unwrap(), command);
         let target = command.target.as_ref().and_then(TargetRef::name);
-        assert!(target.is_none_or(|name| fleet.targets.contains_key(name)));
+        let of_create = command.action == Action::Create;
+        let named = if of_create { &fleet.templates } else { &fleet.targets };
+        assert!(target.is_none_or(|name| named.contains_key(name) || command.template.is_some()));
     }
     #[cfg(feature = "local")]
     {
@@ -487,6 +583,7 @@ fn check_environment(dice: &mut Dice) {
         "ECS_SERVICE_NAME",
         "IDLE_THRESHOLD_MINUTES",
         "SLEEP_CHECK_INTERVAL_MINUTES",
+        "AWS_LAUNCH_TEMPLATE_ID",
     ];
     let good = [
         "i-0123456789",
@@ -497,6 +594,7 @@ fn check_environment(dice: &mut Dice) {
         "s",
         "15",
         "5",
+        "lt-0123456789abcdef0",
     ];
     let each = names.iter().zip(good).filter_map(|(name, good)| {
         let value = match dice.below(4) {
@@ -509,7 +607,9 @@ fn check_environment(dice: &mut Dice) {
     let variables: BTreeMap<String, String> = each.collect();
     let mut warnings = Vec::new();
     match environment::fleet(&variables, &mut warnings) {
-        Ok(fleet) => assert!(fleet.is_none_or(|fleet| fleet.targets.len() == 1)),
+        Ok(fleet) => {
+            assert!(fleet.is_none_or(|it| it.targets.len() + it.templates.len() == 1));
+        }
         Err(ConfigError::Environment(message)) => {
             assert!(message.contains("expected") && is_showable(&message), "{message:?}");
             assert!(message.chars().count() < REFUSAL_CHARS_MAX, "{message}");

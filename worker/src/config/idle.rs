@@ -61,6 +61,8 @@ const ECS_CPU_PERIOD_SECONDS: u32 = 60;
 
 /// What is being read, and for whom.
 struct Policy<'a> {
+    /// Where it hangs: `targets.pyelli.idle`.
+    path: &'a str,
     target: &'a TargetName,
     place: &'a Place,
     after: HumanDuration,
@@ -78,7 +80,7 @@ pub(crate) fn idle(
     let after = reader
         .need("after", "after = \"15m\"")?
         .parse(HumanDuration::EXPECTED, HumanDuration::parse)?;
-    let policy = Policy { target, place, after };
+    let policy = Policy { path: &item.path, target, place, after };
     let mut probes = Vec::new();
     if let Some(item) = reader.get("http") {
         for item in
@@ -343,6 +345,14 @@ fn without_dimensions(
 ) -> Result<(), ConfigError> {
     let named = format!("{}/{}", shown(&metric.namespace), shown(&metric.name));
     let target = policy.target;
+    if let Place::Template(template) = policy.place
+        && template.limit > 1
+    {
+        return Err(item.refuse_with(&format!(
+            "the metric {named} without dimensions is that of every machine of {target}: each would be judged \
+             by the others' traffic; expected dimensions such as {{ InstanceId = \"{{instance_id}}\" }}"
+        )));
+    }
     let key = format!("metric {}/{}", metric.namespace, metric.name);
     match taken.get(&key) {
         Some((other, at)) if other != target => {
@@ -355,8 +365,9 @@ fn without_dimensions(
         Some(_) => {}
         None => {
             taken.insert(key, (target.clone(), item.key_at.start));
+            let path = policy.path;
             warnings.push(format!(
-                "targets.{target}.idle: the metric {named} has no dimensions: whoever else publishes \
+                "{path}: the metric {named} has no dimensions: whoever else publishes \
                  under that name keeps {target} on, or stops it"
             ));
         }

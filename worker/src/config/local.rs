@@ -5,14 +5,14 @@
 
 mod launch_templates;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use lamplighter_cloud::services::ScalingSeed;
 use lamplighter_cloud::{
     LaunchTemplateSeed, MachineSeed, ServiceBehaviour, ServiceSeed, Timings, UnitSeed,
 };
 use lamplighter_events::{InstanceId, TargetName};
-use lamplighter_lifecycle::{InstanceRef, InstanceSpec, TargetSpec};
+use lamplighter_lifecycle::{Bootstrap, InstanceRef, InstanceSpec, TargetSpec};
 use lamplighter_runtime::Fleet;
 use serde_json::{Map, Value, json};
 use toml::de::DeValue;
@@ -125,6 +125,40 @@ impl Local {
             Some(seed)
         });
         each.collect()
+    }
+
+    /// What the fleet's templates name is there, in the versions that they name.
+    pub(crate) fn launch_templates_of(&self, fleet: &Fleet) -> Vec<LaunchTemplateSeed> {
+        let specs = || fleet.templates.values().filter_map(TargetSpec::template);
+        let mut seeds = self.launch_templates(specs().map(|it| it.launch_template.as_str()));
+        for spec in specs() {
+            let Ok(number) = spec.version.parse::<u32>() else { continue };
+            let name = &spec.launch_template;
+            for seed in seeds.iter_mut().filter(|it| it.id == *name || it.name == *name) {
+                let newest = seed.versions.values().next_back().cloned().unwrap_or_default();
+                seed.versions.entry(1).or_insert_with(|| newest.clone());
+                seed.versions.entry(number).or_insert(newest);
+            }
+        }
+        seeds
+    }
+
+    /// The subnets that the fleet's templates name; none: whatever is asked for is there.
+    pub(crate) fn subnets(fleet: &Fleet) -> Vec<String> {
+        let specs = fleet.templates.values().filter_map(TargetSpec::template);
+        let all: BTreeSet<&String> = specs.flat_map(|it| &it.subnets).collect();
+        all.into_iter().cloned().collect()
+    }
+
+    /// The documents of the fleet's own that are bootstraps.
+    pub(crate) fn documents(fleet: &Fleet) -> Vec<String> {
+        let specs = fleet.templates.values().filter_map(TargetSpec::template);
+        let documents = specs.filter_map(|it| match &it.bootstrap {
+            Some(Bootstrap::Document { name }) => Some(name),
+            _ => None,
+        });
+        let all: BTreeSet<&String> = documents.collect();
+        all.into_iter().cloned().collect()
     }
 
     /// The secrets that the fleet names, each a JSON object with the ids of its machines.

@@ -6,12 +6,13 @@
 //!
 //! *Order.* `--fleet FILE` (the word `example` is the built-in one), or the file's text itself in
 //! `LAMPLIGHTER_FLEET_TOML` (both: refused), else `./lamplighter.toml`, else the seeds' variables
-//! (`INSTANCE_ID`, `SECRET_ARN`, or `ECS_CLUSTER_NAME` and `ECS_SERVICE_NAME`). Nothing found is an error
-//! of its own, so that the commands which only need the queue and the table may go on with their default
-//! names.
+//! (`INSTANCE_ID`, `SECRET_ARN`, `AWS_LAUNCH_TEMPLATE_ID`, or `ECS_CLUSTER_NAME` and `ECS_SERVICE_NAME`).
+//! Nothing found is an error of its own, so that the commands which only need the queue and the table may go
+//! on with their default names.
 //!
 //! *Not here.* Whether the machines and secrets exist: `lamplighter check --aws`.
 
+mod bootstrap;
 mod environment;
 #[cfg(test)]
 mod fuzz;
@@ -19,9 +20,12 @@ mod hours;
 mod idle;
 #[cfg(feature = "local")]
 mod local;
+mod parameters;
+mod patterns;
 mod reader;
 mod schedules;
 mod targets;
+mod templates;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
@@ -30,7 +34,11 @@ mod tests_idle;
 #[cfg(feature = "local")]
 mod tests_launch_templates;
 #[cfg(test)]
+mod tests_parameters;
+#[cfg(test)]
 mod tests_services;
+#[cfg(test)]
+mod tests_templates;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -46,6 +54,7 @@ use reader::{Reader, Source, one_of};
 pub(crate) use schedules::{Schedule, Scheduler};
 #[cfg(test)]
 pub(crate) use targets::{plain_instance, plain_target};
+pub(crate) use templates::ends;
 
 /// The file that is read where none is named.
 pub(crate) const DEFAULT_FILE: &str = "lamplighter.toml";
@@ -54,6 +63,8 @@ const TEXT_VARIABLE: &str = "LAMPLIGHTER_FLEET_TOML";
 /// The word for the built-in fleet.
 pub(crate) const EXAMPLE: &str = "example";
 const EXAMPLE_TEXT: &str = include_str!("../example.toml");
+/// The command queue where nothing names another.
+const COMMANDS: &str = "lamplighter-commands";
 /// A fleet file of a thousand targets has some hundred kilobytes; more is a mistaken path.
 const FILE_BYTES_MAX: u64 = 4 << 20;
 
@@ -87,7 +98,7 @@ pub(crate) enum ConfigError {
     /// Nothing says what the fleet is.
     #[error(
         "no fleet: there is no {DEFAULT_FILE} here, --fleet names none, and none of {TEXT_VARIABLE}, \
-         INSTANCE_ID, SECRET_ARN and ECS_CLUSTER_NAME is set"
+         INSTANCE_ID, SECRET_ARN, ECS_CLUSTER_NAME and AWS_LAUNCH_TEMPLATE_ID is set"
     )]
     Absent,
 }
@@ -150,7 +161,7 @@ impl Config {
     pub(crate) fn nameless() -> Self {
         Self {
             origin: Origin::Nowhere,
-            commands: "lamplighter-commands".to_owned(),
+            commands: COMMANDS.to_owned(),
             dead_letters: "lamplighter-dead-letters".to_owned(),
             table: "lamplighter".to_owned(),
             bus: "default".to_owned(),
@@ -203,7 +214,8 @@ pub(crate) fn load(
         }
     };
     let name = path.display().to_string();
-    let mut config = parse(&name, &read(path)?)?;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let mut config = parse_beside(folder, &name, &read(path)?)?;
     environment::override_fleet(env, &name, &mut config.fleet, &mut config.warnings)?;
     config.origin = Origin::File(path.to_owned());
     Ok(config)
@@ -219,15 +231,29 @@ fn read(path: &Path) -> Result<String, ConfigError> {
     std::fs::read_to_string(path).map_err(unreadable)
 }
 
-/// Parses a fleet file's text; `file` is what errors call it.
+/// Parses a fleet file's text; `file` is what errors call it. Files that it names are here.
 pub(crate) fn parse(file: &str, text: &str) -> Result<Config, ConfigError> {
-    let source = Source { file: file.to_owned(), text };
+    parse_beside(Path::new(""), file, text)
+}
+
+/// The same, where the files that it names are in a folder.
+fn parse_beside(folder: &Path, file: &str, text: &str) -> Result<Config, ConfigError> {
+    let source = Source { file: file.to_owned(), text, folder };
     let document = DeTable::parse(text).map_err(|error| {
         let at = error.span().unwrap_or(0..0);
         source.refuse(&at, format!("this is not TOML: {}", error.message().replace('\n', ", ")))
     })?;
-    let sections =
-        ["queue", "store", "events", "defaults", "targets", "schedules", "scheduler", "local"];
+    let sections = [
+        "queue",
+        "store",
+        "events",
+        "defaults",
+        "targets",
+        "templates",
+        "schedules",
+        "scheduler",
+        "local",
+    ];
     let top = Reader::top(&source, document.get_ref(), &sections)?;
     let mut config = Config::nameless();
     if let Some(item) = top.get("queue") {
@@ -247,18 +273,17 @@ pub(crate) fn parse(file: &str, text: &str) -> Result<Config, ConfigError> {
     if let Some(item) = top.get("events") {
         config.bus = item.table(&["bus"])?.string_or("bus", &config.bus)?;
     }
-    if let Some(item) = top.get("targets") {
-        let mut taken = BTreeMap::new();
-        let tables = item.open_table()?;
-        for item in tables.items() {
-            let spec = targets::target(&item, &mut taken, &mut config.warnings)?;
-            config.fleet.targets.insert(spec.name.clone(), spec);
-        }
-    }
+    read_fleet(&source, &top, &mut config)?;
     if let Some(item) = top.get("defaults")
         && let Some(item) = item.table(&["target"])?.get("target")
     {
         let name = item.parse(TargetName::EXPECTED, TargetName::parse)?;
+        if config.fleet.templates.contains_key(&name) {
+            let problem = format!("{name} is a template");
+            return Err(
+                item.refuse(&problem, "a target: a create without a template means the only one")
+            );
+        }
         if !config.fleet.targets.contains_key(&name) {
             let known: Vec<&str> = config.fleet.targets.keys().map(|name| name.as_str()).collect();
             return Err(item.refuse(&format!("no target is named \"{name}\""), &one_of(&known)));
@@ -281,8 +306,34 @@ pub(crate) fn parse(file: &str, text: &str) -> Result<Config, ConfigError> {
     if let Some(item) = top.get("local") {
         config.local = local::read(&item, &config.fleet)?;
     }
-    if config.fleet.targets.is_empty() {
+    if config.fleet.targets.is_empty() && config.fleet.templates.is_empty() {
         config.warnings.push("the fleet has no targets: every command will be rejected".to_owned());
     }
     Ok(config)
+}
+
+/// `[targets]` and `[templates]`, which share their names.
+fn read_fleet(
+    source: &Source<'_>,
+    top: &Reader<'_>,
+    config: &mut Config,
+) -> Result<(), ConfigError> {
+    let mut taken = BTreeMap::new();
+    let (mut of_targets, mut of_templates) = (templates::Places::new(), templates::Places::new());
+    if let Some(item) = top.get("targets") {
+        for item in item.open_table()?.items() {
+            let spec = targets::target(&item, &mut taken, &mut config.warnings)?;
+            of_targets.insert(spec.name.clone(), item.key_at.start);
+            config.fleet.targets.insert(spec.name.clone(), spec);
+        }
+    }
+    if let Some(item) = top.get("templates") {
+        for item in item.open_table()?.items() {
+            let (commands, warnings) = (&config.commands, &mut config.warnings);
+            let spec = templates::template(&item, commands, &mut taken, warnings)?;
+            of_templates.insert(spec.name.clone(), item.key_at.start);
+            config.fleet.templates.insert(spec.name.clone(), spec);
+        }
+    }
+    templates::check_names(source, &config.fleet, &of_targets, &of_templates)
 }

@@ -6,7 +6,8 @@
 //!
 //! *Invariant.* Whoever opens a table names every key it may have: nothing is ever silently ignored.
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
+use std::path::{Path, PathBuf};
 
 use lamplighter_events::{FieldError, HumanDuration};
 use toml::Spanned;
@@ -23,6 +24,8 @@ pub(crate) struct Source<'a> {
     pub(crate) file: String,
     /// All of it.
     pub(crate) text: &'a str,
+    /// Where the files are that it names.
+    pub(crate) folder: &'a Path,
 }
 
 impl Source<'_> {
@@ -219,6 +222,11 @@ impl<'a> Item<'a> {
         self.source.place(offset).0
     }
 
+    /// A file that the fleet file names, from its own folder on.
+    pub(crate) fn beside(&self, path: &str) -> PathBuf {
+        self.source.folder.join(path)
+    }
+
     /// A string.
     pub(crate) fn string(&self, expected: &str) -> Result<&'a str, ConfigError> {
         self.value.as_str().ok_or_else(|| self.wrong_type(expected))
@@ -275,6 +283,17 @@ impl<'a> Item<'a> {
             return Ok(text);
         }
         Err(self.refuse(&format!("\"{}\" is not valid", shown(text)), expected))
+    }
+
+    /// A whole number in a range.
+    pub(crate) fn whole(&self, range: RangeInclusive<i64>) -> Result<i64, ConfigError> {
+        let expected = format!("a whole number from {} to {}", range.start(), range.end());
+        let DeValue::Integer(_) = self.value else { return Err(self.wrong_type(&expected)) };
+        let count = self.json()?.as_i64().unwrap_or(0);
+        match range.contains(&count) {
+            true => Ok(count),
+            false => Err(self.refuse(&format!("{count} is not valid"), &expected)),
+        }
     }
 
     /// One word of a few.

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use jiff::tz::TimeZone;
 use lamplighter_events::{Action, Command, Expression, TargetName, TargetRef};
+use lamplighter_lifecycle::TemplateSpec;
 use lamplighter_runtime::Fleet;
 use toml::de::DeValue;
 
@@ -20,6 +21,9 @@ const EXPRESSION: &str = "\"rate(5 minutes)\" or \"cron(0 23 * * ? *)\"";
 const ZONE: &str = "the name of a time zone, such as \"Europe/Berlin\"";
 const ROLE: &str =
     "the ARN of a role, such as \"arn:aws:iam::123456789012:role/lamplighter-scheduler\"";
+
+/// Enough of what a template says to a create.
+const TOLD_CHARS_MAX: usize = 150;
 
 /// One schedule, beside its command, which is in the fleet's rules.
 #[derive(Debug, Clone)]
@@ -129,7 +133,15 @@ pub(crate) fn schedule(
     item.open_table()?;
     let command =
         Command::from_json(&item.json()?).map_err(|error| item.refuse_with(&error.message))?;
-    if let Some(TargetRef::Name(target)) = &command.target
+    if command.action == Action::Create {
+        check_create(&item, &command, fleet)?;
+    } else if let Some(TargetRef::Name(target)) = &command.target
+        && fleet.templates.contains_key(target)
+    {
+        let problem =
+            format!("{target} is a template, and {} is for a target", command.action.as_str());
+        return Err(item.refuse(&problem, "a target, or create"));
+    } else if let Some(TargetRef::Name(target)) = &command.target
         && !fleet.targets.contains_key(target)
     {
         let known: Vec<&str> = fleet.targets.keys().map(|name| name.as_str()).collect();
@@ -160,6 +172,56 @@ fn zone(
     Ok(zone)
 }
 
+/// The template that a create means.
+fn of_create<'f>(
+    item: &Item<'_>,
+    command: &Command,
+    fleet: &'f Fleet,
+) -> Result<&'f TemplateSpec, ConfigError> {
+    let named = match (&command.template, &command.target) {
+        (Some(name), _) | (None, Some(TargetRef::Name(name))) => Some(name),
+        (None, None) => None,
+        (None, Some(_)) => {
+            let problem = "a create makes a machine, and this names one that is there";
+            return Err(item.refuse(problem, "template = \"NAME\""));
+        }
+    };
+    let names: Vec<&str> = fleet.templates.keys().take(8).map(|name| name.as_str()).collect();
+    let expected = match names.is_empty() {
+        true => "a template of this file, which has none".to_owned(),
+        false => format!("template = \"NAME\" with one of {}", names.join(", ")),
+    };
+    let spec = match named {
+        Some(name) => fleet
+            .templates
+            .get(name)
+            .ok_or_else(|| item.refuse(&format!("no template is named \"{name}\""), &expected)),
+        None => match fleet.templates.len() {
+            1 => fleet.templates.values().next().ok_or_else(|| item.refuse_with(&expected)),
+            _ => Err(item.refuse("it names no template", &expected)),
+        },
+    }?;
+    spec.template().ok_or_else(|| item.refuse_with(&expected))
+}
+
+/// Whether a create of the file's own has what its template takes.
+fn check_create(item: &Item<'_>, command: &Command, fleet: &Fleet) -> Result<(), ConfigError> {
+    let template = of_create(item, command, fleet)?;
+    let Err(error) = template.check(&command.parameters) else { return Ok(()) };
+    let said = error.to_string();
+    // It may have a value and a pattern in it, each as long as may be.
+    let mut told: String = said.chars().take(TOLD_CHARS_MAX).collect();
+    if told.len() < said.len() {
+        told.push('…');
+    }
+    let expected =
+        format!("what the template {} takes, or every tick would fail", template.template);
+    Err(match said.contains("expected") {
+        true => item.refuse_with(&told),
+        false => item.refuse(&told, &expected),
+    })
+}
+
 /// What is valid and will surprise.
 pub(crate) fn warnings(schedules: &BTreeMap<String, Schedule>, fleet: &Fleet) -> Vec<String> {
     let never = schedules.iter().filter(|(_, schedule)| !schedule.expression.ever_fires());
@@ -169,14 +231,16 @@ pub(crate) fn warnings(schedules: &BTreeMap<String, Schedule>, fleet: &Fleet) ->
             format!("schedules.{name}: \"{text}\" never fires: no calendar has such a day")
         })
         .collect();
-    let idle = fleet.targets.values().filter(|spec| spec.idle.is_some());
-    for target in idle.map(|spec| &spec.name) {
+    let targets = fleet.targets.values().map(|spec| ("targets", spec));
+    let all = targets.chain(fleet.templates.values().map(|spec| ("templates", spec)));
+    for (section, spec) in all.filter(|(_, spec)| spec.idle.is_some()) {
+        let target = &spec.name;
         let asked = schedules.iter().any(|(name, it)| {
             it.enabled && it.expression.ever_fires() && checks(fleet.rules.get(name), target)
         });
         if !asked {
             warnings.push(format!(
-                "targets.{target}.idle: no schedule asks whether {target} is idle, so nobody will know \
+                "{section}.{target}.idle: no schedule asks whether {target} is idle, so nobody will know \
                  that it is; expected one such as [schedules.idle-check] with expression = \
                  \"rate(5 minutes)\" and command = {{ action = \"check-idle\" }}"
             ));

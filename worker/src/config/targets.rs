@@ -18,8 +18,10 @@ use super::{hours, idle};
 const INSTANCE: &str = "ec2-instance";
 const SERVICE: &str = "ecs-service";
 const KINDS: [&str; 2] = [INSTANCE, SERVICE];
+/// What is no target but what targets are made from.
+pub(crate) const TEMPLATE: &str = "ec2-template";
 /// Kinds that the design knows and this release does not have.
-const LATER_KINDS: [&str; 2] = ["ec2-template", "ecs-tenant"];
+const LATER_KINDS: [&str; 1] = ["ecs-tenant"];
 
 /// Keys of every kind.
 const COMMON_KEYS: [&str; 13] = [
@@ -103,6 +105,18 @@ pub(crate) fn service_timings() -> Timings {
     }
 }
 
+/// The same for a machine that is launched.
+pub(crate) fn template_timings() -> Timings {
+    Timings {
+        // Seed 004 gave a machine five minutes to run, and its agent five more.
+        start_timeout: seconds(300),
+        ready_timeout: seconds(300),
+        // Its bootstrap has seen to it that it is well.
+        settle: no_time(),
+        ..instance_timings()
+    }
+}
+
 /// An instance of which only its id is said.
 pub(crate) fn plain_instance(instance: InstanceRef) -> InstanceSpec {
     // Every five minutes: as often as a target that is on is looked at anyway.
@@ -112,8 +126,9 @@ pub(crate) fn plain_instance(instance: InstanceRef) -> InstanceSpec {
 /// A target of which only its place is said.
 pub(crate) fn plain_target(name: TargetName, place: Place) -> TargetSpec {
     let timings = match place {
-        Place::Instance(_) | Place::Template(_) => instance_timings(),
+        Place::Instance(_) => instance_timings(),
         Place::Service(_) => service_timings(),
+        Place::Template(_) => template_timings(),
     };
     TargetSpec {
         name,
@@ -131,6 +146,10 @@ pub(crate) fn plain_target(name: TargetName, place: Place) -> TargetSpec {
 
 pub(crate) fn seconds(seconds: u64) -> HumanDuration {
     HumanDuration::from_seconds(seconds).expect("a constant between a second and a year")
+}
+
+fn no_time() -> HumanDuration {
+    HumanDuration::from_millis(NO_TIME_MILLIS).expect("a constant above zero")
 }
 
 /// Who has a resource already: the target, and the byte where it says so. The line is counted only for
@@ -162,12 +181,27 @@ pub(crate) fn target(
     } else {
         Place::Instance(instance(&reader, &name, taken)?)
     };
-    let base = plain_target(name, place);
+    let spec = with_common(&reader, plain_target(name, place), taken, warnings)?;
+    Ok(TargetSpec {
+        exclusive: reader.flag("exclusive")?,
+        keep_failed: reader.flag("keep_failed")?,
+        hours: reader.get("hours").map(|item| hours::hours(&item)).transpose()?,
+        ..spec
+    })
+}
+
+/// Reads the keys that every kind has and understands alike.
+pub(crate) fn with_common(
+    reader: &Reader<'_>,
+    base: TargetSpec,
+    taken: &mut Taken,
+    warnings: &mut Vec<String>,
+) -> Result<TargetSpec, ConfigError> {
     let (name, place) = (&base.name, &base.place);
     let defaults = base.timings;
     let timings = Timings {
         start_timeout: reader.duration_or("start_timeout", defaults.start_timeout)?,
-        settle: settle(&reader, place)?.unwrap_or(defaults.settle),
+        settle: settle(reader, place)?.unwrap_or(defaults.settle),
         ready_timeout: reader.duration_or("ready_timeout", defaults.ready_timeout)?,
         health_timeout: reader.duration_or("health_timeout", defaults.health_timeout)?,
         stop_timeout: reader.duration_or("stop_timeout", defaults.stop_timeout)?,
@@ -180,14 +214,11 @@ pub(crate) fn target(
             .get("log_group")
             .map(|item| item.string("a CloudWatch log group's name").map(str::to_owned))
             .transpose()?,
-        exclusive: reader.flag("exclusive")?,
         max_hold: reader.duration("max_hold")?,
-        keep_failed: reader.flag("keep_failed")?,
         idle: reader
             .get("idle")
             .map(|item| idle::idle(&item, name, place, taken, warnings))
             .transpose()?,
-        hours: reader.get("hours").map(|item| hours::hours(&item)).transpose()?,
         ..base
     })
 }
@@ -198,6 +229,10 @@ fn kind(reader: &Reader<'_>) -> Result<&'static str, ConfigError> {
     let kind = item.string(expected)?;
     if let Some(known) = KINDS.into_iter().find(|known| *known == kind) {
         return Ok(known);
+    }
+    if kind == TEMPLATE {
+        let problem = "an ec2-template is no target: each create makes one from it";
+        return Err(item.refuse(problem, "it under [templates.NAME] instead of [targets.NAME]"));
     }
     if LATER_KINDS.contains(&kind) {
         let problem = format!("the kind \"{kind}\" is not in this release");
@@ -269,19 +304,7 @@ fn service(
     })?;
     claim(&item, service.to_string(), "service", name, taken)?;
     let desired = match reader.get("desired") {
-        Some(item) => {
-            let expected = format!("a whole number from 1 to {DESIRED_MAX}");
-            match item.value {
-                DeValue::Integer(_) => {
-                    let count = item.json()?.as_i64().unwrap_or(0);
-                    if !(1..=DESIRED_MAX).contains(&count) {
-                        return Err(item.refuse(&format!("{count} is not valid"), &expected));
-                    }
-                    count
-                }
-                _ => return Err(item.wrong_type(&expected)),
-            }
-        }
+        Some(item) => item.whole(1..=DESIRED_MAX)?,
         None => 1,
     };
     let mut also = Vec::new();
@@ -297,18 +320,23 @@ fn service(
     Ok(ServiceSpec { service, desired, healthy: reader.flag("healthy")?, also })
 }
 
-/// A service may have none: its tasks count from when they run.
+/// A service and a machine with a bootstrap may have none: others have seen to it that they are well.
 fn settle(reader: &Reader<'_>, place: &Place) -> Result<Option<HumanDuration>, ConfigError> {
     match (reader.get("settle"), place) {
-        (Some(item), Place::Service(_)) if item.value.as_str() == Some("0s") => {
-            Ok(HumanDuration::from_millis(NO_TIME_MILLIS))
+        (Some(item), Place::Service(_) | Place::Template(_))
+            if item.value.as_str() == Some("0s") =>
+        {
+            Ok(Some(no_time()))
         }
         _ => reader.duration("settle"),
     }
 }
 
 /// A duration, or `None` where the word stands instead of it.
-fn duration_or_word(item: &Item<'_>, word: &str) -> Result<Option<HumanDuration>, ConfigError> {
+pub(crate) fn duration_or_word(
+    item: &Item<'_>,
+    word: &str,
+) -> Result<Option<HumanDuration>, ConfigError> {
     if item.value.as_str() == Some(word) {
         return Ok(None);
     }
@@ -348,7 +376,7 @@ fn instance_ref(item: &Item<'_>) -> Result<InstanceRef, ConfigError> {
     }
 }
 
-fn unit(item: &Item<'_>) -> Result<UnitName, ConfigError> {
+pub(crate) fn unit(item: &Item<'_>) -> Result<UnitName, ConfigError> {
     let expected = "a systemd unit's name: letters, digits and :_.@- only, at most 128";
     let text = item.string(expected)?;
     UnitName::parse(text)

@@ -258,7 +258,13 @@ fn kinds_of_a_later_release_are_refused_as_such() {
     check(
         "[targets.f]\nkind = \"ec2-template\"",
         expect![[
-            r#"lamplighter.toml:2:8: targets.f.kind: the kind "ec2-template" is not in this release; expected "ec2-instance" or "ecs-service""#
+            r#"lamplighter.toml:2:8: targets.f.kind: an ec2-template is no target: each create makes one from it; expected it under [templates.NAME] instead of [targets.NAME]"#
+        ]],
+    );
+    check(
+        "[targets.f]\nkind = \"ecs-tenant\"",
+        expect![[
+            r#"lamplighter.toml:2:8: targets.f.kind: the kind "ecs-tenant" is not in this release; expected "ec2-instance" or "ecs-service""#
         ]],
     );
     check(

@@ -7,7 +7,7 @@ use jiff::SignedDuration;
 use lamplighter_cloud::launch_templates::{PROFILE, Profile};
 use lamplighter_cloud::{LaunchTemplateSeed, Scarce, Shortage, TemplateData};
 
-use super::parse;
+use super::{Local, parse};
 
 const ID: &str = "lt-0123456789abcdef0";
 
@@ -158,4 +158,32 @@ fn the_launch_templates_are_checked() {
             "f.toml:2:25: local.launch_templates.gpu: no launch template's id; expected lt- and 8 to 17 hex digits"
         ],
     );
+}
+
+#[test]
+fn what_the_templates_name_is_there_in_the_versions_that_they_name() {
+    let text = format!(
+        r#"[templates.one]
+kind = "ec2-template"
+launch_template = "{ID}"
+version = 3
+subnets = ["subnet-0123456789abcdef0"]
+bootstrap = {{ document = "Doc" }}
+[templates.two]
+kind = "ec2-template"
+launch_template = "web"
+[local.launch_templates.{ID}]
+boot = "5s"
+"#
+    );
+    let config = parse("f.toml", &text).unwrap();
+    let seeds = config.local.launch_templates_of(&config.fleet);
+    assert_eq!(seeds.len(), 2);
+    let one = seeds.iter().find(|seed| seed.id == ID).unwrap();
+    assert_eq!(one.versions.keys().collect::<Vec<_>>(), [&1, &3]);
+    assert_eq!(one.versions[&3].behaviour.boot, Some(SignedDuration::from_secs(5)));
+    let two = seeds.iter().find(|seed| seed.name == "web").unwrap();
+    assert!(two.id.starts_with("lt-") && two.versions.keys().all(|number| *number == 1));
+    assert_eq!(Local::subnets(&config.fleet), ["subnet-0123456789abcdef0"]);
+    assert_eq!(Local::documents(&config.fleet), ["Doc"]);
 }

@@ -445,13 +445,13 @@ fn variables_that_make_no_fleet_are_refused() {
     check_variables(
         &[id, ("SECRET_ARN", "x")],
         expect![
-            "environment variables INSTANCE_ID and SECRET_ARN are both set, and each names what is to be switched; expected one of them, or a fleet file with two targets"
+            "environment variables INSTANCE_ID and SECRET_ARN are both set, and each names what is to be switched; expected one of them, or a fleet file that has both"
         ],
     );
     check_variables(
         &[id, cluster, service],
         expect![
-            "environment variables INSTANCE_ID and ECS_CLUSTER_NAME are both set, and each names what is to be switched; expected one of them, or a fleet file with two targets"
+            "environment variables INSTANCE_ID and ECS_CLUSTER_NAME are both set, and each names what is to be switched; expected one of them, or a fleet file that has both"
         ],
     );
     check_variables(
@@ -516,14 +516,23 @@ fn variables_that_make_no_fleet_are_refused() {
     );
     check_variables(
         &[("AWS_LAUNCH_TEMPLATE_ID", "lt-1")],
+        expect![[
+            r#"environment variable AWS_LAUNCH_TEMPLATE_ID: "lt-1" is not valid; expected a launch template's id (lt- and 8 to 17 hex digits), or its name (3 to 128 letters, digits and ().-/_)"#
+        ]],
+    );
+    check_variables(
+        &[id, ("AWS_LAUNCH_TEMPLATE_ID", "lt-0123456789abcdef0")],
         expect![
-            "environment variable AWS_LAUNCH_TEMPLATE_ID is set, but launch templates are not in this release; expected INSTANCE_ID, SECRET_ARN, ECS_CLUSTER_NAME, ECS_SERVICE_NAME, or a fleet file"
+            "environment variables INSTANCE_ID and AWS_LAUNCH_TEMPLATE_ID are both set, and each names what is to be switched; expected one of them, or a fleet file that has both"
         ],
     );
 }
 
 /// A fleet file beside variables: the warnings that they make.
-fn beside(text: &str, pairs: &[(&str, &str)]) -> Result<(Config, Vec<String>), ConfigError> {
+pub(super) fn beside(
+    text: &str,
+    pairs: &[(&str, &str)],
+) -> Result<(Config, Vec<String>), ConfigError> {
     let mut config = fleet(text)?;
     let mut warnings = Vec::new();
     environment::override_fleet(&variables(pairs), "f.toml", &mut config.fleet, &mut warnings)?;
@@ -531,7 +540,7 @@ fn beside(text: &str, pairs: &[(&str, &str)]) -> Result<(Config, Vec<String>), C
 }
 
 #[track_caller]
-fn check_beside(text: &str, pairs: &[(&str, &str)], expected: Expect) {
+pub(super) fn check_beside(text: &str, pairs: &[(&str, &str)], expected: Expect) {
     match beside(text, pairs) {
         Ok((_, warnings)) => expected.assert_eq(&warnings.join("\n")),
         Err(error) => expected.assert_eq(&error.to_string()),

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod services;
+mod templates;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
