@@ -277,8 +277,12 @@ impl TemplateSpec {
         id: &CommandId,
         given: &BTreeMap<String, String>,
     ) -> Option<TargetName> {
-        let key = self.dedupe.as_ref().and_then(|name| given.get(name));
-        let key = match key {
+        // Said, or by default: the same value is the same machine.
+        let value = |name: &String| {
+            let default = self.parameters.get(name).and_then(|it| it.default.as_ref());
+            given.get(name).or(default)
+        };
+        let key = match self.dedupe.as_ref().and_then(value) {
             Some(value) => format!("value\0{value}"),
             None => format!("command\0{id}"),
         };
