@@ -13,6 +13,7 @@ Not here: rights of whoever deploys (infra/README.md).
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 from datetime import datetime, timedelta, timezone
@@ -124,6 +125,7 @@ class Deployment:
             say(f"warn   {', '.join(strange)}: rules of an account have one name space; a name that begins with {self.env} is safe")
         self.values["EventBusName"] = self._agreed("EventBusName", fleets.bus_of(found), "[events] bus")
         self._name_secrets(found)
+        self._name_launches(found)
         self.values["FleetParameter"] = fleets.parameter_name(self.env, self.text)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.file.write_text(self.text, encoding="utf-8")
@@ -172,6 +174,23 @@ class Deployment:
                 f"the fleet names {len(names)} secrets ({', '.join(names)}); expected --secret-name with a pattern "
                 "that fits them, such as 'lamplighter/*'"
             )
+
+    def _name_launches(self, found):
+        """What the worker may launch and run is what the fleet names, where that is one thing."""
+        rows = [
+            ("LaunchTemplateId", fleets.launch_templates(found), "launch templates", r"lt-[0-9a-f]{8,17}", "'*'"),
+            ("BootstrapDocument", fleets.documents(found), "documents", r"(?!AWS-).+", "a pattern, such as 'Models-*'"),
+        ]
+        for name, named, what, known_by, several in rows:
+            if name in self.given or not named:
+                continue
+            if len(named) == 1 and re.fullmatch(known_by, named[0]):
+                self.values[name] = named[0]
+            elif not self.values[name]:
+                raise OptionError(
+                    f"the fleet's templates name {len(named)} {what} ({', '.join(named)}), and rights are given for "
+                    f"one by its id; expected {option(name)} with that, or {several}"
+                )
 
     @staticmethod
     def _short(path):

@@ -165,6 +165,19 @@ def secret_names(fleet):
     return sorted(found)
 
 
+def launch_templates(fleet):
+    """What the fleet's templates launch, by id or name."""
+    specs = fleet.get("templates", {}).values()
+    return sorted({spec["launch_template"] for spec in specs if "launch_template" in spec})
+
+
+def documents(fleet):
+    """The SSM documents that bootstraps name, without ARN."""
+    bootstraps = [spec.get("bootstrap") for spec in fleet.get("templates", {}).values()]
+    named = [one["document"] for one in bootstraps if isinstance(one, dict) and "document" in one]
+    return sorted({name.rsplit(":document/", 1)[-1] for name in named})
+
+
 def parameter_name(env, text):
     """The SSM parameter that holds this text."""
     digest = hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -27,13 +27,22 @@ MARKS = [
     ("TABLE", "${Table}"),
     ("BUS", "${EventBusName}"),
     ("SECRET_NAME", "${SecretName}"),
+    ("LAUNCH_TEMPLATE", "${LaunchTemplateId}"),
+    ("INSTANCE_PROFILE_ROLE", "${InstanceProfileRole}"),
+    ("BOOTSTRAP_DOCUMENT", "${BootstrapDocument}"),
     ("CLUSTER", "${ECSClusterName}"),
     ("SERVICE", "${ECSServiceName}"),
 ]
 # A statement about something that a stack may not have, and the condition that says whether it has it.
-CONDITIONS = [("${SecretName}", "HasSecret"), ("${ECSClusterName}", "HasService")]
-# What looks like a placeholder and is part of a name of AWS's.
-NAMES_OF_AWS = {"AWS"}
+CONDITIONS = [
+    ("${SecretName}", "HasSecret"),
+    ("${ECSClusterName}", "HasService"),
+    ("${LaunchTemplateId}", "HasLaunchTemplate"),
+    ("${InstanceProfileRole}", "HasInstanceProfileRole"),
+    ("${BootstrapDocument}", "HasBootstrapDocument"),
+]
+# What looks like a placeholder and is part of a name of AWS's, or of a key of the table.
+NO_PLACEHOLDERS = {"AWS", "TEMPLATE"}
 # Words that YAML reads as a truth or as nothing.
 NO_TEXT = {"true", "false", "yes", "no", "on", "off", "y", "n", "null"}
 # Statements of operator-policy.json that a service which only sends commands needs (infra/README.md).
@@ -49,7 +58,7 @@ def filled(where, text):
     for mark, value in MARKS:
         text = re.sub(rf"(?<![A-Z_]){re.escape(mark)}(?![A-Z_])", lambda _: value, text)
     bare = re.sub(r"\$\{[^}]*\}", "", text)
-    left = set(re.findall(r"[A-Z][A-Z_]{2,}", bare)) - NAMES_OF_AWS
+    left = set(re.findall(r"[A-Z][A-Z_]{2,}", bare)) - NO_PLACEHOLDERS
     if left:
         raise PolicyError(f"{where}: {sorted(left)} is no placeholder that infra/policies.py knows")
     return text

@@ -44,6 +44,24 @@ stop = "300ms"
 after_boot = "failed"
 "#;
 
+/// A template whose machines are quick, to be put behind [`FLEET`] or before it.
+pub(crate) const TEMPLATE: &str = r#"
+[templates.walrus]
+kind = "ec2-template"
+launch_template = "lt-0123456789abcdef0"
+bootstrap = "walrus"
+limit = 3
+max_lifetime = "1h"
+price_per_hour = 36.0
+poll = "1s"
+
+[local.launch_templates.lt-0123456789abcdef0]
+boot = "500ms"
+agent = "500ms"
+bootstrap = "1s"
+stop = "300ms"
+"#;
+
 /// How long a test waits for something that takes a second or two on an idle machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -346,6 +364,39 @@ pub(crate) fn aws_json(
         scope(service)
     );
     request(endpoint, "POST", "/", &headers, body)
+}
+
+/// Tags a machine by EC2's own call.
+pub(crate) fn tag(local: &Local, machine: &str, tags: &[(&str, &str)]) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime").block_on(async {
+        let mut call = aws_sdk_ec2::Client::new(&sdk(local).await).create_tags().resources(machine);
+        for (key, value) in tags {
+            call = call.tags(aws_sdk_ec2::types::Tag::builder().key(*key).value(*value).build());
+        }
+        call.send().await.expect("EC2 takes the tags");
+    });
+}
+
+/// One call of DynamoDB on the fleet's table.
+#[track_caller]
+pub(crate) fn table(local: &Local, operation: &str, mut request: Value) -> Value {
+    request["TableName"] = "lamplighter".into();
+    let operation = format!("DynamoDB_20120810.{operation}");
+    let (status, answer) = aws_json(&local.endpoint, "dynamodb", &operation, &request.to_string());
+    assert_eq!(status, 200, "{operation}: {answer}");
+    serde_json::from_str(&answer).expect("DynamoDB answers JSON")
+}
+
+/// Gives a place of a template to somebody by hand.
+#[track_caller]
+pub(crate) fn seat(local: &Local, template: &str, target: &str) {
+    let request = serde_json::json!({
+        "Key": {"pk": {"S": format!("TEMPLATE#{template}")}, "sk": {"S": "SEATS"}},
+        "UpdateExpression": "ADD seats :me",
+        "ExpressionAttributeValues": {":me": {"SS": [target]}},
+    });
+    table(local, "UpdateItem", request);
 }
 
 /// One POST to an AWS REST service without its SDK.

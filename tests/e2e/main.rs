@@ -11,6 +11,7 @@ mod harness;
 mod hours;
 mod idle;
 mod journeys;
+mod machines;
 mod ministack;
 mod operations;
 mod outages;

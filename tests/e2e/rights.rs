@@ -12,7 +12,9 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, FLEET, Local, Process, eventually, sdk_of, send_raw};
+use crate::harness::{
+    Answer, FLEET, Local, Process, TEMPLATE, eventually, sdk_of, seat, send_raw, tag,
+};
 
 const REGION_AND_ACCOUNT: &str = "us-east-1:000000000000";
 
@@ -31,6 +33,9 @@ fn shipped(file: &str, queues: [&str; 2], table: &str, bus: &str) -> String {
         ("TABLE", table),
         ("BUS", bus),
         ("SECRET_NAME", "render"),
+        ("LAUNCH_TEMPLATE", "lt-0123456789abcdef0"),
+        ("INSTANCE_PROFILE_ROLE", "models"),
+        ("BOOTSTRAP_DOCUMENT", "Models"),
     ];
     marks.iter().fold(policy, |policy, (mark, value)| policy.replace(mark, value))
 }
@@ -183,6 +188,18 @@ health_check = true
 scaling = { min = 0, max = 4 }
 "#;
 
+/// Beside [`TEMPLATE`] one whose bootstrap is a document, and a subnet that the fleet names.
+fn templates() -> String {
+    let profile = "boot = \"500ms\"\nprofile = \"models\"";
+    let document = TEMPLATE
+        .split("[local")
+        .next()
+        .expect("the template's own table")
+        .replace("templates.walrus", "templates.models")
+        .replace("bootstrap = \"walrus\"", "bootstrap = { document = \"Models\" }");
+    format!("{document}{}", TEMPLATE.replacen("boot = \"500ms\"", profile, 1))
+}
+
 #[test]
 fn the_workers_policy_is_just_what_run_and_check_need() {
     let fleet = FLEET.replacen(
@@ -190,7 +207,10 @@ fn the_workers_policy_is_just_what_run_and_check_need() {
         "instance_id = \"i-0abc123def456\"\nlog_group = \"/pyelli\"",
         1,
     );
-    let local = Local::with_fleet(&format!("{SERVICE}{fleet}{SERVICE_WORLD}"), &["--no-worker"]);
+    // Office hours that are minded, however far away.
+    let hours = "[targets.pyelli.hours]\nweekly = \"Sun 03:00-03:01\"\n";
+    let fleet = format!("{SERVICE}{hours}{fleet}{SERVICE_WORLD}{}", templates());
+    let local = Local::with_fleet(&fleet, &["--no-worker"]);
     let caller = Caller::bound(&local, "worker", with_default_names("worker-policy.json"));
     // A message that must be given back, and a check whose answer is lost and must be looked for.
     let faults = json!([
@@ -207,6 +227,12 @@ fn the_workers_policy_is_just_what_run_and_check_need() {
     local.run(&["send", "start", "fluidity", "--wait"]).is(0);
     local.run(&["send", "check-idle", "fluidity", "--wait"]).is(0);
     local.run(&["send", "kill", "fluidity", "--wait"]).is(0);
+    let made = local.send(&["create", "walrus", "--set", "blob_id=abc"]);
+    assert_eq!(made["outcome"], "done", "{made}");
+    let machine = made["answer"]["instance_id"].as_str().expect("an instance id");
+    local.run(&["send", "destroy", machine, "--wait"]).is(0);
+    // What the document does there is no matter of rights.
+    local.send(&["create", "models"]);
     caller.run(&["check", "--aws"], 0);
     send_raw(&local, &["poison"]);
     local.run(&["send", "stop", "position-keeper", "--wait"]).is(0);
@@ -288,7 +314,7 @@ fn the_schedule_policy_is_just_what_schedules_need() {
 
 #[test]
 fn the_operators_policy_is_just_what_asking_and_looking_need() {
-    let local = Local::with_fleet(&format!("{SERVICE}{FLEET}{SERVICE_WORLD}"), &[]);
+    let local = Local::with_fleet(&format!("{SERVICE}{FLEET}{SERVICE_WORLD}{TEMPLATE}"), &[]);
     let caller = Caller::bound(&local, "operator", with_default_names("operator-policy.json"));
     caller
         .run(&["send", "start", "position-keeper", "--holder", "ann", "--id", "one", "--wait"], 0);
@@ -315,9 +341,38 @@ fn the_operators_policy_is_just_what_asking_and_looking_need() {
     });
     caller.run(&["dlq", "show", "lost"], 0);
     caller.run(&["dlq", "replay", "--reason", "not-json"], 0);
+    caller.run(&["status", "--all"], 0);
+    caller.run(&["leaks"], 0);
+    seat(&local, "walrus", "walrus.0123456789abcdef");
+    let pyelli = "i-0abc123def456";
+    tag(&local, pyelli, &[("lamplighter:owner", "lamplighter-commands")]);
+    caller.run(&["leaks", "--fix", "--terminate", pyelli], 0);
+    caller.run(&["leaks"], 0);
     watch.signal("-INT");
     assert_eq!(watch.wait(), 0, "{}", watch.log());
     caller.needs_just_this();
+}
+
+#[test]
+fn without_the_right_to_launch_nothing_is_left_behind() {
+    let local = Local::with_fleet(&format!("{FLEET}{}", templates()), &["--no-worker"]);
+    let policy = with_default_names("worker-policy.json");
+    let mut without: Value = serde_json::from_str(&policy).expect("a policy is JSON");
+    let all = statements(&policy).into_iter();
+    let kept = all.filter(|one| !texts(&one["Action"]).contains(&"ec2:RunInstances".to_owned()));
+    without["Statement"] = kept.collect();
+    let caller = Caller::bound(&local, "worker", without.to_string());
+    let _worker = caller.serve(&["run"]);
+    let refused = local.send(&["create", "walrus", "--set", "blob_id=abc"]);
+    let said = (&refused["outcome"], &refused["cause"]);
+    assert_eq!(said, (&json!("failed"), &json!("denied")), "{refused}");
+    let machines = local.control("GET", "machines", "")["machines"].clone();
+    let machines = machines.as_array().expect("a list of machines");
+    assert!(machines.iter().all(|it| it["state"] != "running"), "{machines:?}");
+    eventually("its place is free again", || {
+        (local.json(&["status", "walrus"])["taken"] == 0).then_some(())
+    });
+    local.run(&["leaks"]).is(0);
 }
 
 #[test]
@@ -326,13 +381,7 @@ fn a_machine_without_the_tag_is_not_touched() {
     let caller = Caller::bound(&local, "worker", with_default_names("worker-policy.json"));
     let _worker = caller.serve(&["run"]);
     let machine = "i-0abc123def456";
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.expect("a runtime").block_on(async {
-        let ec2 = aws_sdk_ec2::Client::new(&sdk_of(&local.endpoint).await);
-        let tag = aws_sdk_ec2::types::Tag::builder().key("lamplighter:managed").value("false");
-        let tagged = ec2.create_tags().resources(machine).tags(tag.build()).send().await;
-        tagged.expect("EC2 takes the tag");
-    });
+    tag(&local, machine, &[("lamplighter:managed", "false")]);
     let outcome = local.run(&["send", "start", "pyelli", "--wait", "--json"]).is(1).json();
     assert_eq!((&outcome["outcome"], &outcome["cause"]), (&json!("failed"), &json!("denied")));
     assert_eq!(local.machine(machine)["state"], "stopped");

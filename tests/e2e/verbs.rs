@@ -15,13 +15,16 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, FLEET, Local, Process, eventually, http, lamplighter, send_raw};
+use crate::harness::{
+    Answer, FLEET, Local, Process, TEMPLATE, eventually, http, lamplighter, send_raw, tag,
+};
 
 /// Who asks for what: the verbs of each test below, with the exit codes that it must have seen.
 const ASKING: Verbs =
     &[("send", &[0, 1, 2]), ("outcome", &[0, 1, 2]), ("pause", &[0, 1, 2]), ("resume", &[0, 1, 2])];
 const LOOKING: Verbs =
     &[("status", &[0, 1, 2]), ("why", &[0, 1, 2]), ("history", &[0, 1, 2]), ("watch", &[0, 1, 2])];
+const LEAKING: Verbs = &[("leaks", &[0, 1, 2])];
 const PROBING: Verbs = &[("probe", &[0, 1, 2])];
 const DEAD_LETTERS: Verbs =
     &[("dlq list", &[0, 1, 2]), ("dlq show", &[0, 1, 2]), ("dlq replay", &[0, 1, 2])];
@@ -172,7 +175,7 @@ fn verbs_in(help: &str, before: &str) -> BTreeSet<String> {
 #[test]
 fn every_verb_of_the_help_has_a_test_that_runs_it() {
     let tested: BTreeSet<String> =
-        [ASKING, LOOKING, PROBING, DEAD_LETTERS, SERVING, SETTING_UP, SCHEDULING]
+        [ASKING, LOOKING, LEAKING, PROBING, DEAD_LETTERS, SERVING, SETTING_UP, SCHEDULING]
             .into_iter()
             .flatten()
             .map(|(verb, _)| (*verb).to_owned())
@@ -206,7 +209,7 @@ fn a_flag_or_verb_that_no_test_runs_would_be_found() {
 #[test]
 fn asking_for_things() {
     let mut ran = Ran::default();
-    let local = Local::start(&[]);
+    let local = Local::with_fleet(&format!("{FLEET}{TEMPLATE}"), &[]);
     let fleet = local.fleet().to_str().expect("a plain path").to_owned();
     let run = &mut ran;
 
@@ -278,6 +281,13 @@ fn asking_for_things() {
         run.says(&local, verb, &["pyelli", "--all"], 2, &["--all"]);
         run.says(&local, verb, &[], 2, &["<TARGET>"]);
     }
+
+    // create: what follows from it is in `machines`.
+    let create = ["create", "walrus", "--set", "blob_id=abc", "--wait"];
+    run.says(&local, "send", &create, 0, &["done: ", "instance  i-", "address   "]);
+    run.says(&local, "send", &["start", "pyelli", "--set", "a=b"], 2, &["create alone"]);
+    run.says(&local, "send", &["create", "walrs"], 2, &["did you mean \"walrus\"?"]);
+    run.says(&local, "send", &["stop", "walrus"], 2, &["walrus is a template"]);
 
     // Nobody is there to do it: waiting ends, the command stays.
     let alone = Local::start(&["--no-worker"]);
@@ -434,6 +444,11 @@ fn looking_at_things() {
     let live = run.json(&local, "status", &["pyelli", "--live"], 0)["live"].clone();
     assert!(live["instance"].is_object(), "{live}");
     run.says(&local, "status", &["pyeli"], 2, &["did you mean \"pyelli\"?"]);
+    run.says(&local, "status", &["--all"], 0, &["position-keeper", "render-box"]);
+    run.says(&local, "status", &["pyelli", "--all"], 2, &["--all", "template"]);
+    run.says(&local, "status", &["i-0abc123def456"], 0, &["target     pyelli"]);
+    run.says(&local, "why", &["i-0abc123def456"], 0, &["pyelli is "]);
+    run.says(&local, "why", &["i-0abc123def999"], 1, &["belongs to no target"]);
 
     // A table that is not there.
     let other = local.folder.path().join("other.toml");
@@ -443,6 +458,30 @@ fn looking_at_things() {
         run.says(&local, verb, &["pyelli", "--fleet", other], 1, &["other", "lamplighter setup"]);
     }
     ran.covers(LOOKING);
+}
+
+/// What else can leak is in `machines`.
+#[test]
+fn leaking_things() {
+    let mut ran = Ran::default();
+    let local = Local::start(&["--no-worker"]);
+    let fleet = local.fleet().to_str().expect("a plain path").to_owned();
+    let run = &mut ran;
+    run.says(&local, "leaks", &["--fleet", &fleet], 0, &["no leaks"]);
+    let machine = "i-0abc123def456";
+    tag(&local, machine, &[("lamplighter:owner", "lamplighter-commands")]);
+    let found = run.json(&local, "leaks", &[], 1);
+    let leak = |key: &str| found[0][key].clone();
+    assert_eq!((leak("leak"), leak("instance")), (json!("stray"), json!(machine)), "{found}");
+    run.says(&local, "leaks", &["--fix"], 1, &["DONE", "stray", machine, "left alone"]);
+    let other = ["--fix", "--terminate", "i-01f5d046c86e4f36e"];
+    run.says(&local, "leaks", &other, 1, &["not in the list", "Nothing was done"]);
+    run.says(&local, "leaks", &["--terminate", machine], 2, &["--fix"]);
+    assert_eq!(local.machine(machine)["state"], "stopped");
+    let done = run.json(&local, "leaks", &["--fix", "--terminate", machine], 0);
+    assert_eq!(done[0]["fixed"], json!(true), "{done}");
+    eventually("it is no more", || (local.machine(machine)["state"] == "terminated").then_some(()));
+    ran.covers(LEAKING);
 }
 
 #[test]

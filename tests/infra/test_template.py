@@ -49,6 +49,8 @@ class Rights(unittest.TestCase):
             "${Commands.QueueName}": "COMMAND_QUEUE", "${DeadLetters.QueueName}": "DEAD_LETTER_QUEUE",
             "${Table}": "TABLE", "${EventBusName}": "BUS", "${SecretName}": "SECRET_NAME",
             "${ECSClusterName}": "CLUSTER", "${ECSServiceName}": "SERVICE",
+            "${LaunchTemplateId}": "LAUNCH_TEMPLATE", "${InstanceProfileRole}": "INSTANCE_PROFILE_ROLE",
+            "${BootstrapDocument}": "BOOTSTRAP_DOCUMENT",
         }  # fmt: skip
         for mine, theirs in zip(found, expected, strict=True):
             text = json.dumps(mine)
@@ -70,7 +72,38 @@ class Rights(unittest.TestCase):
                     self.assertEqual(statement["Condition"]["StringEquals"], {"ec2:ResourceTag/lamplighter:managed": "true"})
                 if action == "ssm:SendCommand":
                     text = json.dumps(statement)
-                    self.assertTrue("lamplighter:managed" in text or re.search(r"document/AWS-\w+", text), text)
+                    named = re.search(r"document/(AWS-\w+|\$\{BootstrapDocument\})", text)
+                    self.assertTrue("lamplighter:managed" in text or named, text)
+                if action in ("ec2:RunInstances", "ec2:CreateTags", "ec2:TerminateInstances", "iam:PassRole"):
+                    self.check_launch(action, statement)
+
+    def check_launch(self, action, statement):
+        """A launch stands on its template, a tag on its launch, an end on the owner's tag, a role on whom it is for."""
+        text = json.dumps(statement["Condition"] if "Condition" in statement else statement["Resource"])
+        words = {
+            "ec2:RunInstances": "launch-template/${LaunchTemplateId}",
+            "ec2:CreateTags": '"ec2:CreateAction": "RunInstances"',
+            "ec2:TerminateInstances": "ec2:ResourceTag/lamplighter:owner",
+            "iam:PassRole": '"iam:PassedToService": "ec2.amazonaws.com"',
+        }
+        self.assertIn(words[action], text, statement["Sid"])
+
+    def test_nothing_may_be_launched_where_no_template_is_given(self):
+        document = RESOURCES["WorkerRole"]["Properties"]["Policies"][0]["PolicyDocument"]
+        found = {}
+        for entry in document["Statement"]:
+            condition, statement = entry["Fn::If"][:2] if "Fn::If" in entry else (None, entry)
+            for action in statement["Action"]:
+                found.setdefault(action, set()).add(condition)
+        self.assertEqual(found["ec2:RunInstances"], {"HasLaunchTemplate"})
+        self.assertEqual(found["iam:PassRole"], {"HasInstanceProfileRole"})
+
+    def test_aws_s_signals_are_those_of_setup(self):
+        source = (ROOT / "worker/aws/src/setup.rs").read_text()
+        patterns = [json.loads(text) for text in re.findall(r'r#"(\{"source".*?\})"#', source)]
+        rules = [it["Properties"] for it in RESOURCES.values() if it["Type"] == "AWS::Events::Rule"]
+        rules = [rule["EventPattern"] for rule in rules if "EventPattern" in rule]
+        self.assertEqual(sorted(patterns, key=str), sorted(rules, key=str))
 
     def test_what_is_written_by_hand_is_found(self):
         text = policies.TEMPLATE.read_text(encoding="utf-8")
@@ -203,6 +236,9 @@ class Shape(unittest.TestCase):
             ("FleetParameter", "/a'b", False), ("LogRetentionDays", "30", True), ("LogRetentionDays", "31", False),
             ("InstanceType", "t4g.nano", True), ("InstanceType", "t3.nano", False),
             ("SecretName", "lamplighter/*", True), ("SecretName", "a b", False),
+            ("LaunchTemplateId", "lt-0123456789abcdef0", True), ("LaunchTemplateId", "*", True),
+            ("LaunchTemplateId", "mine", False), ("InstanceProfileRole", "models/walrus-*", True),
+            ("InstanceProfileRole", "arn:aws:iam::1:role/x", False), ("BootstrapDocument", "Ours-Models", True),
         ]  # fmt: skip
         for name, value, fits in rows:
             with self.subTest(name=name, value=value):
@@ -296,6 +332,16 @@ class Fleet(unittest.TestCase):
             "c": {"instance_id": "i-0123456789"}, "d": {},
         }}  # fmt: skip
         self.assertEqual(fleet.secret_names(found), ["PandaDbSecretCache", "ours/box"])
+
+    def test_launch_templates_and_documents_are_those_of_the_templates(self):
+        found = {"templates": {
+            "a": {"launch_template": "lt-0123456789abcdef0", "bootstrap": "walrus"},
+            "b": {"launch_template": "ours", "bootstrap": {"document": "arn:aws:ssm:eu-central-1:1:document/Models"}},
+            "c": {"launch_template": "ours", "bootstrap": {"document": "AWS-RunRemoteScript"}},
+        }}  # fmt: skip
+        self.assertEqual(fleet.launch_templates(found), ["lt-0123456789abcdef0", "ours"])
+        self.assertEqual(fleet.documents(found), ["AWS-RunRemoteScript", "Models"])
+        self.assertEqual((fleet.launch_templates({}), fleet.documents({})), ([], []))
 
     def test_another_text_is_another_parameter(self):
         one, two = fleet.parameter_name("prod", "a"), fleet.parameter_name("prod", "b")

@@ -198,6 +198,42 @@ impl Store for Sim {
         .await
     }
 
+    async fn records_of(&self, template: &TargetName) -> Result<Vec<TargetRecord>, CallError> {
+        let prefix = format!("{template}.");
+        self.call(
+            "dynamodb:Scan",
+            || template.to_string(),
+            |state, _| {
+                let made = |it: &&TargetRecord| it.target.as_str().starts_with(&prefix);
+                Ok(state.table.records().filter(made).cloned().collect())
+            },
+        )
+        .await
+    }
+
+    async fn free_seat(
+        &self,
+        template: &TargetName,
+        target: &TargetName,
+        rev: u64,
+    ) -> Result<bool, CallError> {
+        self.call(
+            "dynamodb:write",
+            || format!("the place of {target}"),
+            |state, _| {
+                let known = state.table.record(target).map_or(0, |record| record.rev);
+                if known != rev {
+                    return Ok(false);
+                }
+                if let Some(seats) = state.table.seats.get_mut(template) {
+                    seats.remove(target);
+                }
+                Ok(true)
+            },
+        )
+        .await
+    }
+
     async fn owner(&self, resource: &Resource) -> Result<Option<TargetName>, CallError> {
         self.call(
             "dynamodb:GetItem",

@@ -13,8 +13,8 @@ use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::types::{
-    AttributeValue, KeysAndAttributes, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem,
-    Update,
+    AttributeValue, ConditionCheck, KeysAndAttributes, Put, ReturnValuesOnConditionCheckFailure,
+    TransactWriteItem, Update,
 };
 use jiff::Timestamp;
 use lamplighter_events::{Cause, CommandId, TargetName};
@@ -27,9 +27,9 @@ use lamplighter_runtime::ports::{
 use crate::attempts::Attempts;
 use crate::disposition::{call_error, own_error};
 use crate::item::{
-    DUE, Item, ItemError, UP, command_item, command_key, number, read_command, read_name,
-    read_owner, read_target, read_up, resource_key, string, target_item, target_key, template_key,
-    text,
+    DUE, Item, ItemError, UP, command_item, command_key, made_prefix, number, read_command,
+    read_name, read_owner, read_target, read_up, resource_key, string, target_item, target_key,
+    template_key, text,
 };
 use crate::transaction::{Cancelled, Part, is_known_token, read_cancelled, request_token};
 
@@ -37,6 +37,7 @@ const GET: &str = "dynamodb:GetItem";
 const GET_ALL: &str = "dynamodb:BatchGetItem";
 const PUT: &str = "dynamodb:PutItem";
 const QUERY: &str = "dynamodb:Query";
+const SCAN: &str = "dynamodb:Scan";
 pub(crate) const TRANSACT: &str = "dynamodb:TransactWriteItems";
 /// DynamoDB's bound for one BatchGetItem.
 const KEYS_MAX: usize = 100;
@@ -455,6 +456,65 @@ impl Store for DynamoStore {
         let names = item.as_ref().and_then(|item| item.get("seats")).and_then(|it| it.as_ss().ok());
         let names = names.into_iter().flatten().filter_map(|name| TargetName::parse(name).ok());
         Ok(names.collect())
+    }
+
+    async fn records_of(&self, template: &TargetName) -> Result<Vec<TargetRecord>, CallError> {
+        let mut records = Vec::new();
+        let mut from: Option<Item> = None;
+        loop {
+            let answer = self
+                .client
+                .scan()
+                .table_name(&self.table)
+                .consistent_read(true)
+                .filter_expression("begins_with(pk, :made) AND kind = :kind")
+                .expression_attribute_values(":made", text(made_prefix(template)))
+                .expression_attribute_values(":kind", text("ec2-template"))
+                .set_exclusive_start_key(from)
+                .send()
+                .await
+                .map_err(|error| call_error(SCAN, &error))?;
+            for item in answer.items.unwrap_or_default() {
+                records.push(read_target(&item).map_err(|error| unreadable(SCAN, &error))?);
+            }
+            from = answer.last_evaluated_key.filter(|key| !key.is_empty());
+            if from.is_none() {
+                return Ok(records);
+            }
+        }
+    }
+
+    async fn free_seat(
+        &self,
+        template: &TargetName,
+        target: &TargetName,
+        rev: u64,
+    ) -> Result<bool, CallError> {
+        let (rule, expected) = condition(rev);
+        let check = ConditionCheck::builder()
+            .table_name(&self.table)
+            .set_key(Some(target_key(target)))
+            .condition_expression(rule)
+            .set_expression_attribute_values(expected)
+            .build()
+            .map_err(|error| malformed(TRANSACT, error.to_string()))?;
+        let seat = Seat { template: template.clone(), change: SeatChange::Leave };
+        let attempts = Attempts::default();
+        let answer = self
+            .client
+            .transact_write_items()
+            .transact_items(TransactWriteItem::builder().condition_check(check).build())
+            .transact_items(self.update_seats(&seat, target)?)
+            .customize()
+            .interceptor(attempts.clone())
+            .send()
+            .await;
+        let Err(error) = answer else { return Ok(true) };
+        match read_cancelled(&[Part::Record, Part::Seat], &error) {
+            // Giving a place back has no condition: it was the record.
+            Some(cancelled) => cancelled.map(|_| false).map_err(|error| attempts.correct(error)),
+            None => Err(attempts.correct(call_error(TRANSACT, &error))),
+        }
     }
 
     async fn owner(&self, resource: &Resource) -> Result<Option<TargetName>, CallError> {

@@ -74,6 +74,11 @@ pub(crate) fn target_key(target: &TargetName) -> Item {
     key(format!("{TARGET}{target}"), "RECORD")
 }
 
+/// What the `pk` of every target begins with that was made from this template.
+pub(crate) fn made_prefix(template: &TargetName) -> String {
+    format!("{TARGET}{template}.")
+}
+
 /// The key of a command.
 pub(crate) fn command_key(id: &CommandId) -> Item {
     key(format!("{COMMAND}{id}"), "COMMAND")

@@ -43,7 +43,7 @@ const TARGET_ID_CHARS_MAX: usize = 64;
 const RULES: &[(&str, &str)] = &[
     (
         "lamplighter-ec2-state",
-        r#"{"source":["aws.ec2"],"detail-type":["EC2 Instance State-change Notification"]}"#,
+        r#"{"source":["aws.ec2"],"detail-type":["EC2 Instance State-change Notification","EC2 Spot Instance Interruption Warning"]}"#,
     ),
     (
         "lamplighter-ssm-command",

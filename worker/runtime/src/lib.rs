@@ -12,6 +12,7 @@ pub mod fleet;
 mod held;
 mod idle_check;
 mod inbox;
+pub mod leaks;
 pub mod ledger;
 mod pass;
 pub mod ports;

@@ -204,6 +204,17 @@ pub trait Store: Send + Sync {
     async fn owner(&self, resource: &Resource) -> Result<Option<TargetName>, CallError>;
     /// The targets that have a place of this template, read consistently.
     async fn seats(&self, template: &TargetName) -> Result<Vec<TargetName>, CallError>;
+    /// Every record of this template's machines, also of those that are gone and not yet forgotten, read
+    /// consistently. It reads the whole table: for people who ask, and for no worker.
+    async fn records_of(&self, template: &TargetName) -> Result<Vec<TargetRecord>, CallError>;
+    /// Takes its place from a target whose record has none at this `rev` (0: that has no record). `false`: the
+    /// record is another one by now, and nothing was changed.
+    async fn free_seat(
+        &self,
+        template: &TargetName,
+        target: &TargetName,
+        rev: u64,
+    ) -> Result<bool, CallError>;
 }
 
 /// A machine that bears our tags.

@@ -10,8 +10,11 @@
 mod check;
 mod dlq;
 mod error;
+mod leaks;
 #[cfg(feature = "local")]
 mod local;
+mod machines;
+mod naming;
 mod output;
 mod probe;
 mod run;
@@ -26,10 +29,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
-use lamplighter_events::TargetName;
-use lamplighter_lifecycle::TargetSpec;
 
-use crate::config::{self, Config, ConfigError, nearest};
+use crate::config::{self, Config, ConfigError};
 pub(crate) use error::CliError;
 use output::Style;
 
@@ -63,23 +64,25 @@ enum Verb {
         /// The command's id, as `send` printed it
         id: String,
     },
-    /// Show what is known of one target, or of all
+    /// Show what is known of one target, of a template's machines, or of all
     Status(status::StatusArgs),
     /// Say why a target is as it is
     Why {
-        /// The target
+        /// The target, or an instance id
         target: String,
     },
     /// Show what happened to a target
     History {
-        /// The target
+        /// The target, or an instance id
         target: String,
     },
     /// Show changes as they come, until Ctrl-C
     Watch {
-        /// The target; all of them where none is named
+        /// A target, an instance id, or a template; all of them where none is named
         target: Option<String>,
     },
+    /// List launched machines, records and places that do not belong together
+    Leaks(leaks::LeaksArgs),
     /// Ask a target's idle probes once, and say what their answers mean
     Probe(probe::ProbeArgs),
     /// Only observe a target from now on
@@ -136,6 +139,7 @@ impl Cli {
             Verb::Why { target } => status::why(&context, &target).await,
             Verb::History { target } => status::history(&context, &target).await,
             Verb::Watch { target } => watch::run(&context, target.as_deref()).await,
+            Verb::Leaks(args) => leaks::run(&context, &args).await,
             Verb::Probe(args) => probe::run(&context, &args).await,
             Verb::Pause(args) => {
                 send::pause(&context, args, lamplighter_events::Action::Pause).await
@@ -178,32 +182,6 @@ impl Context {
     }
 }
 
-/// A target of the fleet by its name; the refusal names the nearest.
-fn find<'c>(config: &'c Config, name: &str) -> Result<&'c TargetSpec, CliError> {
-    match config.fleet.targets.get(name) {
-        Some(spec) => Ok(spec),
-        None => Err(unknown_target(config, name)),
-    }
-}
-
-/// A target's name, which the fleet must have where there is one.
-fn known_name(config: &Config, name: &str) -> Result<TargetName, CliError> {
-    let parsed = TargetName::parse(name).map_err(|error| CliError::Usage(error.to_string()))?;
-    if config.origin != config::Origin::Nowhere && !config.fleet.targets.contains_key(&parsed) {
-        return Err(unknown_target(config, name));
-    }
-    Ok(parsed)
-}
-
-fn unknown_target(config: &Config, name: &str) -> CliError {
-    let known: Vec<&str> = config.fleet.targets.keys().map(|name| name.as_str()).collect();
-    let hint = match nearest(name, &known) {
-        Some(near) => format!("did you mean \"{near}\"?"),
-        None => format!("expected one of {}", known.join(", ")),
-    };
-    CliError::Usage(format!("no target of {} is named {name:?}; {hint}", config.origin))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -239,6 +217,16 @@ mod tests {
         check("lamplighter probe x --host --json", true);
         check("lamplighter send check-idle --idle-threshold-minutes 20 --lookback-minutes 5", true);
         check("lamplighter send check-idle x --idle-threshold-minutes 0", false);
+        check("lamplighter send create walrus --set blob_id=abc --set object_id=0x1 --wait", true);
+        check("lamplighter send create --set blob_id=", true);
+        for bad in ["blob_id", "=abc", "1st=abc", "target=abc", "action=stop", "for=2h"] {
+            check(&format!("lamplighter send create --set {bad}"), false);
+        }
+        check("lamplighter status walrus --all", true);
+        check("lamplighter leaks", true);
+        check("lamplighter leaks --fix --terminate i-0abc123def456 --json", true);
+        check("lamplighter leaks --terminate i-0abc123def456", false);
+        check("lamplighter leaks --fix --terminate walrus", false);
         check("lamplighter pause", false);
         check("lamplighter pause --all", true);
         check("lamplighter pause x --all", false);

@@ -152,7 +152,7 @@ pub(crate) fn holders(view: &StatusView, now: Timestamp) -> Option<String> {
 
 /// A phase and its step, and what else must be known at a glance.
 pub(crate) fn state(view: &StatusView) -> String {
-    let mut state = view.phase.as_str().to_owned();
+    let mut state = view.phase_word.to_owned();
     if let Some(step) = view.step {
         state.push_str(&format!(" ({})", step.as_str()));
     }

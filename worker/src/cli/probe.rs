@@ -21,8 +21,9 @@ use lamplighter_lifecycle::{
 use lamplighter_runtime::ports::Ports;
 use serde_json::{Value, json};
 
+use super::naming::named;
 use super::send::MINUTES_MAX;
-use super::{CliError, Context, find, output, status};
+use super::{CliError, Context, output, status};
 use crate::wiring;
 
 /// Between two looks at what became of the host's command.
@@ -30,7 +31,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Args)]
 pub(crate) struct ProbeArgs {
-    /// The target
+    /// The target, or an instance id
     target: String,
     /// Ask its host as well, where the policy has a command: that is sent by SSM
     #[arg(long)]
@@ -55,7 +56,10 @@ struct Told<'c> {
 
 pub(super) async fn run(context: &Context, args: &ProbeArgs) -> Result<ExitCode, CliError> {
     let config = context.config()?;
-    let spec = find(&config, &args.target)?;
+    let word = named(&config, &args.target)?;
+    let ports = wiring::ports(&wiring::connect(None).await?, &config)?;
+    let spec = word.spec(&config, &ports).await?;
+    let spec = spec.as_ref();
     let Some(idle) = &spec.idle else {
         return Err(CliError::Usage(format!(
             "{} has no idle policy, so idleness never stops it; expected a target with one \
@@ -63,7 +67,6 @@ pub(super) async fn run(context: &Context, args: &ProbeArgs) -> Result<ExitCode,
             spec.name, spec.name
         )));
     };
-    let ports = wiring::ports(&wiring::connect(None).await?, &config)?;
     let record = match ports.store.load(&spec.name).await? {
         Some(record) => record,
         None => status::unseen(&ports, spec, ports.clock.now()).await?,

@@ -10,15 +10,16 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use jiff::Timestamp;
 use lamplighter_events::{
-    Action, Cause, Command, CommandId, Holder, HumanDuration, InstanceId, Outcome, TargetName,
-    TargetRef, Thresholds, Verdict,
+    Action, Cause, Command, CommandId, Holder, HumanDuration, Outcome, TargetName, TargetRef,
+    Thresholds, Verdict,
 };
-use lamplighter_lifecycle::{CommandRecord, Phase, ServiceId, Step};
+use lamplighter_lifecycle::{CommandRecord, Phase, Resource, ServiceId, Step};
 use lamplighter_runtime::ports::{CallError, Disposition, Outgoing, Ports};
 use lamplighter_runtime::{TRACE_ATTRIBUTE, telemetry};
 use serde_json::json;
 
-use super::{CliError, Context, find, known_name, output};
+use super::naming::{self, Named, named};
+use super::{CliError, Context, machines, output};
 use crate::config::Config;
 use crate::wiring;
 
@@ -32,11 +33,14 @@ pub(super) const MINUTES_MAX: i64 = 366 * 24 * 60;
 
 #[derive(Debug, Args)]
 pub(crate) struct SendArgs {
-    /// start, stop, kill, status, check-idle, keep-alive, pause, resume, …
+    /// start, stop, kill, create, destroy, status, check-idle, keep-alive, pause, resume, …
     #[arg(value_parser = Action::parse)]
     action: Action,
-    /// A target's name, an instance id, or an ECS service as cluster/service
+    /// A target's name, an instance id, or an ECS service as cluster/service; with create, a template
     target: Option<String>,
+    /// With create: a parameter of the template, such as blob_id=abc; once for each
+    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = parameter)]
+    parameters: Vec<(String, String)>,
     /// Hold the target for so long, such as 2h
     #[arg(long = "for", value_name = "DURATION", value_parser = HumanDuration::parse, conflicts_with = "until")]
     hold_for: Option<HumanDuration>,
@@ -81,7 +85,7 @@ pub(crate) struct PauseArgs {
     /// The target
     #[arg(required_unless_present = "all", conflicts_with = "all")]
     target: Option<String>,
-    /// Every target of the fleet
+    /// Every target of the fleet, and every machine of its templates
     #[arg(long)]
     all: bool,
     /// For whom
@@ -96,7 +100,21 @@ pub(crate) struct PauseArgs {
 
 pub(super) async fn run(context: &Context, args: SendArgs) -> Result<ExitCode, CliError> {
     let config = context.config_or_names()?;
-    let target = args.target.as_deref().map(|name| target_of(&config, name)).transpose()?;
+    let (target, template) = match (&args.target, args.action) {
+        (None, _) => (None, None),
+        (Some(name), Action::Create) => match named(&config, name) {
+            // Its record may be of another kind, or take it: the worker says.
+            Ok(Named::Target(name)) if config.fleet.has(&name) => {
+                (Some(TargetRef::Name(name)), None)
+            }
+            _ => (None, Some(naming::template(&config, name)?)),
+        },
+        (Some(name), _) => (Some(target_of(&config, name)?), None),
+    };
+    if !args.parameters.is_empty() && args.action != Action::Create {
+        let message = "--set belongs to create alone: it tells what a new machine is made with";
+        return Err(CliError::Usage(message.to_owned()));
+    }
     let thresholds = Thresholds {
         idle_threshold_mins: args.idle_threshold_minutes,
         lookback_period_mins: args.lookback_minutes,
@@ -107,6 +125,8 @@ pub(super) async fn run(context: &Context, args: SendArgs) -> Result<ExitCode, C
     }
     let command = Command {
         target,
+        template,
+        parameters: parameters(args.parameters)?,
         thresholds,
         id: Some(args.id.unwrap_or_else(new_id)),
         holder: args.holder,
@@ -126,9 +146,15 @@ pub(super) async fn pause(
     action: Action,
 ) -> Result<ExitCode, CliError> {
     let config = if args.all { context.config()? } else { context.config_or_names()? };
-    let targets: Vec<TargetRef> = match &args.target {
-        Some(name) => vec![target_of(&config, name)?],
-        None => config.fleet.targets.keys().cloned().map(TargetRef::Name).collect(),
+    let one = args.target.as_deref().map(|name| target_of(&config, name)).transpose()?;
+    let ports = wiring::ports(&wiring::connect(None).await?, &config)?;
+    let targets = match one {
+        Some(target) => vec![target],
+        None => {
+            let mut all: Vec<TargetName> = config.fleet.targets.keys().cloned().collect();
+            all.extend(machines::placed(&config.fleet, &ports).await?);
+            all.into_iter().map(TargetRef::Name).collect()
+        }
     };
     let commands: Vec<Command> = targets
         .into_iter()
@@ -140,8 +166,34 @@ pub(super) async fn pause(
             ..Command::new(action)
         })
         .collect();
-    let ports = wiring::ports(&wiring::connect(None).await?, &config)?;
     send_all(context, &config, &ports, &commands, &args.wait).await
+}
+
+/// Reads `NAME=VALUE` as the field of a create that it will be.
+fn parameter(text: &str) -> Result<(String, String), String> {
+    let Some((name, value)) = text.split_once('=') else {
+        return Err(format!("{text:?} has no \"=\"; expected NAME=VALUE, such as blob_id=abc"));
+    };
+    let mut fields = serde_json::Map::new();
+    fields.insert(name.to_owned(), value.into());
+    fields.insert("action".to_owned(), Action::Create.as_str().into());
+    let field =
+        || format!("{name:?} is a field of every command, and no parameter; expected NAME=VALUE");
+    // What cannot be read as some field of ours is no parameter either.
+    let read = Command::from_json(&fields.into()).map_err(|error| error.to_string())?;
+    read.parameters.into_iter().next().ok_or_else(field)
+}
+
+fn parameters(given: Vec<(String, String)>) -> Result<BTreeMap<String, String>, CliError> {
+    let mut parameters = BTreeMap::new();
+    for (name, value) in given {
+        if parameters.get(&name).is_some_and(|known| *known != value) {
+            let message = format!("--set {name} is given twice, differently; expected one value");
+            return Err(CliError::Usage(message));
+        }
+        parameters.insert(name, value);
+    }
+    Ok(parameters)
 }
 
 /// A name of the fleet, else an instance id or a service, else a name that the worker's fleet may know.
@@ -152,15 +204,41 @@ fn target_of(config: &Config, text: &str) -> Result<TargetRef, CliError> {
         let (cluster, service) = (id.cluster().to_owned(), id.service().to_owned());
         return Ok(TargetRef::EcsService { cluster, service });
     }
-    if find(config, text).is_err()
-        && let Ok(id) = InstanceId::parse(text)
-    {
-        return Ok(TargetRef::Instance(id));
+    match named(config, text)? {
+        Named::Target(name) => Ok(TargetRef::Name(name)),
+        Named::Template(name) => Err(naming::is_template(name)),
+        Named::Instance(id) => Ok(TargetRef::Instance(id)),
     }
-    known_name(config, text).map(TargetRef::Name)
 }
 
-fn new_id() -> CommandId {
+/// The target of a command, where it is known before a worker has taken it. Whose a machine is that the fleet does
+/// not name, the table knows.
+async fn target_before(
+    config: &Config,
+    ports: &Ports,
+    command: &Command,
+) -> Result<Option<TargetName>, CallError> {
+    let fleet = &config.fleet;
+    let addressed = match (command.action, &command.id, &command.target) {
+        // A check of the whole fleet has an outcome, and no target whose steps could be shown.
+        (Action::CheckIdle, _, None) => return Ok(None),
+        (Action::Create, Some(id), _) => fleet.address_create(command, id),
+        (_, _, Some(TargetRef::Instance(id))) => {
+            let resource = Resource::Instance(id.clone());
+            let claimed = match fleet.owner(&resource) {
+                Some(_) => None,
+                None => passing(ports.store.owner(&resource).await)?.flatten(),
+            };
+            fleet.address(command, claimed.as_ref())
+        }
+        _ => fleet.address(command, None),
+    };
+    let name = addressed.ok().map(|spec| spec.name.clone());
+    Ok(name.or_else(|| command.target.as_ref().and_then(TargetRef::name).cloned()))
+}
+
+/// A new command's id.
+pub(super) fn new_id() -> CommandId {
     CommandId::parse(&uuid::Uuid::new_v4().to_string()).expect("a UUID is a valid id")
 }
 
@@ -193,7 +271,8 @@ async fn send_all(
         }
     }
     if !wait.wait && context.json {
-        let sent: Vec<serde_json::Value> = commands.iter().map(sent_json).collect();
+        let sent = commands.iter().map(|command| sent_json(config, command));
+        let sent: Vec<serde_json::Value> = sent.collect();
         told_json(&sent);
     }
     let mut worst = ExitCode::SUCCESS;
@@ -215,8 +294,12 @@ fn id_of(command: &Command) -> String {
     command.id.as_ref().map(ToString::to_string).unwrap_or_default()
 }
 
-fn sent_json(command: &Command) -> serde_json::Value {
+fn sent_json(config: &Config, command: &Command) -> serde_json::Value {
     let target = command.target.as_ref().map(ToString::to_string);
+    // The machine has its name before it is asked for.
+    let made = command.id.as_ref().filter(|_| command.action == Action::Create);
+    let made = made.and_then(|id| config.fleet.address_create(command, id).ok());
+    let target = made.map(|spec| spec.name.to_string()).or(target);
     json!({ "command": command.id, "action": command.action, "target": target })
 }
 
@@ -251,6 +334,15 @@ fn told_outcome(context: &Context, outcome: &Outcome) {
         (verdict, None) => context.style.paint("31", verdict.as_str()),
     };
     output::line(&format!("{verdict}: {} ({})", outcome.message, elapsed(outcome.took_ms)));
+    if outcome.action == Some(Action::Create) {
+        for (name, field) in
+            [("target", "target"), ("instance", "instance_id"), ("address", "public_ip")]
+        {
+            if let Some(value) = outcome.answer.get(field).and_then(serde_json::Value::as_str) {
+                output::line(&format!("{name:<8}  {value}"));
+            }
+        }
+    }
 }
 
 fn elapsed(millis: u64) -> String {
@@ -269,12 +361,7 @@ async fn await_outcome(
 ) -> Result<(serde_json::Value, ExitCode), CliError> {
     let Some(id) = &command.id else { unreachable!("every command that is sent here has an id") };
     let action = command.action;
-    // A check of the whole fleet has an outcome, and no target whose steps could be shown.
-    let whole_fleet = action == Action::CheckIdle && command.target.is_none();
-    let addressed = config.fleet.address(command, None).ok().filter(|_| !whole_fleet);
-    let mut target = addressed
-        .map(|spec| spec.name.clone())
-        .or_else(|| command.target.as_ref().and_then(TargetRef::name).cloned());
+    let mut target = target_before(config, ports, command).await?;
     let started = Instant::now();
     let mut shown: Option<Shown> = None;
     if !context.json {
@@ -381,9 +468,12 @@ async fn show_step(
         return Ok(());
     }
     let millis = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-    let phase = context.style.phase(record.phase, &format!("{:<8}", record.phase.as_str()));
+    // The words of a launched machine are longer.
+    let (wide, wider) = if record.launch.is_some() { (12, 20) } else { (8, 18) };
+    let word = record.phase.word(&record.kind);
+    let phase = context.style.phase(record.phase, &format!("{word:<wide$}"));
     let step = record.step.map_or("", Step::as_str);
-    output::line(&format!("{:>8}  {phase}  {step:<18}  {}", elapsed(millis), record.why));
+    output::line(&format!("{:>8}  {phase}  {step:<wider$}  {}", elapsed(millis), record.why));
     *shown = Some(now);
     Ok(())
 }

@@ -2,97 +2,197 @@
 //!
 //! Reading writes nothing, also when it observes.
 
+use std::borrow::Cow;
 use std::process::ExitCode;
 
 use clap::Args;
 use jiff::Timestamp;
 use lamplighter_lifecycle::{
-    Agent, CheckReading, HealthReading, IdleMemory, IdleSpec, ObservePlan, Observed, Probe, Seen,
-    ServiceSeen, StatusView, TargetRecord, TargetSpec, plan_observation,
+    Agent, CheckReading, HealthReading, IdleMemory, IdleSpec, LaunchRecord, ObservePlan, Observed,
+    Probe, Seen, ServiceSeen, StatusView, TargetRecord, TargetSpec, plan_observation,
 };
 use lamplighter_runtime::ports::Ports;
 use serde_json::{Value, json};
 
-use super::{CliError, Context, find, known_name, output};
+use super::machines::{self, Machines};
+use super::naming::{Named, named};
+use super::{CliError, Context, output};
 use crate::config::Config;
 use crate::wiring;
 
 #[derive(Debug, Args)]
 pub(crate) struct StatusArgs {
-    /// The target; all of them where none is named
+    /// A target, an instance id, or a template; everything where none is named
     target: Option<String>,
     /// Observe now as well, without writing anything
     #[arg(long)]
     live: bool,
+    /// Of templates, show the machines too that are gone and not yet forgotten; this reads the whole table
+    #[arg(long)]
+    all: bool,
 }
 
 /// A target's state, and what a look of this moment said.
 struct Looked<'c> {
-    spec: &'c TargetSpec,
+    spec: Cow<'c, TargetSpec>,
     view: StatusView,
     memory: IdleMemory,
+    launch: Option<LaunchRecord>,
     live: Option<Result<Observed, String>>,
 }
 
 pub(super) async fn run(context: &Context, args: &StatusArgs) -> Result<ExitCode, CliError> {
     let config = context.config()?;
-    let specs: Vec<&TargetSpec> = match &args.target {
-        Some(name) => vec![find(&config, name)?],
-        None => config.fleet.targets.values().collect(),
-    };
-    let ports = wiring::ports(&wiring::connect(None).await?, &config)?;
-    let records = match specs.as_slice() {
-        [one] => vec![ports.store.load(&one.name).await?],
-        many => {
-            let names: Vec<_> = many.iter().map(|spec| spec.name.clone()).collect();
-            let found = ports.store.load_all(&names).await?;
-            let record = |spec: &&TargetSpec| {
-                found.iter().find(|record| record.target == spec.name).cloned()
-            };
-            many.iter().map(record).collect()
-        }
-    };
-    let now = ports.clock.now();
-    let mut looked = Vec::new();
-    for (spec, record) in specs.into_iter().zip(records) {
-        let record = match record {
-            Some(record) => record,
-            None => match unseen(&ports, spec, now).await {
-                Ok(record) => record,
-                // One that cannot be named from here hides no other.
-                Err(error) if args.target.is_none() => {
-                    let warning = context.style.on_stderr("33", "warning:");
-                    eprintln!("{warning} no worker has looked at {} yet: {error}", spec.name);
-                    continue;
-                }
-                Err(error) => return Err(error),
-            },
-        };
-        let live = if args.live { Some(observe(&ports, spec, &record).await) } else { None };
-        let view = StatusView::of(&record, spec, now);
-        looked.push(Looked { spec, view, memory: record.idle, live });
+    let word = args.target.as_deref().map(|word| named(&config, word)).transpose()?;
+    if args.all && matches!(word, Some(Named::Target(_) | Named::Instance(_))) {
+        let message =
+            "--all belongs to a template, or to no name at all: of one target all is shown";
+        return Err(CliError::Usage(message.to_owned()));
     }
-    if context.json {
-        let mut values: Vec<Value> = looked.iter().map(as_json).collect();
-        match (args.target.is_some(), values.pop()) {
-            (true, Some(one)) => output::json(&one),
-            (_, last) => {
-                values.extend(last);
-                output::json(&values);
+    let ports = wiring::ports(&wiring::connect(None).await?, &config)?;
+    let now = ports.clock.now();
+    let look = Look { ports: &ports, live: args.live, now };
+    match word {
+        None => everything(context, &config, &look, args.all).await?,
+        Some(Named::Template(name)) => {
+            let spec = config.fleet.templates.get(&name).and_then(TargetSpec::template);
+            let Some(spec) = spec else { unreachable!("a template of the fleet was named") };
+            let machines = machines::of(&ports, spec, args.all, now).await?;
+            let looked = look.at_machines(&config, &machines).await;
+            if context.json {
+                output::json(&json!({
+                    "template": name, "limit": spec.limit, "taken": machines.taken,
+                    "machines": looked.iter().map(as_json).collect::<Vec<_>>(),
+                }));
+            } else {
+                tell_machines(context, &machines, &looked, now);
             }
         }
-    } else if let (Some(_), [one]) = (&args.target, looked.as_slice()) {
-        output::print(&in_full(context, one, now));
-    } else {
-        let views: Vec<StatusView> = looked.iter().map(|one| one.view.clone()).collect();
-        output::print(&output::status_table(&views, now, context.style));
-        for one in &looked {
-            if let Some(live) = &one.live {
-                output::line(&format!("{} now: {}", one.view.target, told_live(live)));
+        Some(one) => {
+            let spec = one.spec(&config, &ports).await?;
+            let record = match ports.store.load(&spec.name).await? {
+                Some(record) => record,
+                None => unseen(&ports, &spec, now).await?,
+            };
+            let looked = look.at(spec, record).await;
+            if context.json {
+                output::json(&as_json(&looked));
+            } else {
+                output::print(&in_full(context, &looked, now));
             }
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The targets of the file, and the machines of each template.
+async fn everything(
+    context: &Context,
+    config: &Config,
+    look: &Look<'_>,
+    all: bool,
+) -> Result<(), CliError> {
+    let names: Vec<_> = config.fleet.targets.keys().cloned().collect();
+    let mut found = match names.is_empty() {
+        true => Vec::new(),
+        false => look.ports.store.load_all(&names).await?,
+    };
+    let mut looked = Vec::new();
+    for spec in config.fleet.targets.values() {
+        let place = found.iter().position(|record| record.target == spec.name);
+        let record = match place.map(|place| found.swap_remove(place)) {
+            Some(record) => record,
+            None => match unseen(look.ports, spec, look.now).await {
+                Ok(record) => record,
+                // One that cannot be named from here hides no other.
+                Err(error) => {
+                    let warning = context.style.on_stderr("33", "warning:");
+                    eprintln!("{warning} no worker has looked at {} yet: {error}", spec.name);
+                    continue;
+                }
+            },
+        };
+        looked.push(look.at(Cow::Borrowed(spec), record).await);
+    }
+    let mut made = Vec::new();
+    for template in config.fleet.templates.values().filter_map(TargetSpec::template) {
+        let machines = machines::of(look.ports, template, all, look.now).await?;
+        let looked = look.at_machines(config, &machines).await;
+        made.push((machines, looked));
+    }
+    if context.json {
+        let each = looked.iter().chain(made.iter().flat_map(|(_, looked)| looked));
+        output::json(&each.map(as_json).collect::<Vec<_>>());
+        return Ok(());
+    }
+    if !looked.is_empty() || made.is_empty() {
+        let views: Vec<StatusView> = looked.iter().map(|one| one.view.clone()).collect();
+        output::print(&output::status_table(&views, look.now, context.style));
+        tell_lives(&looked);
+    }
+    for (at, (machines, looked_at)) in made.iter().enumerate() {
+        if at > 0 || !looked.is_empty() {
+            output::line("");
+        }
+        tell_machines(context, machines, looked_at, look.now);
+    }
+    Ok(())
+}
+
+fn tell_machines(
+    context: &Context,
+    machines: &Machines<'_>,
+    looked: &[Looked<'_>],
+    now: Timestamp,
+) {
+    output::line(&machines::heading(machines));
+    if looked.is_empty() {
+        return;
+    }
+    let views: Vec<StatusView> = looked.iter().map(|one| one.view.clone()).collect();
+    output::print(&machines::table(&views, now, context.style));
+    tell_lives(looked);
+}
+
+fn tell_lives(looked: &[Looked<'_>]) {
+    for one in looked {
+        if let Some(live) = &one.live {
+            output::line(&format!("{} now: {}", one.view.target, told_live(live)));
+        }
+    }
+}
+
+/// How things are looked at.
+struct Look<'p> {
+    ports: &'p Ports,
+    live: bool,
+    now: Timestamp,
+}
+
+impl Look<'_> {
+    async fn at<'c>(&self, spec: Cow<'c, TargetSpec>, record: TargetRecord) -> Looked<'c> {
+        let live = match self.live {
+            true => Some(observe(self.ports, &spec, &record).await),
+            false => None,
+        };
+        let view = StatusView::of(&record, &spec, self.now);
+        Looked { spec, view, memory: record.idle, launch: record.launch, live }
+    }
+
+    async fn at_machines<'c>(
+        &self,
+        config: &'c Config,
+        machines: &Machines<'_>,
+    ) -> Vec<Looked<'c>> {
+        let mut looked = Vec::new();
+        for record in &machines.records {
+            // A name that only looks like one of the template's machines is none.
+            if let Some(spec) = config.fleet.spec(&record.target) {
+                looked.push(self.at(spec, record.clone()).await);
+            }
+        }
+        looked
+    }
 }
 
 /// What there is to say of a target before any worker looked at it.
@@ -101,6 +201,13 @@ pub(super) async fn unseen(
     spec: &TargetSpec,
     now: Timestamp,
 ) -> Result<TargetRecord, CliError> {
+    if spec.template().is_some() {
+        return Err(CliError::Missing(format!(
+            "nothing is known of {}: it was never asked for, no worker has taken it yet, or it is gone and \
+             forgotten",
+            spec.name
+        )));
+    }
     let resource = match spec.resource() {
         Some(resource) => resource,
         None => ports.cloud.resolve(&spec.place).await?,
@@ -114,7 +221,8 @@ async fn observe(
     record: &TargetRecord,
 ) -> Result<Observed, String> {
     let mut plan = plan_observation(record, spec, &[], ports.clock.now());
-    plan.agent = spec.unit().is_some();
+    let bootstraps = spec.template().is_some_and(|template| template.bootstrap.is_some());
+    plan.agent = spec.unit().is_some() || bootstraps;
     plan.health.clone_from(&spec.health);
     let service = spec.service();
     plan.stopped_tasks = service.is_some();
@@ -142,6 +250,13 @@ fn as_json(looked: &Looked<'_>) -> Value {
     }
     if let Some(hours) = &looked.spec.hours {
         value["hours"] = json!(hours.describe());
+    }
+    if let Some(template) = looked.spec.template() {
+        let launch = looked.launch.as_ref();
+        value["template"] = json!(template.template);
+        value["launches"] = json!(launch.map_or(0, |launch| launch.number));
+        value["refused"] = json!(launch.map(|launch| &launch.tried));
+        value["ended_at"] = json!(launch.and_then(|launch| launch.ended_at));
     }
     match &looked.live {
         None => {}
@@ -246,8 +361,12 @@ fn told_hours(view: &StatusView, spec: &TargetSpec, now: Timestamp) -> Option<St
 
 fn in_full(context: &Context, looked: &Looked<'_>, now: Timestamp) -> String {
     let view = &looked.view;
+    let what = match looked.spec.template() {
+        Some(_) => view.kind.clone(),
+        None => format!("{}, {}", view.kind, view.instance),
+    };
     let mut rows: Vec<(&str, String)> = vec![
-        ("target", format!("{} ({}, {})", view.target, view.kind, view.instance)),
+        ("target", format!("{} ({what})", view.target)),
         ("phase", context.style.phase(view.phase, &output::state(view))),
     ];
     if view.rev > 0 {
@@ -255,6 +374,7 @@ fn in_full(context: &Context, looked: &Looked<'_>, now: Timestamp) -> String {
         rows.push(("since", format!("{} ({ago} ago)", output::time(view.since))));
     }
     rows.push(("why", view.why.clone()));
+    rows.extend(machines::rows(&looked.spec, view, looked.launch.as_ref(), now));
     if let Some(failure) = &view.failure {
         rows.push(("failure", format!("{}: {}", failure.cause, failure.message)));
     }
@@ -273,7 +393,7 @@ fn in_full(context: &Context, looked: &Looked<'_>, now: Timestamp) -> String {
     if view.holds.is_empty() {
         rows.push(("hold", "none".to_owned()));
     }
-    rows.extend(told_hours(view, looked.spec, now).map(|told| ("hours", told)));
+    rows.extend(told_hours(view, &looked.spec, now).map(|told| ("hours", told)));
     if let Some(idle) = &looked.spec.idle {
         rows.push(("idle", told_idle(idle, &looked.memory)));
     }
@@ -313,8 +433,9 @@ async fn record_of(
     config: &Config,
     target: &str,
 ) -> Result<Option<TargetRecord>, CliError> {
-    let name = known_name(config, target)?;
+    let word = named(config, target)?;
     let ports = wiring::ports(&wiring::connect(None).await?, config)?;
+    let name = word.target(config, &ports).await?;
     let record = ports.store.load(&name).await?;
     if record.is_none() && !context.json {
         output::line(&format!("{name}: nobody has looked at it yet"));
@@ -328,14 +449,15 @@ pub(super) async fn why(context: &Context, target: &str) -> Result<ExitCode, Cli
     if context.json {
         output::json(&match &record {
             Some(record) => json!({
-                "target": record.target, "phase": record.phase, "step": record.step,
+                "target": record.target, "phase": record.phase.word(&record.kind),
+                "step": record.step,
                 "why": record.why, "since": record.since, "failure": record.failure,
                 "wake_at": record.wake_at, "rev": record.rev,
             }),
             None => json!({ "target": target, "why": "nobody has looked at it yet" }),
         });
     } else if let Some(record) = record {
-        let phase = context.style.phase(record.phase, record.phase.as_str());
+        let phase = context.style.phase(record.phase, record.phase.word(&record.kind));
         let step = record.step.map(|step| format!(" ({})", step.as_str())).unwrap_or_default();
         output::line(&format!("{} is {phase}{step}: {}", record.target, record.why));
         if let Some(failure) =

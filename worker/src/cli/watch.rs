@@ -6,27 +6,46 @@ use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use lamplighter_lifecycle::{StatusView, TargetSpec};
+use lamplighter_events::TargetName;
+use lamplighter_lifecycle::{Phase, StatusView};
 use lamplighter_runtime::ports::Ports;
 
-use super::{CliError, Context, find, output, status};
+use super::naming::{Named, named};
+use super::{CliError, Context, machines, output, status};
+use crate::config::Config;
 use crate::wiring;
 
 /// Between two looks at the table.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// What is watched.
+enum Watched {
+    One(TargetName),
+    Template(TargetName),
+    Everything,
+}
+
 pub(super) async fn run(context: &Context, target: Option<&str>) -> Result<ExitCode, CliError> {
     let config = context.config()?;
-    let specs: Vec<&TargetSpec> = match target {
-        Some(name) => vec![find(&config, name)?],
-        None => config.fleet.targets.values().collect(),
-    };
+    let word = target.map(|target| named(&config, target)).transpose()?;
     let ports = wiring::ports(&wiring::connect(None).await?, &config)?;
+    let watched = match word {
+        None => match config.fleet.targets.keys().next() {
+            // Where there is just one, what hinders it is said.
+            Some(only) if config.fleet.targets.len() == 1 && config.fleet.templates.is_empty() => {
+                Watched::One(only.clone())
+            }
+            _ => Watched::Everything,
+        },
+        Some(Named::Template(name)) => Watched::Template(name),
+        Some(one) => Watched::One(one.spec(&config, &ports).await?.name.clone()),
+    };
     let redraw = std::io::stdout().is_terminal() && !context.json;
     let mut shutdown = std::pin::pin!(wiring::shutdown()?);
-    let (mut shown, mut lines) = (Vec::new(), 0);
+    let (mut shown, mut lines): (Vec<StatusView>, usize) = (Vec::new(), 0);
     loop {
-        let views = views(&ports, &specs).await?;
+        let names = names(&config, &ports, &watched, &shown).await?;
+        let views = views(&config, &ports, &names, matches!(watched, Watched::One(_))).await?;
         if redraw {
             let table = output::status_table(&views, ports.clock.now(), context.style);
             // Up to the table's first line, and everything below it cleared.
@@ -39,8 +58,8 @@ pub(super) async fn run(context: &Context, target: Option<&str>) -> Result<ExitC
                     tell(context, view, ports.clock.now());
                 }
             }
-            shown = views;
         }
+        shown = views;
         tokio::select! {
             biased;
             () = &mut shutdown => return Ok(ExitCode::SUCCESS),
@@ -49,22 +68,53 @@ pub(super) async fn run(context: &Context, target: Option<&str>) -> Result<ExitC
     }
 }
 
-async fn views(ports: &Ports, specs: &[&TargetSpec]) -> Result<Vec<StatusView>, CliError> {
-    let names: Vec<_> = specs.iter().map(|spec| spec.name.clone()).collect();
-    let records = ports.store.load_all(&names).await?;
+/// Whose views are shown next. A machine that gave its place back is shown once more, at rest.
+async fn names(
+    config: &Config,
+    ports: &Ports,
+    watched: &Watched,
+    shown: &[StatusView],
+) -> Result<Vec<TargetName>, CliError> {
+    let mut names = match watched {
+        Watched::One(name) => vec![name.clone()],
+        Watched::Template(template) => ports.store.seats(template).await?,
+        Watched::Everything => {
+            let mut names: Vec<TargetName> = config.fleet.targets.keys().cloned().collect();
+            names.extend(machines::placed(&config.fleet, ports).await?);
+            names
+        }
+    };
+    let moving = shown.iter().filter(|view| !matches!(view.phase, Phase::Off | Phase::Failed));
+    let left: Vec<TargetName> =
+        moving.map(|view| view.target.clone()).filter(|name| !names.contains(name)).collect();
+    names.extend(left);
+    Ok(names)
+}
+
+async fn views(
+    config: &Config,
+    ports: &Ports,
+    names: &[TargetName],
+    must_be_there: bool,
+) -> Result<Vec<StatusView>, CliError> {
+    let records = match names.is_empty() {
+        true => Vec::new(),
+        false => ports.store.load_all(names).await?,
+    };
     let now = ports.clock.now();
     let mut views = Vec::new();
-    for spec in specs {
-        let record = match records.iter().find(|record| record.target == spec.name) {
+    for name in names {
+        let Some(spec) = config.fleet.spec(name) else { continue };
+        let record = match records.iter().find(|record| record.target == *name) {
             Some(record) => record.clone(),
-            None => match status::unseen(ports, spec, now).await {
+            None => match status::unseen(ports, &spec, now).await {
                 Ok(record) => record,
+                Err(error) if must_be_there => return Err(error),
                 // It is told as soon as a worker has looked at it.
-                Err(_) if specs.len() > 1 => continue,
-                Err(error) => return Err(error),
+                Err(_) => continue,
             },
         };
-        views.push(StatusView::of(&record, spec, now));
+        views.push(StatusView::of(&record, &spec, now));
     }
     Ok(views)
 }
@@ -80,6 +130,14 @@ fn same(before: &StatusView, after: &StatusView) -> bool {
         && before.paused == after.paused
         && before.service == after.service
         && before.suppressed_until == after.suppressed_until
+        && addressed(before) == addressed(after)
+}
+
+/// A launched machine's id and address.
+fn addressed(view: &StatusView) -> Option<(Option<&str>, Option<&str>)> {
+    let seen = view.provisioned.as_ref()?;
+    let id = seen.instance_id.as_ref().map(lamplighter_events::InstanceId::as_str);
+    Some((id, seen.public_ip.as_deref()))
 }
 
 fn tell(context: &Context, view: &StatusView, now: jiff::Timestamp) {
