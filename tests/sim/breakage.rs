@@ -79,8 +79,6 @@ pub enum Breakage {
     ForgetsItsBounds,
     /// Each call of a launch has a token of its own.
     LaunchesWithoutToken,
-    /// A launch whose answer was lost is not remembered, and another one is made.
-    ForgetsItsLaunches,
     /// The limit is looked at, and not made a condition.
     CountsWithoutCondition,
     /// A place is given back when the end is asked for, and not when the machine is gone.
@@ -89,7 +87,7 @@ pub enum Breakage {
 
 impl Breakage {
     /// All of them, each with the rule by which the checker must name it.
-    pub const EACH: [(Self, Rule); 32] = [
+    pub const EACH: [(Self, Rule); 31] = [
         (Self::ForgetsUnansweredStarts, Rule::D1),
         (Self::StopsWithoutLooking, Rule::D2),
         (Self::ForgetsUnansweredStops, Rule::D3),
@@ -119,7 +117,6 @@ impl Breakage {
         (Self::LeavesItsBounds, Rule::B1),
         (Self::ForgetsItsBounds, Rule::B1),
         (Self::LaunchesWithoutToken, Rule::D4),
-        (Self::ForgetsItsLaunches, Rule::D4),
         (Self::CountsWithoutCondition, Rule::L1),
         (Self::FreesPlacesEarly, Rule::L1),
     ];
@@ -128,10 +125,7 @@ impl Breakage {
     pub fn is_of_launches(self) -> bool {
         matches!(
             self,
-            Self::LaunchesWithoutToken
-                | Self::ForgetsItsLaunches
-                | Self::CountsWithoutCondition
-                | Self::FreesPlacesEarly
+            Self::LaunchesWithoutToken | Self::CountsWithoutCondition | Self::FreesPlacesEarly
         )
     }
 
@@ -216,7 +210,6 @@ pub(crate) fn write_wrongly(
             }
         }
         Breakage::ForgetsItsBounds => commit.record.bounds = None,
-        Breakage::ForgetsItsLaunches => forget(commit, EffectKind::Start),
         Breakage::FreesPlacesEarly
             if commit.record.phase == Phase::Stopping && commit.record.seated =>
         {

@@ -50,6 +50,8 @@ fn a_crowd_of_requests_leaves_no_machine_behind() {
     let start = number("LAMPLIGHTER_SIM_START", 0);
     let seeds = number("LAMPLIGHTER_SIM_SEEDS", SEEDS);
     check(play_requests, start..start + seeds);
+    // A machine that EC2 had shown once and did not know at the next look was given up, and lived on.
+    check(play_requests, [4676]);
 }
 
 #[test]

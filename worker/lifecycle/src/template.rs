@@ -277,8 +277,12 @@ impl TemplateSpec {
         id: &CommandId,
         given: &BTreeMap<String, String>,
     ) -> Option<TargetName> {
-        let key = self.dedupe.as_ref().and_then(|name| given.get(name));
-        let key = match key {
+        // Said, or by default: the same value is the same machine.
+        let value = |name: &String| {
+            let default = self.parameters.get(name).and_then(|it| it.default.as_ref());
+            given.get(name).or(default)
+        };
+        let key = match self.dedupe.as_ref().and_then(value) {
             Some(value) => format!("value\0{value}"),
             None => format!("command\0{id}"),
         };
@@ -357,9 +361,6 @@ pub struct LaunchRecord {
     /// When EC2 took the launch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub launched_at: Option<Timestamp>,
-    /// EC2 has shown the machine.
-    #[serde(default)]
-    pub seen: bool,
     /// By which the host knows its bootstrap again: asked twice, it is run once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bootstrap_token: Option<String>,
@@ -388,7 +389,6 @@ impl LaunchRecord {
             tried: Vec::new(),
             name: String::new(),
             launched_at: None,
-            seen: false,
             bootstrap_token: None,
             bootstrapped: false,
             interrupted_at: None,

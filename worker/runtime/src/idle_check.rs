@@ -85,7 +85,8 @@ pub(crate) async fn share_out(
         sent.unwrap_or(Ok(()))?;
     }
     // Last, so that whoever dies before sends them all again; asking twice does no harm.
-    let with_policy = shared.fleet.targets.values().filter(|spec| spec.idle.is_some()).count();
+    let specs = shared.fleet.targets.values().chain(shared.fleet.templates.values());
+    let with_policy = specs.filter(|spec| spec.idle.is_some()).count();
     let (verdict, cause, text) = match (expired, with_policy, names.len()) {
         (true, ..) => {
             let text = "it was to be done before now; it is too late".to_owned();

@@ -48,11 +48,10 @@ pub(crate) fn is_gone(pass: &Pass<'_>, state: PowerState) -> bool {
     match state {
         PowerState::Terminated => true,
         PowerState::Missing => {
-            // EC2 does not know what it has just launched.
-            let launched = pass.record.launch.as_ref().filter(|launch| !launch.seen);
-            let shows_by = launched
-                .and_then(|launch| launch.launched_at)
-                .map(|at| later(at, LAUNCH_VISIBLE_SECONDS));
+            // EC2 may not know what it has just launched, and not even when it has shown it once: what finds it
+            // by its token and what finds it by its id agree later. What has ended shows for an hour.
+            let launched = pass.record.launch.as_ref().and_then(|launch| launch.launched_at);
+            let shows_by = launched.map(|at| later(at, LAUNCH_VISIBLE_SECONDS));
             pass.record.resource.instance().is_none()
                 || shows_by.is_none_or(|shows_by| pass.seen_at() >= shows_by)
         }
@@ -60,7 +59,7 @@ pub(crate) fn is_gone(pass: &Pass<'_>, state: PowerState) -> bool {
     }
 }
 
-/// Takes from a look what it says of a launch: the id that it led to, and that the machine shows.
+/// Takes from a look what it says of a launch: the id that it led to.
 pub(crate) fn recognise(pass: &mut Pass<'_>) {
     let Some(seen) = pass.seen().and_then(|seen| seen.instance()) else { return };
     if pass.record.launch.is_none() {
@@ -69,10 +68,6 @@ pub(crate) fn recognise(pass: &mut Pass<'_>) {
     if let (Resource::Launch(_), Some(id)) = (&pass.record.resource, &seen.id) {
         let id = id.to_string();
         launched(pass, &id);
-    }
-    let shows = seen.state != PowerState::Missing && pass.record.resource.instance().is_some();
-    if let Some(launch) = pass.record.launch.as_mut().filter(|launch| shows && !launch.seen) {
-        launch.seen = true;
     }
 }
 
@@ -93,7 +88,6 @@ pub(crate) fn launched(pass: &mut Pass<'_>, id: &str) {
     let now = pass.now;
     if let Some(launch) = &mut pass.record.launch {
         launch.launched_at = Some(now);
-        launch.seen = false;
     }
 }
 
@@ -117,7 +111,6 @@ pub(super) fn launch(pass: &mut Pass<'_>, template: &TemplateSpec) -> Option<Eff
     };
     launch.number += 1;
     launch.launched_at = None;
-    launch.seen = false;
     launch.bootstrap_token = None;
     launch.bootstrapped = false;
     launch.interrupted_at = None;

@@ -366,6 +366,21 @@ fn a_machine_that_ec2_does_not_know_yet_is_waited_for() {
 }
 
 #[test]
+fn a_machine_that_showed_once_and_is_not_known_by_its_id_is_waited_for() {
+    let mut story = Story::walrus(template());
+    story.create("a", "blob").in_flight_lost();
+    story.sees(PowerState::Pending);
+    story.machine().id = Some(InstanceId::parse(MACHINE).unwrap());
+    story.look();
+    for _ in 0..3 {
+        story.after(10).sees(PowerState::Missing).look();
+    }
+    assert_eq!(story.record.phase, Phase::Starting, "{}", story.record.why);
+    story.after(10).runs(Some(Agent::Online)).look();
+    assert_eq!(story.record.step, Some(Step::FetchingBlob));
+}
+
+#[test]
 fn a_destroy_of_what_ec2_does_not_show_yet_waits_until_it_does() {
     let mut story = Story::walrus(template());
     story.create("a", "blob").launched();
