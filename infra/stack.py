@@ -52,6 +52,19 @@ def template():
     return yaml.load(TEMPLATE.read_text(encoding="utf-8"), _Tags)  # noqa: S506 - a SafeLoader
 
 
+def body():
+    """The template as it is sent: comments that have a line of their own would count, too."""
+    text = TEMPLATE.read_text(encoding="utf-8")
+    # What looks like a comment within a script is part of it.
+    scalars = [token for token in yaml.scan(text) if isinstance(token, yaml.ScalarToken)]
+    kept = {line for token in scalars for line in range(token.start_mark.line, token.end_mark.line + 1)}
+
+    def counts(number, line):
+        return number in kept or (line.strip() and not line.lstrip().startswith("#"))
+
+    return "".join(f"{line}\n" for number, line in enumerate(text.splitlines()) if counts(number, line))
+
+
 def option(name):
     """The option of scripts/deploy for a parameter: ECSClusterName is --ecs-cluster-name."""
     words = re.sub(r"([a-z0-9])([A-Z])|([A-Z]+)([A-Z][a-z])", r"\1\3-\2\4", name)
@@ -101,7 +114,7 @@ class Stack:
         return {entry["ParameterKey"]: entry["ParameterValue"] for entry in stack.get("Parameters", [])}
 
     def validate(self):
-        text = TEMPLATE.read_text(encoding="utf-8")
+        text = body()
         if len(text.encode()) > TEMPLATE_BYTES_MAX:
             raise StackError(f"{TEMPLATE.name} has {len(text.encode())} bytes, at most {TEMPLATE_BYTES_MAX} are taken")
         self.client.validate_template(TemplateBody=text)
@@ -121,7 +134,7 @@ class Stack:
             StackName=self.name,
             ChangeSetName=name,
             ChangeSetType="UPDATE" if stack else "CREATE",
-            TemplateBody=TEMPLATE.read_text(encoding="utf-8"),
+            TemplateBody=body(),
             Parameters=[{"ParameterKey": key, "ParameterValue": values[key]} for key in sorted(values)],
             Capabilities=["CAPABILITY_NAMED_IAM"],
             # CloudFormation gives them to every resource that takes tags.

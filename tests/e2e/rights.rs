@@ -213,6 +213,10 @@ fn the_workers_policy_is_just_what_run_and_check_need() {
     let fleet = format!("{SERVICE}{hours}{fleet}{SERVICE_WORLD}{}", templates());
     let local = Local::with_fleet(&fleet, &["--no-worker"]);
     let caller = Caller::bound(&local, "worker", with_default_names("worker-policy.json"));
+    let worker = caller.serve(&["run"]);
+    eventually("the office hours are minded", || {
+        (local.json(&["status", "pyelli"])["rev"].as_u64() > Some(0)).then_some(())
+    });
     // A message that must be given back, and a check whose answer is lost and must be looked for.
     let faults = json!([
         {"kind": "throttle", "service": "dynamodb", "operation": "GetItem", "count": 3,
@@ -221,7 +225,6 @@ fn the_workers_policy_is_just_what_run_and_check_need() {
          "access_key": "worker"},
     ]);
     local.control("PUT", "faults", &faults.to_string());
-    let worker = caller.serve(&["run"]);
     local.run(&["send", "start", "position-keeper", "--wait"]).is(0);
     local.run(&["send", "start", "render-box", "--wait"]).is(1);
     local.run(&["send", "status", "position-keeper", "--wait"]).is(0);
