@@ -17,6 +17,7 @@ mod operations;
 mod outages;
 mod poison;
 mod replay;
+mod requests;
 mod rights;
 mod schedules;
 mod services;
