@@ -255,8 +255,13 @@ fn machine(item: &Item<'_>, fleet: &Fleet) -> Result<(TargetName, MachineSeed), 
     let (mut behaviour, mut units) = (Map::new(), Map::new());
     for key in BEHAVIOUR {
         if let Some(item) = reader.get(key) {
-            let value = item.json()?;
-            checked::<lamplighter_cloud::Behaviour>(&item, key, &value)?;
+            let value = match key {
+                "host_exit" => Value::from(count(&item, 0..=255)?),
+                _ => item.json()?,
+            };
+            if key != "host_exit" {
+                checked::<lamplighter_cloud::Behaviour>(&item, key, &value)?;
+            }
             behaviour.insert(key.to_owned(), value);
         }
     }

@@ -606,6 +606,12 @@ fn the_local_table_is_checked() {
         ],
     );
     check_line(
+        "[local.machines.a]\nhost_exit = 256",
+        expect![
+            "lamplighter.toml:5:13: local.machines.a.host_exit: it is out of range; expected a whole number from 0 to 255"
+        ],
+    );
+    check_line(
         "[local.machines.a]\nstate = \"asleep\"",
         expect![[
             r#"lamplighter.toml:5:9: local.machines.a.state: found the string "asleep"; expected "stopped" or "running""#
