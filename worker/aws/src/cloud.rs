@@ -62,7 +62,7 @@ impl AwsCloud {
             starts: Batcher::new(Start(switch())),
             stops: Batcher::new(Stop(switch())),
             agents: Batcher::new(Agents { client: aws.ssm.clone() }),
-            services: Batcher::new(Services { client: aws.ecs.clone(), clock: Arc::clone(&clock) }),
+            services: Batcher::new(Services::new(aws.ecs.clone(), Arc::clone(&clock))),
             bounds: Batcher::new(ScalableTargets { client: aws.scaling.clone() }),
             ecs: aws.ecs.clone(),
             scaling: aws.scaling.clone(),

@@ -202,8 +202,7 @@ impl Shared for Metrics {
     const OPERATION: &'static str = "cloudwatch:GetMetricData";
     /// CloudWatch's bound for one call.
     const ITEMS_MAX: usize = 500;
-    /// Who asks for metrics has minutes; the parts of a large tick come to it one after the other, and each call
-    /// is charged for.
+    /// Who asks for metrics has minutes, and the parts of a large tick come to it one after the other.
     const LINGER: Duration = Duration::from_millis(50);
 
     async fn call(&self, items: Vec<Query>) -> Vec<Result<Reading, CallError>> {
