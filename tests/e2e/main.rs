@@ -22,6 +22,7 @@ mod rights;
 mod schedules;
 mod services;
 mod telemetry;
+mod tick_calls;
 mod ticks;
 mod verbs;
 mod wire;

@@ -95,8 +95,11 @@ fn the_same_request_is_one_machine_and_the_limit_holds_while_workers_die() {
     machines.sort_unstable();
     machines.dedup();
     assert_eq!(machines.len(), 3, "as many as there may be: {outcomes:?}");
-    let same: Vec<&Value> =
-        done.iter().filter(|it| it["answer"]["blob_id"] == "same").map(|it| &it["answer"]["instance_id"]).collect();
+    let same: Vec<&Value> = done
+        .iter()
+        .filter(|it| it["answer"]["blob_id"] == "same")
+        .map(|it| &it["answer"]["instance_id"])
+        .collect();
     assert!(same.windows(2).all(|two| two[0] == two[1]), "{same:?}");
 
     for machine in machines {
@@ -177,7 +180,8 @@ fn hostile_requests_are_refused_before_anything_is_launched() {
 
 #[test]
 fn a_spot_machine_that_is_taken_back_is_replaced_while_somebody_holds_it() {
-    let fleet = fleet("market = \"spot\"\n", "").replace("[local]\n", "[local]\nspot_notice = \"1s\"\n");
+    let fleet =
+        fleet("market = \"spot\"\n", "").replace("[local]\n", "[local]\nspot_notice = \"1s\"\n");
     assert!(fleet.contains("spot_notice"), "{fleet}");
     let local = Local::with_fleet(&fleet, &[]);
     let made = local.send(&["create", "walrus", "--set", "blob_id=one"]);
@@ -187,7 +191,8 @@ fn a_spot_machine_that_is_taken_back_is_replaced_while_somebody_holds_it() {
     local.control("POST", &format!("machines/{first}/interrupt"), "");
     let second = eventually("another one is ready", || {
         let status = local.json(&["status", &target]);
-        let other = status["instance_id"] != first.as_str() && status["processing_status"] == "ready";
+        let other =
+            status["instance_id"] != first.as_str() && status["processing_status"] == "ready";
         other.then_some(status)
     });
     assert_eq!(second["launches"], json!(2), "{second}");
@@ -214,6 +219,8 @@ fn whatever_is_restarted_a_create_goes_on_where_it_was() {
     let all = launched(&local);
     assert_eq!(all.len(), 1, "{all:?}");
     assert_eq!(all[0]["bootstraps"].as_array().map(Vec::len), Some(1), "it ran once");
-    local.run(&["send", "destroy", made["answer"]["target"].as_str().expect("its name"), "--wait"]).is(0);
+    local
+        .run(&["send", "destroy", made["answer"]["target"].as_str().expect("its name"), "--wait"])
+        .is(0);
     assert!(launched(&local).is_empty());
 }
