@@ -343,12 +343,12 @@ fn parameters(others: &[(String, Value)]) -> Result<BTreeMap<String, String>, Fi
     let mut parameters = BTreeMap::new();
     if let Some((name, _)) = others.get(PARAMETERS_MAX) {
         let expected = "at most 32 fields that are parameters";
-        return Err(FieldError::new(&quoted(name), "is one too many", expected));
+        return Err(FieldError::new(quoted(name), "is one too many", expected));
     }
     for (name, value) in others {
         let Some(snake) = snake(name) else {
             let expected = "a letter, then letters, digits, '_' or '-': at most 64";
-            return Err(FieldError::new(&quoted(name), "is no parameter's name", expected));
+            return Err(FieldError::new(quoted(name), "is no parameter's name", expected));
         };
         let text = match value {
             Value::Null => continue,

@@ -213,6 +213,7 @@ mod wire {
     /// A rule of EventBridge, or a schedule of EventBridge Scheduler, that came due.
     #[derive(JsonSchema)]
     #[schemars(untagged)]
+    #[allow(clippy::large_enum_variant)] // Of a value that is never made.
     pub(super) enum Tick {
         Transformed(TransformedTick),
         Scheduled(ScheduledEvent),

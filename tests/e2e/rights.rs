@@ -196,7 +196,8 @@ fn templates() -> String {
         .next()
         .expect("the template's own table")
         .replace("templates.walrus", "templates.models")
-        .replace("bootstrap = \"walrus\"", "bootstrap = { document = \"Models\" }");
+        .replace("bootstrap = \"walrus\"", "bootstrap = { document = \"Models\" }")
+        .replace("limit = 3", "limit = 3\nsubnets = [\"subnet-0123456789abcdef0\"]");
     format!("{document}{}", TEMPLATE.replacen("boot = \"500ms\"", profile, 1))
 }
 
@@ -208,7 +209,7 @@ fn the_workers_policy_is_just_what_run_and_check_need() {
         1,
     );
     // Office hours that are minded, however far away.
-    let hours = "[targets.pyelli.hours]\nweekly = \"Sun 03:00-03:01\"\n";
+    let hours = "[targets.pyelli.hours]\nweekly = \"Sun 03:00-03:01\"\nzone = \"UTC\"\n";
     let fleet = format!("{SERVICE}{hours}{fleet}{SERVICE_WORLD}{}", templates());
     let local = Local::with_fleet(&fleet, &["--no-worker"]);
     let caller = Caller::bound(&local, "worker", with_default_names("worker-policy.json"));

@@ -20,7 +20,7 @@ use lamplighter_runtime::ports::{CallError, Outgoing, Ports};
 use serde_json::{Value, json};
 
 use super::{CliError, Context, machines, output, send};
-use crate::config::Config;
+use crate::config::{Config, owner};
 use crate::wiring;
 
 /// What each kind is, and what `--fix` does about it.
@@ -100,8 +100,7 @@ pub(super) async fn run(context: &Context, args: &LeaksArgs) -> Result<ExitCode,
 fn owners(config: &Config) -> BTreeSet<String> {
     let mut owners: BTreeSet<String> =
         ledger::owners(&config.fleet).into_iter().map(str::to_owned).collect();
-    let queue = config.commands.trim_end_matches('/').rsplit('/').next();
-    owners.extend(queue.map(str::to_owned));
+    owners.insert(owner(&config.commands).to_owned());
     owners
 }
 

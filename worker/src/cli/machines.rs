@@ -75,10 +75,14 @@ pub(super) fn heading(machines: &Machines<'_>) -> String {
     format!("template {}: {taken} of {} machines", spec.template, spec.limit)
 }
 
-/// What it was made with, in a line.
-fn told_parameters(seen: &ProvisionedStatus) -> String {
-    let each = seen.parameters.iter().map(|(name, value)| format!("{name}={value}"));
-    each.collect::<Vec<_>>().join(", ")
+/// What it was made with, in a line; without what its template would have said anyway, where that is named.
+fn told_parameters(seen: &ProvisionedStatus, beside: Option<&TemplateSpec>) -> String {
+    let of_template = |name: &String, value: &String| {
+        let parameter = beside.and_then(|template| template.parameters.get(name));
+        parameter.is_some_and(|parameter| parameter.default.as_ref() == Some(value))
+    };
+    let told = seen.parameters.iter().filter(|(name, value)| !of_template(name, value));
+    told.map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(", ")
 }
 
 fn shortened(text: String) -> String {
@@ -95,7 +99,12 @@ pub(super) fn money(units: f64) -> String {
 }
 
 /// The table of a template's machines.
-pub(super) fn table(views: &[StatusView], now: Timestamp, style: Style) -> String {
+pub(super) fn table(
+    spec: &TemplateSpec,
+    views: &[StatusView],
+    now: Timestamp,
+    style: Style,
+) -> String {
     let or_none = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     let row = |view: &StatusView| {
         let seen = view.provisioned.as_ref()?;
@@ -108,7 +117,7 @@ pub(super) fn table(views: &[StatusView], now: Timestamp, style: Style) -> Strin
             or_none(seen.public_ip.clone()),
             or_none(output::holders(view, now)),
             or_none(seen.cost.map(money)),
-            shortened(told_parameters(seen)),
+            shortened(told_parameters(seen, Some(spec))),
             view.why.clone(),
         ])
     };
@@ -138,7 +147,7 @@ pub(super) fn rows(
     rows.push(("instance", format!("{}{name}", instance.as_deref().unwrap_or("none yet"))));
     rows.push(("address", seen.public_ip.clone().unwrap_or_else(|| "none".to_owned())));
     if !seen.parameters.is_empty() {
-        rows.push(("with", told_parameters(seen)));
+        rows.push(("with", told_parameters(seen, None)));
     }
     let Some(launch) = launch else { return rows };
     let ago = output::span(now.duration_since(launch.created_at));

@@ -150,7 +150,7 @@ fn tell_machines(
         return;
     }
     let views: Vec<StatusView> = looked.iter().map(|one| one.view.clone()).collect();
-    output::print(&machines::table(&views, now, context.style));
+    output::print(&machines::table(machines.spec, &views, now, context.style));
     tell_lives(looked);
 }
 

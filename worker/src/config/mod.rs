@@ -54,7 +54,7 @@ use reader::{Reader, Source, one_of};
 pub(crate) use schedules::{Schedule, Scheduler};
 #[cfg(test)]
 pub(crate) use targets::{plain_instance, plain_target};
-pub(crate) use templates::ends;
+pub(crate) use templates::{ends, owner};
 
 /// The file that is read where none is named.
 pub(crate) const DEFAULT_FILE: &str = "lamplighter.toml";

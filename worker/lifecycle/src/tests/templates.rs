@@ -149,7 +149,7 @@ fn a_create_launches_waits_bootstraps_and_says_ready() {
     assert_eq!(launch.tags["Name"].split('-').take(2).collect::<Vec<_>>(), ["walrus", "vm"]);
     assert_eq!(launch.tags[TARGET_TAG], "walrus.0123456789abcdef");
     assert_eq!(launch.tags[OWNER_TAG], "lamplighter-commands");
-    assert_eq!(story.record.resource, Resource::Launch(launch.token.clone()));
+    assert_eq!(story.record.resource, Resource::Launch(launch.token));
     assert!(story.record.seated);
     story.launched();
     assert_eq!(story.record.resource, machine());
