@@ -50,9 +50,12 @@ fn a_create_and_a_destroy_cost_what_the_budget_says() {
     std::thread::sleep(Duration::from_millis(500));
     assert_eq!(local.count("ec2:RunInstances"), 1);
     assert_eq!(local.count("ssm:SendCommand"), 1);
-    // Launch, its answer, its agent, bootstrap, its answer, ready; and what its events' acknowledgements cost.
+    // The request with its launch, its answer, waiting for the agent, the bootstrap, its answer, ready; and, of
+    // the four that send an event and allow no effect, one each that clears it. A look that finds the machine
+    // without its address may write once more.
     let spent = writes(&local);
-    assert!((6..=8).contains(&spent), "{spent} writes");
+    assert!((8..=10).contains(&spent), "{spent} writes");
+    println!("{spent} writes for a create");
 
     local.control("DELETE", "calls", "");
     let target = made["answer"]["target"].as_str().expect("its name");
@@ -60,6 +63,7 @@ fn a_create_and_a_destroy_cost_what_the_budget_says() {
     std::thread::sleep(Duration::from_millis(500));
     assert_eq!(local.count("ec2:TerminateInstances"), 1);
     let spent = writes(&local);
+    println!("{spent} writes for a destroy");
     assert!((3..=5).contains(&spent), "{spent} writes");
     assert!(launched(&local).is_empty());
 }
