@@ -258,3 +258,40 @@ fn a_machine_that_is_off_can_be_probed_and_one_without_a_policy_cannot() {
     local.run(&["probe", "plain"]).complains(2, &["no idle policy"]);
     local.run(&["probe", "pyeli"]).complains(2, &["did you mean", "pyelli"]);
 }
+
+#[test]
+fn a_host_is_asked_once_and_its_word_keeps_one_machine_on_and_stops_the_other() {
+    let policy = "command = { script = \"pgrep -x render\", reads = \"exit-code\" }";
+    let hosts = "[local.machines.busy]\nhost_exit = 1\n[local.machines.free]\nhost_exit = 0\n";
+    let fleet = fleet(&[target("busy", 1, policy), target("free", 2, policy)]) + hosts;
+    let local = Local::with_fleet(&fleet, &[]);
+    for name in ["busy", "free"] {
+        local.run(&["send", "start", name, "--wait"]).is(0);
+    }
+    assert_eq!(local.count("ssm:SendCommand"), 0, "nobody has asked yet");
+    let answer = check_idle(&local, "busy");
+    assert_eq!(answer["stopped"], json!(false), "{answer}");
+    let message = answer["message"].as_str().expect("a message");
+    assert!(message.contains("its command exited with 1"), "{message}");
+    // Its word begins the count, so nothing is stopped yet; two seconds later its own look ends it.
+    let answer = check_idle(&local, "free");
+    assert_eq!(answer["stopped"], json!(false), "{answer}");
+    let message = answer["message"].as_str().expect("a message");
+    assert!(message.contains("its command exited with 0"), "{message}");
+    eventually("the one that is free is off", || {
+        (local.json(&["status", "free"])["phase"] == "off").then_some(())
+    });
+    assert_eq!(local.machine("i-00000002")["state"], "stopped");
+    assert_eq!(local.machine("i-00000001")["state"], "running");
+    assert_eq!(local.json(&["status", "busy"])["phase"], "on");
+    let told = local.run(&["history", "free"]).is(0).stdout.clone();
+    assert!(told.contains("its command exited with 0"), "{told}");
+    let calls = local.control("GET", "calls", "");
+    let of = |operation: &str| {
+        let calls = calls["calls"].as_array().into_iter().flatten();
+        let of_it = calls.filter(|call| call["operation"] == operation);
+        of_it.map(|call| call["target"].clone()).collect::<Vec<Value>>()
+    };
+    assert_eq!(of("SendCommand"), [json!("i-00000001"), json!("i-00000002")], "one question each");
+    assert_eq!(of("StopInstances"), [json!("i-00000002")]);
+}

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::SignedDuration;
+use lamplighter_cloud::launch_templates::TemplateData;
 use lamplighter_cloud::services::ScalingSeed;
 use lamplighter_cloud::{ServiceSeed, Timings};
 use lamplighter_events::{Action, CommandId, HumanDuration, Verdict};
@@ -21,7 +22,7 @@ use lamplighter_runtime::{Fleet, WorkerOptions};
 use serde_json::json;
 
 use crate::checker::{Ending, Finding, Policy, Rule, Said, check_the_end};
-use crate::crowd::{service_spec, spec};
+use crate::crowd::{seed_walrus, service_spec, spec, walrus_spec};
 use crate::staff::{Place, run};
 use crate::tale;
 use crate::world::backends::{Backend, CONNECTIONS, Marks, NAMESPACE};
@@ -50,6 +51,8 @@ pub enum Subject {
     Machine,
     /// A service whose scaling has bounds.
     Service,
+    /// A machine that is launched for it.
+    Request,
 }
 
 /// One command to one sort of target.
@@ -68,7 +71,7 @@ const fn of(subject: Subject, action: Action, idle: bool) -> Exercise {
 }
 
 /// Every action that these kinds can do; where the kind makes no difference, to one of them.
-pub const EXERCISES: [Exercise; 15] = [
+pub const EXERCISES: [Exercise; 17] = [
     of(Subject::Machine, Action::Start, false),
     of(Subject::Machine, Action::Stop, false),
     of(Subject::Machine, Action::Kill, false),
@@ -84,10 +87,12 @@ pub const EXERCISES: [Exercise; 15] = [
     of(Subject::Service, Action::Status, false),
     of(Subject::Service, Action::CheckIdle, true),
     of(Subject::Service, Action::Resume, false),
+    of(Subject::Request, Action::Create, false),
+    of(Subject::Request, Action::Destroy, false),
 ];
 
 /// Those whose faults are tried in pairs: what changes something.
-pub const IN_PAIRS: [Exercise; 7] = [
+pub const IN_PAIRS: [Exercise; 9] = [
     of(Subject::Machine, Action::Start, false),
     of(Subject::Machine, Action::Stop, false),
     of(Subject::Machine, Action::Kill, false),
@@ -95,6 +100,8 @@ pub const IN_PAIRS: [Exercise; 7] = [
     of(Subject::Service, Action::Start, false),
     of(Subject::Service, Action::Stop, false),
     of(Subject::Service, Action::CheckIdle, true),
+    of(Subject::Request, Action::Create, false),
+    of(Subject::Request, Action::Destroy, false),
 ];
 
 impl Exercise {
@@ -107,8 +114,8 @@ impl Exercise {
     /// Whether it is on before the command comes, and after it.
     fn before_and_after(&self) -> (bool, bool) {
         match self.action {
-            Action::Start => (false, true),
-            Action::Stop | Action::Kill => (true, false),
+            Action::Start | Action::Create => (false, true),
+            Action::Stop | Action::Kill | Action::Destroy => (true, false),
             Action::CheckIdle if self.idle => (true, false),
             _ => (true, true),
         }
@@ -118,6 +125,7 @@ impl Exercise {
         let mut spec = match self.subject {
             Subject::Machine => spec(),
             Subject::Service => service_spec(),
+            Subject::Request => walrus_spec(),
         };
         if self.idle {
             spec.exclusive = false;
@@ -137,7 +145,7 @@ impl Exercise {
             })
         };
         let last = match self.subject {
-            Subject::Machine => Probe::Command(CommandProbe {
+            Subject::Machine | Subject::Request => Probe::Command(CommandProbe {
                 script: "exit 0".to_owned(),
                 reads: CommandReads::ExitCode,
                 timeout_seconds: 20,
@@ -190,18 +198,36 @@ async fn play(exercise: Exercise, faults: &[(usize, Fault)]) -> Report {
     sim.inspect(|state| state.watch.limit_slots(SLOTS));
     let mut fleet = Fleet::default();
     let spec = exercise.spec();
-    let (target, resource) = (spec.name.clone(), spec.resource().expect("it is named outright"));
-    prepare(&sim, &spec, &resource);
-    fleet.targets.insert(target.clone(), spec);
+    let target = match exercise.subject {
+        Subject::Request => {
+            seed_walrus(&sim, TemplateData::default());
+            sim.inspect(|state| state.watch.limit_machines("commands", [(spec.name.clone(), 1)]));
+            let id = CommandId::parse("it").unwrap();
+            let template = spec.template().expect("it is one");
+            let parameters = BTreeMap::from([("blob_id".to_owned(), "blob".to_owned())]);
+            let target = template.target_of(&id, &parameters).unwrap();
+            fleet.templates.insert(spec.name.clone(), spec.clone());
+            target
+        }
+        Subject::Machine | Subject::Service => {
+            let resource = spec.resource().expect("it is named outright");
+            prepare(&sim, &spec, &resource);
+            fleet.targets.insert(spec.name.clone(), spec.clone());
+            spec.name.clone()
+        }
+    };
     let options = WorkerOptions { slots: SLOTS, ..WorkerOptions::default() };
     let place = Place::open(&sim, &Arc::new(fleet), &options);
     let mut ending = Ending::default();
-    ending.resources.insert(resource.clone());
+    ending.resources.extend(spec.resource());
     let mut say = |action: Action, id: &str| {
         let target = &target;
-        sim.say(&json!({
-            "action": action.as_str(), "target": target.as_str(), "id": id, "holder": "ann"
-        }));
+        let mut body = json!({"action": action.as_str(), "id": id, "holder": "ann"});
+        match action {
+            Action::Create => body["blob_id"] = json!("blob"),
+            _ => body["target"] = json!(target.as_str()),
+        }
+        sim.say(&body);
         ending.said.push(Said {
             id: CommandId::parse(id).unwrap(),
             target: target.clone(),
@@ -213,7 +239,8 @@ async fn play(exercise: Exercise, faults: &[(usize, Fault)]) -> Report {
     };
     let (on_before, on_after) = exercise.before_and_after();
     if on_before {
-        say(Action::Start, "before");
+        let request = exercise.subject == Subject::Request;
+        say(if request { Action::Create } else { Action::Start }, "before");
         rest(&sim).await;
     }
     if exercise.action == Action::Resume {
@@ -251,7 +278,7 @@ async fn play(exercise: Exercise, faults: &[(usize, Fault)]) -> Report {
         Action::Pause => Vec::new(),
         _ => check_the_end(&sim, &ending),
     };
-    findings.extend(check(&sim, &resource, on_after));
+    findings.extend(check(&sim, on_after));
     drop(place);
     Report {
         findings,
@@ -310,7 +337,7 @@ async fn rest(sim: &Sim) {
 }
 
 /// The command is done, and the target is where it was wanted.
-fn check(sim: &Sim, resource: &Resource, on: bool) -> Vec<Finding> {
+fn check(sim: &Sim, on: bool) -> Vec<Finding> {
     let at = sim.true_now();
     let wrong = |what: String| Finding { rule: Rule::D3, at, what };
     let mut findings = Vec::new();
@@ -318,7 +345,8 @@ fn check(sim: &Sim, resource: &Resource, on: bool) -> Vec<Finding> {
     if outcome.as_ref().map(|outcome| outcome.outcome) != Some(Verdict::Done) {
         findings.push(wrong(format!("it came to {outcome:?}")));
     }
-    let (phase, up) = (sim.phase(), sim.is_up(resource));
+    let resource = sim.record().map(|record| record.resource);
+    let (phase, up) = (sim.phase(), resource.is_some_and(|it| sim.is_up(&it)));
     let expected = if on { Phase::On } else { Phase::Off };
     if (phase, up) != (Some(expected), on) {
         findings.push(wrong(format!("it is {phase:?} and up: {up}; expected {expected:?}")));

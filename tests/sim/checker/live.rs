@@ -261,8 +261,9 @@ impl Watch {
 /// Whether it ran a moment ago. A service that is adopted on its way up wants tasks, and no more.
 fn was_running(world: &World, resource: &Resource, now: Timestamp, after: &TargetRecord) -> bool {
     let adopted = after.holds.iter().any(|hold| hold.kind == HoldKind::Adopted);
-    (0..=LOOK_SECONDS).any(|seconds| {
-        let at = now - SignedDuration::from_secs(seconds);
+    // Close together: somebody may stop a machine in its first second, and a look that lags has seen that one.
+    (0..=LOOK_SECONDS * 10).any(|tenths| {
+        let at = now - SignedDuration::from_millis(tenths * 100);
         match resource {
             Resource::Instance(id) => {
                 let machine = world.machines.get(id.as_str());

@@ -45,6 +45,11 @@ fn any_call_of_any_action_on_a_service_may_fail_in_any_way() {
 }
 
 #[test]
+fn any_call_of_a_request_may_fail_in_any_way() {
+    check_singles(|it| it.subject == Subject::Request);
+}
+
+#[test]
 fn any_call_of_a_stop_by_idleness_may_fail_in_any_way() {
     check_singles(|it| it.idle);
 }
@@ -76,6 +81,11 @@ fn any_two_calls_of_a_stop_may_fail() {
 #[test]
 fn any_two_calls_of_a_kill_may_fail() {
     check_pairs(|it| it.action == Action::Kill);
+}
+
+#[test]
+fn any_two_calls_of_a_request_may_fail() {
+    check_pairs(|it| it.subject == Subject::Request);
 }
 
 #[test]

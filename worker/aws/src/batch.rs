@@ -4,8 +4,8 @@
 //! request and hands out the answers. The task belongs to nobody: a caller that is dropped takes nothing
 //! from the others, and a request that panics is an error for those who shared it and nobody else.
 //!
-//! *Invariants.* A batch never holds more than its bound; a full one leaves at once. Answers are matched
-//! by position. Without calls there is no task.
+//! *Invariants.* A batch never holds more than its bound; a full one leaves at once, and a timer takes its
+//! own batch alone. Answers are matched by position. Without calls there is no task.
 //!
 //! *Not here.* What is shared: one file per service.
 
@@ -20,12 +20,13 @@ use jiff::Timestamp;
 use lamplighter_events::Cause;
 use lamplighter_runtime::ports::{Applied, CallError, Disposition};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use crate::disposition::{ErrorCode, meaning, own_error};
 
-/// How long the first call waits for company: far below what a call takes, and long enough for the
-/// tasks that one receive woke.
-const LINGER: Duration = Duration::from_millis(5);
+/// How many times its lingering a batch waits at most, while calls keep coming: one of hundreds takes a busy
+/// worker longer than a moment to collect, and half of one costs as much as a whole.
+const LINGERINGS_MAX: u32 = 10;
 
 /// The request that is shared.
 #[async_trait]
@@ -38,6 +39,9 @@ pub(crate) trait Shared: Send + Sync + 'static {
     const OPERATION: &'static str;
     /// How many items one request takes.
     const ITEMS_MAX: usize;
+    /// How long a batch waits for one more call: far below what a call takes, and long enough for the tasks
+    /// that one receive woke.
+    const LINGER: Duration = Duration::from_millis(5);
     /// Makes the request: one answer for each item, in their order.
     async fn call(&self, items: Vec<Self::Item>) -> Vec<Result<Self::Answer, CallError>>;
 }
@@ -47,47 +51,80 @@ struct Waiting<S: Shared> {
     answer: oneshot::Sender<Result<S::Answer, CallError>>,
 }
 
+/// The batch that is being collected.
+struct Collecting<S: Shared> {
+    /// How many left before it. A full batch leaves while the timer of its first call still runs, and that
+    /// timer must not take a younger one.
+    number: u64,
+    waiting: Vec<Waiting<S>>,
+}
+
+impl<S: Shared> Collecting<S> {
+    fn leave(&mut self) -> Vec<Waiting<S>> {
+        self.number += 1;
+        mem::take(&mut self.waiting)
+    }
+}
+
 /// Collects calls into shared requests.
 pub(crate) struct Batcher<S: Shared> {
     shared: Arc<S>,
-    waiting: Arc<Mutex<Vec<Waiting<S>>>>,
+    collecting: Arc<Mutex<Collecting<S>>>,
 }
 
 impl<S: Shared> Batcher<S> {
     pub(crate) fn new(shared: S) -> Self {
-        Self { shared: Arc::new(shared), waiting: Arc::new(Mutex::new(Vec::new())) }
+        let collecting = Collecting { number: 0, waiting: Vec::new() };
+        Self { shared: Arc::new(shared), collecting: Arc::new(Mutex::new(collecting)) }
     }
 
     /// Adds an item to the batch that is being collected, and waits for its answer.
     pub(crate) async fn call(&self, item: S::Item) -> Result<S::Answer, CallError> {
-        let (answer, answered) = oneshot::channel();
-        let (first, full) = {
-            let mut waiting = lock(&self.waiting);
-            waiting.push(Waiting { item, answer });
-            let full = (waiting.len() >= S::ITEMS_MAX).then(|| mem::take(&mut *waiting));
-            (waiting.len() == 1, full)
-        };
-        if let Some(batch) = full {
-            let shared = Arc::clone(&self.shared);
-            tokio::spawn(async move { send(&*shared, batch).await });
-        } else if first {
-            let shared = Arc::clone(&self.shared);
-            let waiting = Arc::clone(&self.waiting);
-            tokio::spawn(async move {
-                tokio::time::sleep(LINGER).await;
-                let batch = mem::take(&mut *lock(&waiting));
-                send(&*shared, batch).await;
-            });
+        let mut answered = self.enter([item]);
+        match answered.pop() {
+            Some(answered) => answered.wait().await,
+            None => unreachable!("one item has one answer"),
         }
-        answered.await.unwrap_or_else(|_| {
+    }
+
+    /// Adds items one directly after the other, however slow the machine is; their answers to be waited for,
+    /// in their order.
+    pub(crate) fn enter(&self, items: impl IntoIterator<Item = S::Item>) -> Vec<Answered<S>> {
+        let mut answers = Vec::new();
+        let mut collecting = lock(&self.collecting);
+        for item in items {
+            let (answer, answered) = oneshot::channel();
+            answers.push(Answered(answered));
+            collecting.waiting.push(Waiting { item, answer });
+            let length = collecting.waiting.len();
+            if length >= S::ITEMS_MAX {
+                let batch = collecting.leave();
+                let shared = Arc::clone(&self.shared);
+                tokio::spawn(async move { send(&*shared, batch).await });
+            } else if length == 1 {
+                let shared = Arc::clone(&self.shared);
+                let number = collecting.number;
+                let collecting = Arc::clone(&self.collecting);
+                tokio::spawn(async move {
+                    if let Some(batch) = leave_in_time(&collecting, number).await {
+                        send(&*shared, batch).await;
+                    }
+                });
+            }
+        }
+        answers
+    }
+}
+
+/// An answer that will come.
+pub(crate) struct Answered<S: Shared>(oneshot::Receiver<Result<S::Answer, CallError>>);
+
+impl<S: Shared> Answered<S> {
+    pub(crate) async fn wait(self) -> Result<S::Answer, CallError> {
+        self.0.await.unwrap_or_else(|_| {
             let words = "the shared request was abandoned";
-            Err(own_error(
-                S::OPERATION,
-                Cause::Deadline,
-                Disposition::Retry,
-                Applied::Perhaps,
-                words,
-            ))
+            let (cause, applied) = (Cause::Deadline, Applied::Perhaps);
+            Err(own_error(S::OPERATION, cause, Disposition::Retry, applied, words))
         })
     }
 }
@@ -204,12 +241,28 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn send<S: Shared>(shared: &S, batch: Vec<Waiting<S>>) {
-    // A full batch may have left while the timer of its first item ran: then there is nothing to do, or
-    // a younger batch leaves a little early.
-    if batch.is_empty() {
-        return;
+/// Waits until nobody joins the batch any more; `None` where it was full before.
+async fn leave_in_time<S: Shared>(
+    collecting: &Mutex<Collecting<S>>,
+    number: u64,
+) -> Option<Vec<Waiting<S>>> {
+    let until = Instant::now() + S::LINGER * LINGERINGS_MAX;
+    let mut known = 1;
+    loop {
+        tokio::time::sleep(S::LINGER).await;
+        let mut collecting = lock(collecting);
+        if collecting.number != number {
+            return None;
+        }
+        let length = collecting.waiting.len();
+        if length == known || Instant::now() >= until {
+            return Some(collecting.leave());
+        }
+        known = length;
     }
+}
+
+async fn send<S: Shared>(shared: &S, batch: Vec<Waiting<S>>) {
     let (items, callers): (Vec<_>, Vec<_>) =
         batch.into_iter().map(|waiting| (waiting.item, waiting.answer)).unzip();
     let answers = shared.call(items).await;
@@ -226,16 +279,16 @@ mod tests {
     use super::*;
 
     #[derive(Default)]
-    struct Doubling {
+    struct Doubling<const ITEMS_MAX: usize> {
         requests: Arc<AtomicUsize>,
     }
 
     #[async_trait]
-    impl Shared for Doubling {
+    impl<const ITEMS_MAX: usize> Shared for Doubling<ITEMS_MAX> {
         type Item = u32;
         type Answer = u32;
         const OPERATION: &'static str = "test:Double";
-        const ITEMS_MAX: usize = 10;
+        const ITEMS_MAX: usize = ITEMS_MAX;
         async fn call(&self, items: Vec<u32>) -> Vec<Result<u32, CallError>> {
             self.requests.fetch_add(1, Ordering::SeqCst);
             assert!(!items.contains(&666), "this request is cursed");
@@ -244,7 +297,7 @@ mod tests {
         }
     }
 
-    fn batcher() -> (Batcher<Doubling>, Arc<AtomicUsize>) {
+    fn batcher<const MAX: usize>() -> (Batcher<Doubling<MAX>>, Arc<AtomicUsize>) {
         let doubling = Doubling::default();
         let requests = Arc::clone(&doubling.requests);
         (Batcher::new(doubling), requests)
@@ -252,7 +305,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn calls_that_arrive_together_share_one_request() {
-        let (batcher, requests) = batcher();
+        let (batcher, requests) = batcher::<10>();
         let answers = together((0..7).map(|n| batcher.call(n))).await;
         let answers: Vec<u32> = answers.into_iter().map(Result::unwrap).collect();
         assert_eq!(answers, [0, 2, 4, 6, 8, 10, 12]);
@@ -261,7 +314,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_full_batch_leaves_and_the_next_one_begins() {
-        let (batcher, requests) = batcher();
+        let (batcher, requests) = batcher::<10>();
         let answers = together((0..25).map(|n| batcher.call(n))).await;
         assert_eq!(answers.len(), 25);
         assert!(answers.iter().enumerate().all(|(at, answer)| *answer == Ok(at as u32 * 2)));
@@ -269,8 +322,57 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_full_batch_takes_its_timer_with_it_and_no_younger_one_leaves_early() {
+        let (batcher, requests) = batcher::<10>();
+        let millis = |millis| tokio::time::sleep(Duration::from_millis(millis));
+        let full = together((0..10).map(|n| batcher.call(n)));
+        let early = async {
+            millis(3).await;
+            batcher.call(10).await
+        };
+        // After the first batch would have waited long enough, and while the second still does.
+        let late = async {
+            millis(7).await;
+            batcher.call(11).await
+        };
+        let (_, early, late) = tokio::join!(full, early, late);
+        assert_eq!((early, late), (Ok(20), Ok(22)));
+        assert_eq!(requests.load(Ordering::SeqCst), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn items_that_enter_together_fill_batches_and_are_answered_in_order() {
+        let (batcher, requests) = batcher::<10>();
+        let answered = batcher.enter(0..25);
+        for (at, answered) in (0..25).zip(answered) {
+            assert_eq!(answered.wait().await, Ok(at * 2));
+        }
+        assert_eq!(requests.load(Ordering::SeqCst), 3);
+        assert!(batcher.enter([]).is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_batch_waits_while_calls_keep_coming_and_no_longer_than_its_bound() {
+        let (batcher, requests) = batcher::<100>();
+        let began = Instant::now();
+        let calls = (0..25).map(|at| {
+            let batcher = &batcher;
+            async move {
+                tokio::time::sleep(Duration::from_millis(u64::from(at) * 4)).await;
+                assert_eq!(batcher.call(at).await, Ok(at * 2));
+                began.elapsed()
+            }
+        });
+        let answered = together(calls).await;
+        // Fifty milliseconds of waiting and twenty for the request; the second batch takes all the others.
+        let millis: Vec<u128> = answered.iter().map(Duration::as_millis).collect();
+        assert!((70..75).contains(&millis[0]), "{millis:?}");
+        assert_eq!(requests.load(Ordering::SeqCst), 2, "{millis:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_later_call_makes_its_own_request() {
-        let (batcher, requests) = batcher();
+        let (batcher, requests) = batcher::<10>();
         assert_eq!(batcher.call(1).await, Ok(2));
         assert_eq!(batcher.call(2).await, Ok(4));
         assert_eq!(requests.load(Ordering::SeqCst), 2);
@@ -278,7 +380,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_dropped_caller_harms_no_other() {
-        let (batcher, _) = batcher();
+        let (batcher, _) = batcher::<10>();
         let batcher = Arc::new(batcher);
         let first = tokio::spawn({
             let batcher = Arc::clone(&batcher);
@@ -295,7 +397,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_panic_is_an_error_for_those_who_shared_it_and_for_nobody_else() {
-        let (batcher, _) = batcher();
+        let (batcher, _) = batcher::<10>();
         let answers = together([1, 666].map(|n| batcher.call(n))).await;
         assert!(answers.iter().all(|answer| answer.as_ref().is_err_and(|error| {
             error.applied == Applied::Perhaps && error.disposition == Disposition::Retry

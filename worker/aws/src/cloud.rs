@@ -4,18 +4,20 @@
 //! for follows at once for each. An error that waiting cures goes back to the runtime; one that it does
 //! not is part of what was seen. AWS not knowing a machine or a service is a state, not an error.
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 use lamplighter_events::{Cause, InstanceId};
 use lamplighter_lifecycle::{
-    Agent, Effect, HealthReading, HealthUrl, InstanceSeen, ObservePlan, ObserveTrouble, Observed,
-    Place, PowerState, ProbePlan, Resource, Round, Seen, ServiceId, Sighting,
+    Agent, Effect, HealthReading, HealthUrl, InstanceSeen, LaunchToken, ObservePlan,
+    ObserveTrouble, Observed, Place, PowerState, ProbePlan, Resource, Round, Seen, ServiceId,
+    Sighting,
 };
 use lamplighter_runtime::ports::{Applied, CallError, Clock, Cloud, Disposition, Tagged};
 
-use crate::batch::{Batcher, together};
+use crate::batch::{Answered, Batcher, together};
 use crate::client::Aws;
 use crate::disposition::own_error;
 use crate::ec2::{Describe, Start, Stop, Switch, seen};
@@ -46,6 +48,9 @@ pub(crate) struct AwsCloud {
     clock: Arc<dyn Clock>,
 }
 
+/// A look at one of many.
+type Look<'a> = Pin<Box<dyn Future<Output = Result<Sighting, CallError>> + Send + 'a>>;
+
 impl AwsCloud {
     pub(crate) fn new(
         aws: &Aws,
@@ -64,7 +69,7 @@ impl AwsCloud {
             agents: Batcher::new(Agents { client: aws.ssm.clone() }),
             launches: Batcher::new(Launches { client: aws.ec2.clone(), clock: Arc::clone(&clock) }),
             ec2: aws.ec2.clone(),
-            services: Batcher::new(Services { client: aws.ecs.clone(), clock: Arc::clone(&clock) }),
+            services: Batcher::new(Services::new(aws.ecs.clone(), Arc::clone(&clock))),
             bounds: Batcher::new(ScalableTargets { client: aws.scaling.clone() }),
             ecs: aws.ecs.clone(),
             scaling: aws.scaling.clone(),
@@ -76,18 +81,11 @@ impl AwsCloud {
         }
     }
 
-    async fn look(&self, plan: &ObservePlan) -> Result<Sighting, CallError> {
-        match &plan.resource {
-            Resource::Instance(id) => self.look_at_instance(id, plan).await,
-            Resource::Service(service) => match self.look_at_service(service, plan).await {
-                Ok(observed) => Ok(Ok(observed)),
-                Err(error) => trouble(error).map(Err),
-            },
-            // Nothing more can be asked of a machine before its id is known.
-            Resource::Launch(token) => match self.launches.call(token.clone()).await {
-                Ok((at, seen)) => Ok(Ok(Observed::of(at, Seen::Instance(seen)))),
-                Err(error) => trouble(error).map(Err),
-            },
+    /// Nothing more can be asked of a machine before its id is known.
+    async fn look_at_launch(&self, token: &LaunchToken) -> Result<Sighting, CallError> {
+        match self.launches.call(token.clone()).await {
+            Ok((at, seen)) => Ok(Ok(Observed::of(at, Seen::Instance(seen)))),
+            Err(error) => trouble(error).map(Err),
         }
     }
 
@@ -95,8 +93,9 @@ impl AwsCloud {
         &self,
         id: &InstanceId,
         plan: &ObservePlan,
+        described: Answered<Describe>,
     ) -> Result<Sighting, CallError> {
-        let described = match self.describes.call(id.clone()).await {
+        let described = match described.wait().await {
             Ok(described) => described,
             Err(error) => return trouble(error).map(Err),
         };
@@ -138,8 +137,21 @@ impl AwsCloud {
         &self,
         service: &ServiceId,
         plan: &ObservePlan,
+        described: Answered<Services>,
+    ) -> Result<Sighting, CallError> {
+        match self.describe_service(service, plan, described).await {
+            Ok(observed) => Ok(Ok(observed)),
+            Err(error) => trouble(error).map(Err),
+        }
+    }
+
+    async fn describe_service(
+        &self,
+        service: &ServiceId,
+        plan: &ObservePlan,
+        described: Answered<Services>,
     ) -> Result<Observed, CallError> {
-        let ServiceDescribed { at, mut seen } = self.services.call(service.clone()).await?;
+        let ServiceDescribed { at, mut seen } = described.wait().await?;
         let (active, running) = (seen.active, seen.running > 0);
         let bounds = async {
             match plan.bounds && active {
@@ -197,7 +209,25 @@ fn trouble(error: CallError) -> Result<ObserveTrouble, CallError> {
 #[async_trait]
 impl Cloud for AwsCloud {
     async fn observe(&self, plans: &[ObservePlan]) -> Vec<Result<Sighting, CallError>> {
-        together(plans.iter().map(|plan| self.look(plan))).await
+        let resources = || plans.iter().map(|plan| &plan.resource);
+        let ids = resources().filter_map(|resource| resource.instance().cloned());
+        let services = resources().filter_map(|resource| resource.service().cloned());
+        // All of them before any answer, so that no look of many is spread over more calls than it fills.
+        let (mut machines, mut services) =
+            (self.describes.enter(ids).into_iter(), self.services.enter(services).into_iter());
+        let looks = plans.iter().map(|plan| -> Look<'_> {
+            const EACH: &str = "each that entered has an answer";
+            match &plan.resource {
+                Resource::Instance(id) => {
+                    Box::pin(self.look_at_instance(id, plan, machines.next().expect(EACH)))
+                }
+                Resource::Service(id) => {
+                    Box::pin(self.look_at_service(id, plan, services.next().expect(EACH)))
+                }
+                Resource::Launch(token) => Box::pin(self.look_at_launch(token)),
+            }
+        });
+        together(looks).await
     }
 
     async fn execute(

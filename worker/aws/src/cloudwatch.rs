@@ -9,6 +9,7 @@
 //! values must not look like idleness. A query that CloudWatch refuses harms no other.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_sdk_cloudwatch::Client;
@@ -201,6 +202,8 @@ impl Shared for Metrics {
     const OPERATION: &'static str = "cloudwatch:GetMetricData";
     /// CloudWatch's bound for one call.
     const ITEMS_MAX: usize = 500;
+    /// Who asks for metrics has minutes, and the parts of a large tick come to it one after the other.
+    const LINGER: Duration = Duration::from_millis(50);
 
     async fn call(&self, items: Vec<Query>) -> Vec<Result<Reading, CallError>> {
         let concerns_one = |error: &CallError| {

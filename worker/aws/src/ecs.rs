@@ -21,6 +21,7 @@ use jiff::Timestamp;
 use lamplighter_events::Cause;
 use lamplighter_lifecycle::{ObservePlan, ServiceId, ServiceSeen, TaskStopped};
 use lamplighter_runtime::ports::{Applied, CallError, Clock, Disposition};
+use tokio::sync::Semaphore;
 
 use crate::attempts::Attempts;
 use crate::batch::{Shared, apart, in_order, remaining, together};
@@ -32,6 +33,9 @@ const LIST_TASKS: &str = "ecs:ListTasks";
 const DESCRIBE_TASKS: &str = "ecs:DescribeTasks";
 /// ECS's bound for one DescribeServices.
 const SERVICES_MAX: usize = 10;
+/// DescribeServices at the same moment: ECS answers about twenty a second for long, and a tick of thousands asks
+/// for hundreds.
+const AT_ONCE_MAX: usize = 20;
 /// ECS's bound for one DescribeTasks, and its page of ListTasks.
 const TASKS_MAX: usize = 100;
 /// ECS lists stopped tasks for about an hour, and running ones without end; a thousand tell enough.
@@ -46,8 +50,9 @@ const UNPLACED: [&str; 4] =
 
 /// The shared DescribeServices.
 pub(crate) struct Services {
-    pub(crate) client: Client,
-    pub(crate) clock: Arc<dyn Clock>,
+    client: Client,
+    clock: Arc<dyn Clock>,
+    places: Semaphore,
 }
 
 /// One service, and the time just before it was asked for.
@@ -58,10 +63,16 @@ pub(crate) struct ServiceDescribed {
 }
 
 impl Services {
+    pub(crate) fn new(client: Client, clock: Arc<dyn Clock>) -> Self {
+        Self { client, clock, places: Semaphore::new(AT_ONCE_MAX) }
+    }
+
     async fn request(
         &self,
         services: &[ServiceId],
     ) -> Result<BTreeMap<ServiceId, ServiceDescribed>, CallError> {
+        // Nobody closes it. What waits here has its whole time still before it.
+        let _place = self.places.acquire().await;
         let at = self.clock.now();
         let cluster = services.first().map(ServiceId::cluster).unwrap_or_default();
         let answer = self

@@ -34,7 +34,7 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 const BODY_BYTES_MAX: usize = 64 * 1024;
 /// Dead backends hold a place for five seconds each. So many take fifty a second, and cost a worker less
 /// than twenty megabytes.
-const AT_ONCE_MAX: usize = 256;
+const AT_ONCE_MAX: u32 = 256;
 /// What a detail quotes of an answer.
 const QUOTE_CHARS_MAX: usize = 60;
 
@@ -50,7 +50,7 @@ impl Probes {
     pub(crate) fn new(aws: &Aws, clock: Arc<dyn Clock>) -> Result<Self, HealthError> {
         Ok(Self {
             http: probe_client()?,
-            places: Semaphore::new(AT_ONCE_MAX),
+            places: Semaphore::new(AT_ONCE_MAX as usize),
             metrics: Batcher::new(Metrics { client: aws.cloudwatch.clone() }),
             clock,
         })
@@ -58,6 +58,14 @@ impl Probes {
 
     /// All but the host's command, at once.
     pub(crate) async fn ask(&self, plan: &ProbePlan) -> Round {
+        // Places for all of them, before the round's time is taken: what was read after a wait must not
+        // pass for older than it is. Nobody closes the semaphore.
+        let backends = plan.probes.iter().filter(|probe| matches!(probe, Probe::Http(_))).count();
+        let places = u32::try_from(backends).unwrap_or(u32::MAX).min(AT_ONCE_MAX);
+        let _places = match places {
+            0 => None,
+            places => self.places.acquire_many(places).await.ok(),
+        };
         let at = self.clock.now();
         let readings =
             together(plan.probes.iter().map(|probe| self.ask_one(plan, probe, at))).await;
@@ -83,8 +91,6 @@ impl Probes {
         let Some(url) = probe.url.fill(private, public) else {
             return unknown(format!("there is no address for {}", probe.url.as_str()));
         };
-        // Nobody closes it.
-        let _place = self.places.acquire().await;
         ask(&self.http, &*self.clock, &url, &probe.pointer).await
     }
 }

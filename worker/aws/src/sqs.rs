@@ -1,8 +1,8 @@
 //! SQS: the command queue and its dead letters.
 //!
 //! *Theory.* Names become URLs at their first use, so a worker starts before its queues exist and says
-//! what is missing. Deletes share requests of ten; each entry is acknowledged for itself. The poller has
-//! a client of its own: its waits and retries take nothing from the deletes.
+//! what is missing. Deletes share requests of ten, and so do sends; each entry is acknowledged for itself.
+//! The poller has a client of its own: its waits and retries take nothing from the deletes.
 //!
 //! *Invariants.* A receive always ends: its wait and ten seconds. A delete or delay of a message that is
 //! no longer ours is a success. What goes out passes SQS's limits, except for a body that does not.
@@ -15,8 +15,8 @@ use async_trait::async_trait;
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::error::ProvideErrorMetadata;
 use aws_sdk_sqs::types::{
-    DeleteMessageBatchRequestEntry, Message, MessageAttributeValue, MessageSystemAttributeName,
-    QueueAttributeName,
+    BatchResultErrorEntry, DeleteMessageBatchRequestEntry, Message, MessageAttributeValue,
+    MessageSystemAttributeName, QueueAttributeName, SendMessageBatchRequestEntry,
 };
 use jiff::Timestamp;
 use lamplighter_events::Cause;
@@ -35,8 +35,10 @@ pub(crate) const SEND: &str = "sqs:SendMessage";
 const FIND: &str = "sqs:GetQueueUrl";
 /// The attribute that a replay keeps the original time in.
 pub(crate) const SENT_AT: &str = "lamplighter-sent-at";
-/// SQS's bound for body and attributes together.
+/// SQS's bound for body and attributes together, of one message and of all in one request.
 const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
+/// SQS's bound for the entries of one request.
+const BATCH_MAX: usize = 10;
 /// SQS's bound for message attributes.
 const ATTRIBUTES_MAX: usize = 10;
 /// SQS's bounds for a delay and a visibility.
@@ -84,21 +86,24 @@ impl QueueUrl {
 pub(crate) struct SqsQueue {
     poller: Client,
     edits: Client,
-    sends: Client,
+    parks: Client,
     commands: QueueUrl,
     dead_letters: QueueUrl,
+    sends: Batcher<Sends>,
     deletes: Batcher<Deletes>,
 }
 
 impl SqsQueue {
     pub(crate) fn new(aws: &Aws, commands: QueueUrl, dead_letters: QueueUrl) -> Self {
+        let sends = Sends { client: aws.sqs.clone(), queue: commands.clone() };
         let deletes = Deletes { client: aws.edits.clone(), queue: commands.clone() };
         Self {
             poller: aws.poller.clone(),
             edits: aws.edits.clone(),
-            sends: aws.sqs.clone(),
+            parks: aws.sqs.clone(),
             commands,
             dead_letters,
+            sends: Batcher::new(sends),
             deletes: Batcher::new(deletes),
         }
     }
@@ -130,7 +135,7 @@ impl Queue for SqsQueue {
     }
 
     async fn send(&self, message: &Outgoing) -> Result<(), CallError> {
-        send(&self.sends, &self.commands, message).await
+        self.sends.call(message.clone()).await
     }
 
     async fn delete(&self, receipt: &Receipt) -> Result<(), CallError> {
@@ -155,7 +160,7 @@ impl Queue for SqsQueue {
     }
 
     async fn park(&self, message: &Outgoing) -> Result<(), CallError> {
-        send(&self.sends, &self.dead_letters, message).await
+        send(&self.parks, &self.dead_letters, message).await
     }
 }
 
@@ -172,14 +177,114 @@ pub(crate) async fn send(
         .message_body(&message.body)
         .delay_seconds(message.delay_seconds.min(DELAY_SECONDS_MAX).cast_signed());
     for (name, value) in fitting(message) {
-        let value =
-            MessageAttributeValue::builder().data_type("String").string_value(value).build();
-        let value = value.map_err(|error| {
-            own_error(SEND, Cause::Invalid, Disposition::Fail, Applied::No, error.to_string())
-        })?;
-        call = call.message_attributes(name, value);
+        call = call.message_attributes(name, text(value)?);
     }
     call.send().await.map(drop).map_err(|error| call_error(SEND, &error))
+}
+
+fn text(value: String) -> Result<MessageAttributeValue, CallError> {
+    let value = MessageAttributeValue::builder().data_type("String").string_value(value).build();
+    value.map_err(|error| unwritten(SEND, &error.to_string()))
+}
+
+/// Something that the SDK does not let us write: a fault of ours.
+fn unwritten(operation: &'static str, words: &str) -> CallError {
+    own_error(operation, Cause::Invalid, Disposition::Fail, Applied::No, words)
+}
+
+/// What SQS counts of a message.
+fn size(message: &Outgoing) -> usize {
+    let attributes = fitting(message);
+    let sizes = attributes.iter().map(|(name, value)| name.len() + "String".len() + value.len());
+    message.body.len() + sizes.sum::<usize>()
+}
+
+/// The messages in runs that one request may hold.
+fn runs(messages: &[Outgoing]) -> Vec<&[Outgoing]> {
+    let (mut runs, mut from, mut bytes) = (Vec::new(), 0, 0);
+    for (at, message) in messages.iter().enumerate() {
+        let size = size(message);
+        if at > from && (bytes + size > MESSAGE_BYTES_MAX || at - from == BATCH_MAX) {
+            runs.push(&messages[from..at]);
+            (from, bytes) = (at, 0);
+        }
+        bytes += size;
+    }
+    runs.push(&messages[from..]);
+    runs
+}
+
+/// The shared SendMessageBatch.
+struct Sends {
+    client: Client,
+    queue: QueueUrl,
+}
+
+impl Sends {
+    async fn request(
+        &self,
+        messages: &[Outgoing],
+    ) -> Result<BTreeMap<usize, CallError>, CallError> {
+        if let [alone] = messages {
+            return send(&self.client, &self.queue, alone).await.map(|()| BTreeMap::new());
+        }
+        let url = self.queue.get(&self.client).await?;
+        let mut call = self.client.send_message_batch().queue_url(url);
+        for (at, message) in messages.iter().enumerate() {
+            let delay = message.delay_seconds.min(DELAY_SECONDS_MAX).cast_signed();
+            let mut entry = SendMessageBatchRequestEntry::builder()
+                .id(at.to_string())
+                .message_body(&message.body)
+                .delay_seconds(delay);
+            for (name, value) in fitting(message) {
+                entry = entry.message_attributes(name, text(value)?);
+            }
+            let entry = entry.build();
+            call = call.entries(entry.map_err(|it| unwritten(Self::OPERATION, &it.to_string()))?);
+        }
+        let answer = call.send().await.map_err(|error| call_error(Self::OPERATION, &error))?;
+        Ok(refusals(Self::OPERATION, answer.failed()))
+    }
+}
+
+#[async_trait]
+impl Shared for Sends {
+    type Item = Outgoing;
+    type Answer = ();
+    const OPERATION: &'static str = "sqs:SendMessageBatch";
+    const ITEMS_MAX: usize = BATCH_MAX;
+
+    async fn call(&self, items: Vec<Outgoing>) -> Vec<Result<(), CallError>> {
+        let mut answers = Vec::new();
+        for run in runs(&items) {
+            answers.extend(each(run.len(), self.request(run).await));
+        }
+        answers
+    }
+}
+
+/// The entries of a batch that SQS refused, by their places.
+fn refusals(
+    operation: &'static str,
+    failed: &[BatchResultErrorEntry],
+) -> BTreeMap<usize, CallError> {
+    let refused = failed.iter().filter_map(|entry| {
+        let (code, ours) = (Some(entry.code()), entry.sender_fault());
+        let error = entry_error(operation, code, entry.message(), ours);
+        Some((entry.id().parse().ok()?, error))
+    });
+    refused.collect()
+}
+
+/// What became of each of so many entries.
+fn each(
+    entries: usize,
+    answer: Result<BTreeMap<usize, CallError>, CallError>,
+) -> Vec<Result<(), CallError>> {
+    match answer {
+        Ok(mut refused) => (0..entries).map(|at| refused.remove(&at).map_or(Ok(()), Err)).collect(),
+        Err(error) => (0..entries).map(|_| Err(error.clone())).collect(),
+    }
 }
 
 /// The attributes that go along: none that is empty, none with a character that SQS refuses, and the
@@ -264,32 +369,13 @@ impl Deletes {
                 .id(at.to_string())
                 .receipt_handle(&receipt.0)
                 .build()
-                .map_err(|error| {
-                    let words = error.to_string();
-                    own_error(
-                        Self::OPERATION,
-                        Cause::Invalid,
-                        Disposition::Fail,
-                        Applied::No,
-                        words,
-                    )
-                })?;
+                .map_err(|error| unwritten(Self::OPERATION, &error.to_string()))?;
             call = call.entries(entry);
         }
         let answer = call.send().await.map_err(|error| call_error(Self::OPERATION, &error))?;
-        let refused =
-            answer.failed().iter().filter(|entry| !is_stale(Some(entry.code()), entry.message()));
-        Ok(refused
-            .filter_map(|entry| {
-                let error = entry_error(
-                    Self::OPERATION,
-                    Some(entry.code()),
-                    entry.message(),
-                    entry.sender_fault(),
-                );
-                Some((entry.id().parse().ok()?, error))
-            })
-            .collect())
+        let failed = answer.failed.into_iter();
+        let refused = failed.filter(|entry| !is_stale(Some(entry.code()), entry.message()));
+        Ok(refusals(Self::OPERATION, &refused.collect::<Vec<_>>()))
     }
 }
 
@@ -298,16 +384,10 @@ impl Shared for Deletes {
     type Item = Receipt;
     type Answer = ();
     const OPERATION: &'static str = "sqs:DeleteMessageBatch";
-    /// SQS's bound.
-    const ITEMS_MAX: usize = 10;
+    const ITEMS_MAX: usize = BATCH_MAX;
 
     async fn call(&self, items: Vec<Receipt>) -> Vec<Result<(), CallError>> {
-        match self.request(&items).await {
-            Ok(mut refused) => {
-                (0..items.len()).map(|at| refused.remove(&at).map_or(Ok(()), Err)).collect()
-            }
-            Err(error) => items.iter().map(|_| Err(error.clone())).collect(),
-        }
+        each(items.len(), self.request(&items).await)
     }
 }
 
@@ -357,6 +437,25 @@ mod tests {
         assert_eq!(fitting(&outgoing(1, &many)).len(), ATTRIBUTES_MAX);
         let odd = outgoing(1, &[("reason", "a\u{0}b")]);
         assert_eq!(fitting(&odd)[0].1, "a\u{fffd}b");
+    }
+
+    #[test]
+    fn messages_share_a_request_as_far_as_its_bounds_reach() {
+        let check = |bodies: &[usize], expected: &[usize]| {
+            let messages: Vec<Outgoing> = bodies.iter().map(|it| outgoing(*it, &[])).collect();
+            let lengths: Vec<usize> = runs(&messages).into_iter().map(<[_]>::len).collect();
+            assert_eq!(lengths, expected, "{bodies:?}");
+        };
+        check(&[1], &[1]);
+        check(&[1; 10], &[10]);
+        check(&[1; 11], &[10, 1]);
+        check(&[MESSAGE_BYTES_MAX / 4; 6], &[4, 2]);
+        check(&[MESSAGE_BYTES_MAX, 1], &[1, 1]);
+        // Nobody else suffers from one that no request can hold.
+        check(&[1, MESSAGE_BYTES_MAX + 1, 1], &[1, 1, 1]);
+        // Attributes count, too: "id", "String" and "1" are nine bytes.
+        let one = outgoing(MESSAGE_BYTES_MAX - 9, &[("id", "1")]);
+        assert_eq!(size(&one), MESSAGE_BYTES_MAX);
     }
 
     #[test]

@@ -199,7 +199,8 @@ fn accepted(pass: &mut Pass<'_>, effect: &Effect, id: Option<String>) {
                 phases::launched(pass, id);
             }
             let step = phases::way_step(pass);
-            let why = format!("{speaker} accepted the start; waiting until the {noun} runs");
+            let asked = if matches!(effect, Effect::RunInstance(_)) { "launch" } else { "start" };
+            let why = format!("{speaker} accepted the {asked}; waiting until the {noun} runs");
             // The record may have turned to the way down in the meantime.
             match pass.record.phase {
                 Phase::Starting => pass.enter(Phase::Starting, Some(step), None, why),
@@ -210,7 +211,12 @@ fn accepted(pass: &mut Pass<'_>, effect: &Effect, id: Option<String>) {
             pass.record.quiet = Some(Quiet { until, after: kind });
             pass.record.accepted_at = Some(pass.now);
             pass.record.step = Some(Step::WaitStopped);
-            pass.why(format!("{speaker} accepted the stop; waiting until the {noun} is stopped"));
+            pass.why(match effect {
+                Effect::TerminateInstance { .. } => {
+                    format!("{speaker} accepted the end; waiting until the {noun} is terminated")
+                }
+                _ => format!("{speaker} accepted the stop; waiting until the {noun} is stopped"),
+            });
         }
         EffectKind::Scale => {
             pass.record.quiet = Some(Quiet { until, after: kind });

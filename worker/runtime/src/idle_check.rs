@@ -3,9 +3,10 @@
 //! *Theory.* What is off costs nothing: the index of what is up names the targets whose idleness could end
 //! something, with what is remembered of their probes. They are shared out as messages, a few hundred each, so
 //! that the pool works on them side by side. A part is observed in one look; each target's probes are asked by
-//! themselves, so that a slow backend delays no other. Where nothing would change, nothing is written and no
-//! record is loaded; where something would, the target gets a pass, to which these readings are the first of
-//! two rounds.
+//! themselves, so that a slow backend delays no other, and all at once, so that the metrics of many fill one
+//! call: how many backends are asked at the same moment is the port's to bound. Where nothing would change,
+//! nothing is written and no record is loaded; where something would, the target gets a pass, to which these
+//! readings are the first of two rounds.
 //!
 //! *Invariant.* Nothing is decided here: a pass looks again, with the record, and asks once more.
 
@@ -16,18 +17,12 @@ use lamplighter_events::{Command, CommandId, IdleShard, TargetName, Thresholds, 
 use lamplighter_lifecycle::{
     IdleOverride, IdleWatch, ObservePlan, Observed, PowerState, Resource, plan_probes,
 };
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::inbox::{Concluded, Routed, SENT_AT_ATTRIBUTE, TRACE_ATTRIBUTE, Work, conclude};
 use crate::ports::{CallError, Outgoing, Received, SHARDS, UpTarget};
 use crate::worker::Shared;
 
-/// Targets of one part: a worker asks them side by side, and a fleet of some hundred fits into one.
-const SHARD_TARGETS: usize = 200;
-/// Backends that one part asks at the same moment; more would only compete for sockets and for the
-/// processor, and a dead one gives its place back after five seconds.
-const ASKED_AT_ONCE: usize = 64;
 /// A message holds 1 MiB; half of it leaves room for a target whose notes are long.
 const SHARD_BYTES: usize = 512 * 1024;
 const SECONDS_PER_MINUTE: u64 = 60;
@@ -130,7 +125,7 @@ fn parts(watched: &[UpTarget], thresholds: Thresholds) -> Vec<IdleShard> {
     for up in watched {
         let note = serde_json::json!({ "resource": up.resource, "watch": up.watch });
         let length = note.to_string().len() + up.target.as_str().len() + 4;
-        let full = parts.last().is_none_or(|part| part.targets.len() >= SHARD_TARGETS);
+        let full = parts.last().is_none_or(|part| part.targets.len() >= IdleShard::TARGETS_MAX);
         if full || bytes + length > SHARD_BYTES {
             parts.push(IdleShard { targets: Vec::new(), notes: Vec::new(), thresholds });
             bytes = 0;
@@ -163,15 +158,12 @@ pub(crate) async fn ask_shard(shared: &Arc<Shared>, shard: &IdleShard) -> Result
         asked.iter().map(|(_, note)| ObservePlan::bare(note.resource.clone())).collect();
     let sightings = shared.ports.cloud.observe(&plans).await;
     let over = override_of(&shard.thresholds);
-    let places = Arc::new(Semaphore::new(ASKED_AT_ONCE));
     let mut asking = JoinSet::new();
     for ((target, Note { resource, watch }), sighting) in asked.into_iter().zip(sightings) {
         match sighting {
             Ok(Ok(seen)) if seen.state() == PowerState::Running => {
                 let shared = Arc::clone(shared);
-                let places = Arc::clone(&places);
                 asking.spawn(async move {
-                    let _place = places.acquire().await;
                     ask(&shared, &target, &resource, &watch, &seen, over).await;
                 });
             }

@@ -3,6 +3,7 @@
 use std::sync::Mutex;
 
 use jiff::SignedDuration;
+use lamplighter_lifecycle::{HealthUrl, HttpReads, IdleOverride, Resource};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
@@ -155,6 +156,53 @@ async fn an_answer_that_drips_is_left_after_five_seconds() {
     is_unknown(&drips, "no end within 5 s", false);
     is_unknown(&says_nothing, "no answer within 5 s", true);
     assert!(before.elapsed() < Duration::from_secs(9));
+}
+
+fn probes(places: usize) -> Probes {
+    // Without a region and credentials no call could leave it; no test here makes one.
+    let config = aws_sdk_cloudwatch::Config::builder()
+        .behavior_version(aws_sdk_cloudwatch::config::BehaviorVersion::latest());
+    let client = aws_sdk_cloudwatch::Client::from_conf(config.build());
+    Probes {
+        http: probe_client().unwrap(),
+        places: Semaphore::new(places),
+        metrics: Batcher::new(Metrics { client }),
+        clock: Arc::new(WallClock),
+    }
+}
+
+fn plan(url: &str) -> ProbePlan {
+    let http = HttpProbe {
+        url: HealthUrl::parse(url).unwrap(),
+        pointer: "/n".to_owned(),
+        reads: HttpReads::Count,
+        ignore_own: false,
+    };
+    ProbePlan {
+        resource: Resource::parse("i-0abc123def456").unwrap(),
+        private_ip: None,
+        public_ip: None,
+        probes: vec![Probe::Http(http)],
+        over: IdleOverride::default(),
+    }
+}
+
+#[tokio::test]
+async fn who_waits_for_a_place_has_its_own_time_from_when_it_gets_it() {
+    let (silent, _) = serve(Vec::new(), b" ", Duration::from_secs(60)).await;
+    let (quick, _) = serve(http("200 OK", "", r#"{"n": 3}"#), b"", Duration::ZERO).await;
+    let probes = probes(1);
+    let before = Timestamp::now();
+    let (silent, quick) = (plan(&silent), plan(&quick));
+    let (slow, waited) = tokio::join!(probes.ask(&silent), probes.ask(&quick));
+    is_unknown(slow.readings[0].as_ref().unwrap(), "no answer within 5 s", true);
+    let Some(Reading::Number { value, asked_at, .. }) = waited.readings[0] else {
+        panic!("{waited:?}")
+    };
+    assert_eq!(value, 3.0);
+    // What was read after the wait is not taken for older: the round begins when its place is free.
+    assert!(waited.at >= before + SignedDuration::from_secs(4), "{before} {}", waited.at);
+    assert!(asked_at >= waited.at && slow.at < waited.at);
 }
 
 #[tokio::test]

@@ -84,7 +84,7 @@ fn stopped(pass: &mut Pass<'_>) -> Flow {
         pass.look(retry_at);
         let refusal = pass.record.refusal.as_ref().map(|refusal| refusal.message.clone());
         let tried = template::tried(&pass.record);
-        pass.why(format!("trying again at {retry_at}: {}{tried}", refusal.unwrap_or_default()));
+        pass.why(format!("trying again at {retry_at:.0}: {}{tried}", refusal.unwrap_or_default()));
         return Flow::Rest;
     }
     if let Some(template) = pass.spec.template() {
@@ -285,7 +285,7 @@ fn settle(pass: &mut Pass<'_>) -> Flow {
         pass.record.settle_until = Some(until);
         pass.record.step = Some(Step::Settle);
         pass.look(until);
-        pass.why(format!("it runs; left alone until {until} to settle"));
+        pass.why(format!("it runs; left alone until {until:.0} to settle"));
         return Flow::Rest;
     }
     verified(pass)

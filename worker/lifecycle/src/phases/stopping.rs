@@ -61,7 +61,7 @@ fn running(pass: &mut Pass<'_>) -> Flow {
     if let Some(retry_at) = pass.record.retry_at.filter(|at| *at > pass.now) {
         pass.look(retry_at);
         let refusal = pass.record.refusal.as_ref().map(|refusal| refusal.message.clone());
-        pass.why(format!("stopping again at {retry_at}: {}", refusal.unwrap_or_default()));
+        pass.why(format!("stopping again at {retry_at:.0}: {}", refusal.unwrap_or_default()));
         wait(pass);
         return Flow::Rest;
     }
