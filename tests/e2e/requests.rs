@@ -33,7 +33,8 @@ fn launched(local: &Local) -> Vec<Value> {
 
 #[test]
 fn a_create_and_a_destroy_cost_what_the_budget_says() {
-    let local = Local::with_fleet(&fleet("", ""), &[]);
+    // The watch over its unit has a budget of its own.
+    let local = Local::with_fleet(&fleet("unit_check_every = \"off\"", ""), &[]);
     eventually("it has looked at the fleet", || {
         (local.count("ec2:DescribeInstances") > 1).then_some(())
     });
@@ -227,4 +228,21 @@ fn whatever_is_restarted_a_create_goes_on_where_it_was() {
         .run(&["send", "destroy", made["answer"]["target"].as_str().expect("its name"), "--wait"])
         .is(0);
     assert!(launched(&local).is_empty());
+}
+
+#[test]
+fn a_script_that_fails_after_its_bootstrap_is_seen() {
+    let dies = "[local.launch_templates.lt-0123456789abcdef0.units.walrus-model]\n\
+                enabled = false\ndies_after = \"3s\"\n";
+    let fleet = format!("{}{dies}", fleet("unit_check_every = \"1s\"", ""));
+    let local = Local::with_fleet(&fleet, &[]);
+    let made = local.send(&["create", "walrus", "--set", "blob_id=one"]);
+    assert_eq!(made["outcome"], "done", "{made}");
+    let target = made["answer"]["target"].as_str().expect("its name");
+    let failed = eventually("its unit is seen to have failed", || {
+        let status = local.json(&["status", target]);
+        (status["processing_status"] == "failed").then_some(status)
+    });
+    assert!(failed["error"].as_str().is_some_and(|it| it.contains("unit")), "{failed}");
+    assert!(local.run(&["history", target]).is(0).stdout.contains("walrus-model is failed"));
 }

@@ -14,6 +14,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::units::{Unit, UnitSeed};
 use crate::machines::Machine;
 use crate::queue::plus;
 use crate::scripts::Script;
@@ -105,7 +106,7 @@ pub(crate) fn complete(
     if let Some(result) = script.token.and_then(|token| machine.guards.get(token)) {
         return Ok(result.clone());
     }
-    let Machine { bootstraps, behaviour, guards, .. } = machine;
+    let Machine { bootstraps, behaviour, guards, units, .. } = machine;
     let own = bootstraps.iter_mut().find(|it| it.command_id == command_id);
     let Some(run) = own.filter(|it| it.ended.is_none()) else {
         return match patience(delivered, script) {
@@ -124,6 +125,14 @@ pub(crate) fn complete(
     };
     run.ended = Some(at);
     run.exit = Some(code);
+    if code == 0 {
+        // What a bootstrap brings runs on as a transient unit: no boot brings it back.
+        let unit = units.entry(format!("{}-model", run.name));
+        let unit = unit.or_insert_with(|| Unit::new(UnitSeed::default()));
+        unit.seed.enabled = true;
+        unit.boot(at);
+        unit.seed.enabled = false;
+    }
     let result = (0, format!("lamplighter-exit {code} {text}\n"));
     if let Some(token) = script.token {
         guards.insert(token.to_owned(), result.clone());

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use lamplighter_events::{Holder, InstanceId, TargetName};
+use lamplighter_events::{Cause, Holder, InstanceId, TargetName};
 use serde::Serialize;
 
 use crate::hold::Hold;
@@ -69,7 +69,13 @@ impl ProvisionedStatus {
             public_ip: seen.and_then(|seen| seen.public_ip.clone()),
             processing_status: processing_status(record),
             created_at: launch.map(|launch| launch.created_at),
-            error: record.failure.as_ref().map(|it| format!("{}: {}", it.cause, it.message)),
+            error: match (&record.failure, &record.unit) {
+                (Some(it), _) => Some(format!("{}: {}", it.cause, it.message)),
+                (None, Some(unit)) if record.unit_down => {
+                    Some(format!("{}: its unit is {}", Cause::UnitFailed, unit.state))
+                }
+                (None, _) => None,
+            },
             cost: launch.and_then(|it| it.cost_millionths(now)).map(in_units),
             parameters: launch.map(|launch| launch.parameters.clone()).unwrap_or_default(),
         }
@@ -90,6 +96,7 @@ fn processing_status(record: &TargetRecord) -> &'static str {
             Some(Step::FetchingBlob | Step::Settle | Step::VerifyUnit | Step::VerifyHealth),
         ) => Step::FetchingBlob.as_str(),
         (Phase::Starting, _) => Step::WaitingForInstance.as_str(),
+        (Phase::On, _) if record.unit_down => "failed",
         (Phase::On, _) => "ready",
         (Phase::Failed, _) => "failed",
         (Phase::Stopping, _) if record.failure.is_some() => "failed",

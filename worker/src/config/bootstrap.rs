@@ -5,7 +5,7 @@ use std::io::Read as _;
 
 use lamplighter_aws::bootstraps;
 use lamplighter_events::{HumanDuration, TargetName};
-use lamplighter_lifecycle::{Bootstrap, Parameter, Pattern};
+use lamplighter_lifecycle::{Bootstrap, Parameter, Pattern, UnitName};
 use toml::de::DeValue;
 
 use super::ConfigError;
@@ -34,6 +34,8 @@ pub(crate) struct Chosen {
 
 /// What a shipped bootstrap takes.
 pub(crate) struct Shipped {
+    /// The unit that it leaves running.
+    pub(crate) unit: UnitName,
     /// Its name.
     pub(crate) name: &'static str,
     /// What a create may say.
@@ -77,6 +79,7 @@ pub(crate) fn walrus() -> Chosen {
         ("settle_seconds", "[0-9]{1,4}"),
     ];
     let shipped = Shipped {
+        unit: UnitName::parse("walrus-model").expect("a unit's name"),
         name: "walrus",
         parameters: BTreeMap::from([
             parameter("blob_id", id, None),

@@ -124,7 +124,8 @@ pub(crate) fn plain(
         one_of: shipped.map(|it| it.one_of.clone()).unwrap_or_default(),
         bootstrap: chosen.bootstrap,
         bootstrap_timeout: chosen.timeout,
-        systemd_unit: None,
+        // What it brings runs on as a unit, whose end is to be seen.
+        systemd_unit: shipped.map(|shipped| shipped.unit.clone()),
         // As often as that of an instance.
         unit_check_every: Some(seconds(300)),
         price_per_hour_millionths: None,
@@ -206,7 +207,9 @@ pub(crate) fn template(
     spec.retention = reader.duration_or("retention", spec.retention)?;
     spec.price_per_hour_millionths =
         reader.get("price_per_hour").map(|item| price(&item)).transpose()?;
-    spec.systemd_unit = reader.get("systemd_unit").map(|item| unit(&item)).transpose()?;
+    if let Some(item) = reader.get("systemd_unit") {
+        spec.systemd_unit = Some(unit(&item)?);
+    }
     if let Some(item) = reader.get("unit_check_every") {
         spec.unit_check_every = duration_or_word(&item, "off")?;
     }

@@ -266,6 +266,8 @@ fn running(pass: &mut Pass<'_>) -> Flow {
     }
     match pass.record.step {
         Some(Step::Settle) => settle(pass),
+        // What it brought was looked at by the bootstrap itself; the watch asks for its unit from now on.
+        Some(Step::FetchingBlob) => settle(pass),
         Some(Step::VerifyUnit) => verify_unit(pass),
         Some(Step::VerifyHealth) => verify_health(pass),
         _ if pass.spec.unit().is_some() => ask_unit(pass),

@@ -519,6 +519,32 @@ fn a_bootstrap_that_was_begun_is_asked_for_again_under_its_first_token() {
 }
 
 #[test]
+fn a_script_that_fails_long_after_its_bootstrap_is_seen_and_the_next_request_is_told() {
+    let mut spec = template();
+    spec.systemd_unit = Some(UnitName::parse("walrus-model").unwrap());
+    spec.unit_check_every = Some(seconds("5m"));
+    let mut story = Story::walrus(spec);
+    story.ready();
+    story.after(100).runs(Some(Agent::Online)).look();
+    story.sent("c-2").after(1).said("failed").look();
+    assert!(story.record.unit_down, "{}", story.record.why);
+    let attention = |event: &lamplighter_events::LifecycleEvent| {
+        matches!(&event.body, lamplighter_events::EventBody::Attention { attention, .. }
+            if *attention == AttentionKind::UnitDied)
+    };
+    assert!(story.record.outbox.iter().any(attention));
+    let view = ProvisionedStatus::of(&story.record, story.now);
+    assert_eq!((view.processing_status, view.error.is_some()), ("failed", true));
+    // The same request again is not told that all is well: the unit is asked for.
+    story.after(10).runs(Some(Agent::Online)).create("b", "blob");
+    story.sent("c-3").after(1).runs(None);
+    story.seen.check = Some(CheckReading::Said { state: "failed".to_owned() });
+    story.look();
+    story.came_to(1, Verdict::Failed, Some(Cause::UnitFailed));
+    assert_eq!(story.launches().len(), 1);
+}
+
+#[test]
 fn an_orphan_with_our_tags_is_adopted_and_said_aloud() {
     let mut story = Story::walrus(template());
     story.record.resource = machine();
