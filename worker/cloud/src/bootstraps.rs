@@ -14,11 +14,11 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::units::{Unit, UnitSeed};
 use crate::machines::Machine;
 use crate::queue::plus;
 use crate::scripts::Script;
 use crate::timings::Timings;
+use crate::units::{Unit, UnitSeed};
 
 /// The most bootstraps that a machine remembers; one or two is what machines have.
 pub const RUNS_MAX: usize = 100;
