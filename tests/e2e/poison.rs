@@ -327,7 +327,7 @@ fn large(dice: &mut Dice) -> (String, &'static str) {
 #[test]
 fn every_reason_by_hand_is_the_one_that_the_parser_gives() {
     let mut sorts = BTreeMap::new();
-    for poison in Poisons::new(7).take(2_000) {
+    for poison in Poisons::new(7).take(6_000) {
         let judged = judged(poison.body.clone());
         let judged = judged.unwrap_or_else(|| panic!("no poison: {:.200}", poison.body));
         assert_eq!(judged.reason, poison.reason, "{:.200}", poison.body);

@@ -330,7 +330,10 @@ impl Watch {
             let over = one.hold_for.is_some_and(|long| command.sent_at + long <= now);
             let holds =
                 record.holds.iter().any(|hold| hold.requested() && hold.id == one.id.as_str());
+            // What was launched in its place failed, honestly: then it is nobody's.
+            let failed = record.kind == TEMPLATE && record.failure.is_some() && self.may_fail;
             let should = is(command, Verdict::Done)
+                && !failed
                 && !newer
                 && !over
                 && !stopped_outside

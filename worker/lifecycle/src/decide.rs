@@ -113,7 +113,7 @@ pub fn decide(
     for input in inputs {
         match input {
             Input::Command(command) => commands::apply(&mut pass, command),
-            Input::SpotNotice(at) => phases::notice(&mut pass, *at),
+            Input::SpotNotice(notice) => phases::notice(&mut pass, notice),
             Input::EventsSent(_) | Input::Round(_) | Input::NoSeat => {}
         }
     }

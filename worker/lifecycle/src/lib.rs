@@ -47,7 +47,7 @@ pub use observed::{
     Agent, Bounds, CheckReading, HealthReading, InstanceSeen, ObservePlan, ObserveTrouble,
     Observed, PowerState, Seen, ServiceSeen, Sighting, TaskStopped,
 };
-pub use pass::{AcceptedCommand, Input};
+pub use pass::{AcceptedCommand, Input, SpotNotice};
 pub use plan::{
     IdleWatch, align, ends_by_idleness, idle_floor, idle_override, plan_observation, plan_probes,
     probes_are_due,

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use lamplighter_events::{
-    Action, AttentionKind, Cause, CommandId, EventBody, Holder, HumanDuration, LifecycleEvent,
-    Outcome, Verdict,
+    Action, AttentionKind, Cause, CommandId, EventBody, Holder, HumanDuration, InstanceId,
+    LifecycleEvent, Outcome, Verdict,
 };
 use serde_json::{Map, Value};
 
@@ -73,9 +73,18 @@ pub enum Input {
     /// Answers of the idle policy's probes, oldest round first.
     Round(Round),
     /// EC2 said that it takes the spot machine back, at this time.
-    SpotNotice(Timestamp),
+    SpotNotice(SpotNotice),
     /// The template has its most machines already: no place was left when a launch was to be committed.
     NoSeat,
+}
+
+/// EC2 takes a spot machine back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpotNotice {
+    /// Which: a target may have had others before.
+    pub instance: InstanceId,
+    /// When EC2 said so.
+    pub at: Timestamp,
 }
 
 /// Whether a transition has more to say in the same pass.
@@ -310,6 +319,16 @@ impl<'a> Pass<'a> {
 
     pub(crate) fn unanswered(&self, kind: EffectKind) -> bool {
         self.record.unanswered.iter().any(|lost| lost.effect.kind() == kind)
+    }
+
+    /// Whether a stop of ours may come true late: one of this machine, since a target that is launched has had
+    /// others.
+    pub(crate) fn own_stop_may_come(&self) -> bool {
+        let launched = self.spec.template().is_some();
+        self.record.unanswered.iter().any(|lost| {
+            lost.effect.kind() == EffectKind::Stop
+                && (!launched || lost.effect.resource() == self.record.resource)
+        })
     }
 
     /// Whether an observation that contradicts the record has stood for the consistency margin, and

@@ -11,7 +11,9 @@ use lamplighter_events::{
     Action, Cause, Command, CommandId, EventBody, Holder, Inbound, InstanceId, LifecycleEvent,
     Malformed, Outcome, Signal, TargetName, Verdict,
 };
-use lamplighter_lifecycle::{AcceptedCommand, CommandRecord, Resource, Round, ServiceId};
+use lamplighter_lifecycle::{
+    AcceptedCommand, CommandRecord, Resource, Round, ServiceId, SpotNotice,
+};
 
 use crate::idle_check;
 use crate::ports::{CallError, Outgoing, PutCommand, Received};
@@ -46,14 +48,21 @@ pub(crate) enum Work {
         look: bool,
         /// A tick's answers of the target's probes, where they look as if something followed from them.
         round: Option<Box<Round>>,
-        /// When EC2 said that it takes the spot machine back.
-        notice: Option<Timestamp>,
+        /// EC2 said that it takes the spot machine back.
+        notice: Option<SpotNotice>,
         /// A machine that bears the target's tags, where a sweep found one that no record knows.
         found: Option<InstanceId>,
     },
 }
 
 impl Work {
+    /// Whether it brings what nobody would bring again: it must not be taken for a look among others.
+    pub(crate) fn brings_news(&self) -> bool {
+        match self {
+            Self::Nudge { notice, found, .. } => notice.is_some() || found.is_some(),
+            Self::Command(_) => false,
+        }
+    }
     /// A look that a signal or a sweep asks for.
     pub(crate) fn look() -> Self {
         Self::Nudge { wake_rev: None, look: true, round: None, notice: None, found: None }
@@ -164,7 +173,9 @@ fn newsworthy(signal: Signal) -> Option<Resource> {
 
 async fn route_signal(shared: &Shared, signal: Signal) -> Result<Routed, CallError> {
     let notice = match &signal {
-        Signal::Ec2SpotInterruption { at, .. } => Some(*at),
+        Signal::Ec2SpotInterruption { instance, at, .. } => {
+            Some(SpotNotice { instance: instance.clone(), at: *at })
+        }
         _ => None,
     };
     let Some(resource) = newsworthy(signal) else { return Ok(Routed::Done) };

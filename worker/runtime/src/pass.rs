@@ -13,8 +13,8 @@ use jiff::Timestamp;
 use lamplighter_events::{Cause, InstanceId, Outcome, Verdict, WakeUp};
 use lamplighter_lifecycle::{
     AcceptedCommand, ApplyAnswer, Decision, Effect, EffectAnswer, Input, ObserveTrouble, Phase,
-    Refusal, Resource, Round, Sighting, TargetRecord, TargetSpec, align, apply_answer, clear_sent,
-    decide, idle_override, plan_observation, plan_probes, probes_are_due,
+    Refusal, Resource, Round, Sighting, SpotNotice, TargetRecord, TargetSpec, align, apply_answer,
+    clear_sent, decide, idle_override, plan_observation, plan_probes, probes_are_due,
 };
 use tracing::Instrument;
 
@@ -48,7 +48,7 @@ fn seat(spec: &TargetSpec, before: Option<&TargetRecord>, next: &TargetRecord) -
     let template = spec.template()?;
     let had = before.is_some_and(|before| before.seated);
     let change = match (had, next.seated, next.phase) {
-        (false, true, Phase::On) => SeatChange::Force,
+        (false, true, Phase::On | Phase::Stopping) => SeatChange::Force,
         (false, true, _) => SeatChange::Take(template.limit),
         (true, false, _) => SeatChange::Leave,
         _ => return None,
@@ -79,7 +79,7 @@ pub(crate) async fn run(shared: &Shared, spec: &TargetSpec, work: &Work) -> Resu
     let mut command = command.cloned();
     let (mut wake_rev, must_look, round, notice, found) = match work {
         Work::Nudge { wake_rev, look, round, notice, found } => {
-            (*wake_rev, *look, round.as_deref(), *notice, found.as_ref())
+            (*wake_rev, *look, round.as_deref(), notice.as_ref(), found.as_ref())
         }
         Work::Command(_) => (None, true, None, None, None),
     };
@@ -154,7 +154,7 @@ struct Once<'a> {
     /// A tick's readings, which are the first of two rounds.
     round: Option<&'a Round>,
     /// A spot machine's end, as EC2 has announced it.
-    notice: Option<Timestamp>,
+    notice: Option<&'a SpotNotice>,
     /// A machine that a sweep found, and that no record knows.
     found: Option<&'a InstanceId>,
     /// Its template was found to have no place left.
@@ -193,7 +193,7 @@ impl Once<'_> {
         }
         // Before the look is planned: where all else says idle, the host is to be asked.
         inputs.extend(self.round.cloned().map(Input::Round));
-        inputs.extend(self.notice.map(Input::SpotNotice));
+        inputs.extend(self.notice.cloned().map(Input::SpotNotice));
         inputs.extend(self.full.then_some(Input::NoSeat));
         let sighting = match trouble {
             Some(trouble) => Err(trouble),
@@ -268,7 +268,16 @@ impl Once<'_> {
         Ok(match (loaded, self.found) {
             (Some(record), _) => record.resource.clone(),
             (None, Some(found)) => Resource::Instance(found.clone()),
-            (None, None) => Resource::not_launched(&self.spec.name, now),
+            // A record that was lost may have left its machine: one command must not make a second one.
+            (None, None) => {
+                let template = self.spec.template().map_or("", |template| &template.owner);
+                let tagged = self.shared.ports.cloud.tagged(template).await?;
+                let mine = tagged.into_iter().find(|it| it.target == self.spec.name.as_str());
+                match mine {
+                    Some(machine) => Resource::Instance(machine.instance),
+                    None => Resource::not_launched(&self.spec.name, now),
+                }
+            }
         })
     }
 

@@ -385,6 +385,8 @@ impl Shared {
         for item in std::mem::take(mailbox) {
             match (&work, &item.work) {
                 (Work::Command(_), Work::Command(_)) => rest.push_back(item),
+                (Work::Command(_), news) if news.brings_news() => rest.push_back(item),
+                (news, Work::Command(_)) if news.brings_news() => rest.push_back(item),
                 (Work::Nudge { .. }, Work::Command(_)) => {
                     work = item.work.clone();
                     items.push(item);
@@ -408,7 +410,7 @@ impl Shared {
                         wake_rev: (*one).max(*other),
                         look: *look || *too,
                         round: newer.clone().or_else(|| round.clone()),
-                        notice: notice.or(*noticed),
+                        notice: notice.clone().or_else(|| noticed.clone()),
                         found: found.clone().or_else(|| other_found.clone()),
                     };
                     items.push(item);

@@ -133,6 +133,11 @@ fn begin_stop(pass: &mut Pass<'_>, why: &str) {
     clear_way(pass);
     pass.record.began_at = Some(pass.now);
     pass.record.overdue = false;
+    if pass.spec.template().is_some() {
+        // It counts until it is gone, whatever was thought of it before.
+        pass.record.seated = true;
+        pass.record.retire_at = None;
+    }
     let step = stop_step(pass);
     pass.enter(Phase::Stopping, Some(step), None, why);
 }
@@ -196,17 +201,19 @@ fn asked_to_stop(pass: &Pass<'_>) -> bool {
 /// and a machine that may be up and is wanted by nobody is wound down.
 fn fail_start(pass: &mut Pass<'_>, cause: Cause, message: String) {
     let starts = pass.take_open(OpenCommand::wants_on);
-    let kept_until = pass
-        .spec
-        .template()
-        .and_then(|template| template.keep_failed_for)
-        .map(|long| pass.after(long));
-    if let Some(until) = kept_until {
-        for hold in pass.record.holds.iter_mut().filter(|hold| hold.requested()) {
-            hold.until = Some(hold.until.map_or(until, |end| end.min(until)));
+    let off = is_surely_off(pass);
+    if let Some(template) = pass.spec.template() {
+        // What was launched and failed is nobody's, whoever was told before that it was ready; and where there is
+        // no machine there is nothing to keep.
+        match template.keep_failed_for.map(|long| pass.after(long)).filter(|_| !off) {
+            None => pass.record.holds.clear(),
+            Some(until) => {
+                for hold in &mut pass.record.holds {
+                    hold.until = Some(hold.until.map_or(until, |end| end.min(until)));
+                }
+            }
         }
-    }
-    if !pass.spec.keep_failed {
+    } else if !pass.spec.keep_failed {
         pass.record.holds.retain(|hold| {
             !(hold.requested()
                 && starts
@@ -214,16 +221,6 @@ fn fail_start(pass: &mut Pass<'_>, cause: Cause, message: String) {
                     .any(|start| start.holder == hold.holder && start.sent >= hold.sent))
         });
     }
-    // What was seen before the end of the last effect's margin says nothing of what it made.
-    let quiet_until = pass.record.quiet.map(|quiet| quiet.until);
-    let off = match &pass.record.observed {
-        Some(seen) => {
-            is_gone(pass, seen.state()) && quiet_until.is_none_or(|until| until <= seen.at)
-        }
-        None => pass.record.accepted_at.is_none() && pass.record.unanswered.is_empty(),
-    };
-    // Bounds that were given back would pull its count up: they are suspended on the way down.
-    let off = off && service::seen(pass).is_none_or(|service| service.bounds.is_none());
     let why = format!("the start failed ({cause}): {message}");
     if off || pass.wanted() {
         clear_way(pass);
@@ -244,6 +241,20 @@ fn fail_start(pass: &mut Pass<'_>, cause: Cause, message: String) {
         pass.close(&start, Verdict::Failed, Some(cause), message.clone(), answer);
     }
     pass.record.failure = Some(Failure { cause, message, at: pass.now });
+}
+
+/// Whether nothing of it can be up. What was seen before the end of the last effect's margin says nothing of what it
+/// made.
+fn is_surely_off(pass: &Pass<'_>) -> bool {
+    let quiet_until = pass.record.quiet.map(|quiet| quiet.until);
+    let off = match &pass.record.observed {
+        Some(seen) => {
+            is_gone(pass, seen.state()) && quiet_until.is_none_or(|until| until <= seen.at)
+        }
+        None => pass.record.accepted_at.is_none() && pass.record.unanswered.is_empty(),
+    };
+    // Bounds that were given back would pull its count up: they are suspended on the way down.
+    off && service::seen(pass).is_none_or(|service| service.bounds.is_none())
 }
 
 /// An effect was refused and will not be accepted later either.

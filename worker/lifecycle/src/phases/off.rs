@@ -18,14 +18,19 @@ use crate::record::Phase;
 
 pub(super) fn first_contact(pass: &mut Pass<'_>) {
     if pass.seen().is_some_and(is_up) {
-        if pass.spec.template().is_some() {
-            let resource = &pass.record.resource;
-            let message =
-                format!("{resource} bears our tags, and no record knew it; it is adopted");
-            pass.attention(AttentionKind::Orphan, message);
+        let why = "it was found running at first contact";
+        match pass.spec.template() {
+            Some(_) => adopt_orphan(pass, why),
+            None => adopt(pass, why),
         }
-        adopt(pass, "it was found running at first contact");
     }
+}
+
+fn adopt_orphan(pass: &mut Pass<'_>, why: &str) {
+    let resource = &pass.record.resource;
+    let message = format!("{resource} bears our tags, and no record knew it; it is adopted");
+    pass.attention(AttentionKind::Orphan, message);
+    adopt(pass, why);
 }
 
 /// Running; or a service that wants tasks, which may never settle and costs all the same.
@@ -129,17 +134,27 @@ fn still_there(pass: &mut Pass<'_>, state: PowerState) -> Flow {
         pass.why("its start failed, and its machine is kept for a while (keep_failed)");
         return Flow::Rest;
     }
+    let known = pass.record.launch.is_some() || asked_to_stop(pass);
     match state {
         PowerState::ShuttingDown => {
             pass.why("nobody wants it, and it is going");
             pass.look_after_poll();
             Flow::Rest
         }
-        PowerState::Stopped | PowerState::Stopping if pass.record.launch.is_none() => {
-            // First contact destroys nothing.
+        // One that no record knew: contact destroys nothing.
+        PowerState::Running if !known => {
+            adopt_orphan(pass, "a machine with our tags runs, and no record says why");
+            Flow::Again
+        }
+        PowerState::Stopped if !known => {
             pass.why(
                 "a machine with our tags stands here that no record knows, and it does not run",
             );
+            Flow::Rest
+        }
+        _ if !known => {
+            pass.why("a machine with our tags is here that no record knows; looking again");
+            pass.look_after_poll();
             Flow::Rest
         }
         _ => {

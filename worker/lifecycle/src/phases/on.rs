@@ -3,9 +3,10 @@
 use jiff::Timestamp;
 use lamplighter_events::{Action, AttentionKind};
 
-use super::{Asked, begin_start, begin_stop, idling, read_check, service, stopped_outside};
+use super::{
+    Asked, begin_start, begin_stop, idling, is_gone, read_check, service, stopped_outside,
+};
 use crate::answer;
-use crate::effect::EffectKind;
 use crate::limits::OVERDUE_LOOK_SECONDS;
 use crate::observed::{Agent, PowerState};
 use crate::pass::{Flow, Pass, add};
@@ -51,7 +52,7 @@ pub(super) fn advance(pass: &mut Pass<'_>) -> Flow {
             Flow::Rest
         }
         PowerState::Stopping | PowerState::Stopped => {
-            let ours = pass.unanswered(EffectKind::Stop) || service::scaled_down_by_us(pass);
+            let ours = pass.own_stop_may_come() || service::scaled_down_by_us(pass);
             if ours && pass.record.quiet.is_none() {
                 return own_stop_came_late(pass);
             }
@@ -61,7 +62,16 @@ pub(super) fn advance(pass: &mut Pass<'_>) -> Flow {
             stopped_outside(pass);
             Flow::Again
         }
+        PowerState::Missing if pass.spec.template().is_some() && !is_gone(pass, state) => {
+            pass.why("EC2 does not know the machine that it has just launched; looking again");
+            pass.look_after_poll();
+            Flow::Rest
+        }
         PowerState::ShuttingDown | PowerState::Terminated | PowerState::Missing => {
+            let launched = pass.spec.template().is_some();
+            if launched && pass.own_stop_may_come() && pass.record.quiet.is_none() {
+                return own_stop_came_late(pass);
+            }
             if !pass.confirmed(state) {
                 return Flow::Rest;
             }

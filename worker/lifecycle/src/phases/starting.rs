@@ -80,6 +80,12 @@ fn stopped(pass: &mut Pass<'_>) -> Flow {
         fail_start(pass, cause, message);
         return Flow::Again;
     }
+    if over && pass.spec.template().is_some() && pass.unanswered(EffectKind::Start) {
+        // What comes of it all the same is ended when it shows.
+        let limit = pass.spec.timings.start_timeout;
+        fail_start(pass, Cause::Deadline, format!("EC2 did not answer the launch within {limit}"));
+        return Flow::Again;
+    }
     if let Some(retry_at) = pass.record.retry_at.filter(|at| *at > pass.now) {
         pass.look(retry_at);
         let refusal = pass.record.refusal.as_ref().map(|refusal| refusal.message.clone());
@@ -135,7 +141,7 @@ fn restore_bounds(pass: &mut Pass<'_>) -> Option<Flow> {
 
 /// It was going up, and EC2 says `stopped`.
 fn fell_back(pass: &mut Pass<'_>) -> Flow {
-    let ours = pass.unanswered(EffectKind::Stop) || service::scaled_down_by_us(pass);
+    let ours = pass.own_stop_may_come() || service::scaled_down_by_us(pass);
     if ours && pass.record.quiet.is_none() {
         pass.note("a stop of ours took effect late; starting again");
         return start_over(pass);

@@ -16,7 +16,7 @@ use super::{Asked, fail_start, read_check, ready_by, running_by};
 use crate::effect::{Effect, EffectKind};
 use crate::limits::{LAUNCH_VISIBLE_SECONDS, TRIED_MAX};
 use crate::observed::{Agent, CheckReading, InstanceSeen, PowerState};
-use crate::pass::{Flow, Pass, add, later};
+use crate::pass::{Flow, Pass, SpotNotice, add, later};
 use crate::record::{Check, CheckPurpose, Phase, Step, TargetRecord};
 use crate::resource::Resource;
 use crate::template::{Launch, LaunchOption, TemplateSpec, token_of};
@@ -88,6 +88,7 @@ pub(crate) fn launched(pass: &mut Pass<'_>, id: &str) {
     let now = pass.now;
     if let Some(launch) = &mut pass.record.launch {
         launch.launched_at = Some(now);
+        launch.ended_at = None;
     }
 }
 
@@ -292,13 +293,17 @@ pub(super) fn was_taken_back(pass: &Pass<'_>) -> bool {
 }
 
 /// EC2 says that it will take the machine back.
-pub(crate) fn notice(pass: &mut Pass<'_>, at: jiff::Timestamp) {
+pub(crate) fn notice(pass: &mut Pass<'_>, notice: &SpotNotice) {
+    if pass.record.resource.instance() != Some(&notice.instance) {
+        // Of a machine that the target had before.
+        return;
+    }
     let Some(launch) = &mut pass.record.launch else { return };
     // Told twice, or of what is gone.
     if launch.interrupted_at.is_some() || launch.ended_at.is_some() {
         return;
     }
-    launch.interrupted_at = Some(at);
+    launch.interrupted_at = Some(notice.at);
     let next = match pass.wanted() {
         true => "another one is launched for whoever holds it",
         false => "nobody holds it",
@@ -313,8 +318,15 @@ pub(crate) fn notice(pass: &mut Pass<'_>, at: jiff::Timestamp) {
 /// of it is there and none can come any more.
 pub(crate) fn settle_ledger(pass: &mut Pass<'_>) {
     let Some(template) = pass.spec.template() else { return };
+    // An answer that comes late may name a machine that nobody has seen yet.
+    let gone = pass.record.resource.instance().is_none()
+        || pass.seen().is_some_and(|seen| is_gone(pass, seen.state()));
+    let at_rest = matches!(pass.record.phase, Phase::Off | Phase::Failed) && !pass.record.kept;
+    if at_rest && !gone && pass.sighting.is_none() {
+        pass.look(pass.now);
+    }
     let record = &mut pass.record;
-    let rests = matches!(record.phase, Phase::Off | Phase::Failed) && !record.kept;
+    let rests = at_rest && gone;
     let may_come = record.doing.is_some()
         || record.unanswered.iter().any(|lost| lost.effect.kind() == EffectKind::Start);
     if !rests || may_come || !record.open.is_empty() || record.wanted(pass.now) {
@@ -322,6 +334,10 @@ pub(crate) fn settle_ledger(pass: &mut Pass<'_>) {
         return;
     }
     record.seated = false;
+    if record.paused.is_some() {
+        // A pause is not forgotten before somebody ends it.
+        return record.retire_at = None;
+    }
     if let Some(launch) = record.launch.as_mut().filter(|launch| launch.ended_at.is_none()) {
         launch.ended_at = Some(pass.now);
     }

@@ -445,8 +445,11 @@ fn a_spot_machine_that_ec2_takes_back_is_replaced_for_whoever_holds_it() {
     let mut story = Story::walrus(template());
     story.ready();
     let now = story.after(60).now;
-    story.runs(None).pass(&[Input::SpotNotice(now)]);
-    story.pass(&[Input::SpotNotice(now)]);
+    let notice = |id: &str| SpotNotice { instance: InstanceId::parse(id).unwrap(), at: now };
+    story.runs(None).pass(&[Input::SpotNotice(notice("i-0000000000000000a"))]);
+    assert!(story.record.launch.as_ref().unwrap().interrupted_at.is_none(), "another's");
+    story.pass(&[Input::SpotNotice(notice(MACHINE))]);
+    story.pass(&[Input::SpotNotice(notice(MACHINE))]);
     let said = story.record.outbox.iter().filter(|event| {
         matches!(&event.body, lamplighter_events::EventBody::Attention { attention, .. }
             if *attention == AttentionKind::SpotInterruption)
@@ -460,6 +463,86 @@ fn a_spot_machine_that_ec2_takes_back_is_replaced_for_whoever_holds_it() {
     assert_eq!(story.launches().len(), 2, "{}", story.record.why);
     assert_ne!(story.launches()[0].token, story.launches()[1].token);
     assert_eq!(story.record.holds.len(), 1);
+}
+
+#[test]
+fn a_replacement_that_fails_is_ended_and_leaves_its_place_though_its_create_was_done() {
+    let mut story = Story::walrus(template());
+    story.ready();
+    for _ in 0..2 {
+        story.after(60).sees(PowerState::Terminated);
+        story.machine().reason = Some("Server.SpotInstanceTermination: taken back".to_owned());
+        story.look();
+    }
+    story.launched();
+    story.after(6).runs(Some(Agent::Online)).look();
+    story.sent("c-2").after(5).exited(1, "").look();
+    assert_eq!(story.ended(), 1, "{}", story.record.why);
+    story.accepted().after(6).sees(PowerState::Terminated).look();
+    assert_eq!(story.record.phase, Phase::Failed);
+    assert!(!story.record.seated && story.record.holds.is_empty());
+}
+
+#[test]
+fn a_failed_create_without_a_machine_keeps_no_place_though_failures_are_kept() {
+    let mut spec = template();
+    spec.keep_failed_for = Some(seconds("24h"));
+    let mut story = Story::walrus(spec);
+    story.spec.keep_failed = true;
+    story.create("a", "blob").refused(Cause::Denied, Refusal::Final);
+    story.came_to(0, Verdict::Failed, Some(Cause::Denied));
+    assert!(!story.record.seated && story.record.holds.is_empty(), "{}", story.record.why);
+}
+
+#[test]
+fn an_orphan_is_never_ended_by_a_look_whatever_it_does() {
+    for state in [PowerState::Pending, PowerState::Stopped, PowerState::Stopping] {
+        let mut story = Story::walrus(template());
+        story.record.resource = machine();
+        story.sees(state).look();
+        assert_eq!((story.record.phase, story.ended()), (Phase::Off, 0), "{state:?}");
+        // Somebody starts it, to save what is on it.
+        story.after(60).runs(None).look();
+        assert_eq!((story.record.phase, story.ended()), (Phase::On, 0), "{state:?}");
+    }
+}
+
+#[test]
+fn a_terminate_of_ours_that_comes_true_late_ends_nobodys_newer_hold() {
+    let mut story = Story::walrus(template());
+    story.ready();
+    story.after(60).runs(None).destroy();
+    assert_eq!(story.ended(), 1);
+    // Its answer is lost; it is wanted again, and shows running for a while.
+    story.in_flight_lost().runs(None).create("b", "blob");
+    story.after(6).runs(None).look();
+    assert_eq!(story.record.phase, Phase::On, "{}", story.record.why);
+    story.after(60).sees(PowerState::Terminated).look();
+    assert_eq!(story.record.holds.len(), 1, "{}", story.record.why);
+    assert_eq!(story.launches().len(), 2);
+    // That stop was of the old machine: what becomes of the new one is its own.
+    story.answered(&EffectAnswer::Accepted { id: Some("i-0000000000000000b".to_owned()) });
+    story.after(6).sees(PowerState::Terminated).look();
+    story.after(6).sees(PowerState::Terminated).look();
+    story.came_to(story.outcomes.len() - 1, Verdict::Done, None);
+    assert_eq!(story.record.phase, Phase::Failed, "{}", story.record.why);
+    assert_eq!(story.launches().len(), 2, "no circle of launches");
+}
+
+#[test]
+fn a_launch_that_ec2_never_answers_ends_at_its_deadline_and_keeps_its_place_while_it_may_come() {
+    let mut story = Story::walrus(template());
+    story.create("a", "blob");
+    for _ in 0..25 {
+        story.after(21).look();
+    }
+    story.came_to(0, Verdict::Failed, Some(Cause::Deadline));
+    assert!(story.record.seated, "it may yet come");
+    let launches = story.launches();
+    assert!(launches.iter().all(|launch| *launch == launches[0]));
+    story.after(1000).look();
+    story.after(60).look();
+    assert!(!story.record.seated, "{}", story.record.why);
 }
 
 #[test]
