@@ -391,7 +391,7 @@ fn wake_up(map: &Map<String, Value>) -> Result<WakeUp, Malformed> {
 fn idle_shard(map: &Map<String, Value>) -> Result<IdleShard, Malformed> {
     let minutes = ["idle_threshold_mins", "lookback_period_mins"];
     only(map, "an idle-shard", &["lamplighter", "targets", "notes", minutes[0], minutes[1]])?;
-    let expected = "a list of 1 to 800 names of targets";
+    let expected = "a list of 1 to 1000 names of targets";
     let wrong = |problem: &str| FieldError::new("targets", problem, expected);
     let Some(Value::Array(names)) = map.get("targets") else {
         return Err(wrong("is missing or no list").into());

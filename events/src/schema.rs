@@ -267,7 +267,7 @@ mod wire {
     pub(super) struct IdleShard {
         #[schemars(extend("const" = "idle-shard"))]
         lamplighter: String,
-        #[schemars(length(min = 1, max = 800))]
+        #[schemars(length(min = 1, max = 1000))]
         targets: Vec<TargetName>,
         /// The worker's own notes on each of them, in their order.
         notes: Vec<serde_json::Value>,
