@@ -20,8 +20,10 @@ use aws_sdk_sqs::config::retry::RetryPartition;
 use aws_smithy_http_client::tls;
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
-use lamplighter_runtime::ports::{Clock, Ports};
+use jiff::Timestamp;
+use lamplighter_runtime::ports::{CallError, Clock, Ports};
 
+use crate::batch::remaining;
 use crate::clock::{AwsClock, SkewMeter};
 use crate::cloud::AwsCloud;
 use crate::dynamodb::DynamoStore;
@@ -34,7 +36,7 @@ use crate::sqs::{QueueUrl, SqsQueue};
 /// A connection that takes longer than this will not come about.
 const CONNECT_SECONDS: u64 = 3;
 /// What any answer may take, but for a receive that waits (DESIGN.md §3).
-pub(crate) const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A receive answers after its wait; this is the time beyond it.
 pub(crate) const RECEIVE_GRACE: Duration = Duration::from_secs(10);
 /// The first attempt and two more.
@@ -201,6 +203,19 @@ pub(crate) fn timeouts(attempt: Duration, operation: Duration) -> TimeoutConfig 
         .operation_attempt_timeout(attempt)
         .operation_timeout(operation)
         .build()
+}
+
+/// The limits of an effect's call: no attempt after `act_by`.
+///
+/// # Errors
+/// Where that time is over: nothing is called.
+pub(crate) fn act_timeouts(
+    operation: &'static str,
+    now: Timestamp,
+    act_by: Timestamp,
+) -> Result<TimeoutConfig, CallError> {
+    let left = remaining(operation, now, act_by)?;
+    Ok(timeouts(ATTEMPT_TIMEOUT.min(left), left))
 }
 
 impl Aws {

@@ -27,8 +27,8 @@ use lamplighter_lifecycle::{InstanceSeen, PowerState};
 use lamplighter_runtime::ports::{Applied, CallError, Clock, Disposition};
 
 use crate::attempts::Attempts;
-use crate::batch::{Shared, apart, in_order, remaining};
-use crate::client::{ATTEMPT_TIMEOUT, timeouts};
+use crate::batch::{Shared, apart, in_order};
+use crate::client::act_timeouts;
 use crate::disposition::{ErrorCode, call_error};
 
 /// With less than this left, an effect is called alone: it must not cut short the call of others.
@@ -175,10 +175,12 @@ impl Switch {
         act_by: Timestamp,
     ) -> Result<BTreeMap<InstanceId, ()>, CallError> {
         let operation = direction.operation();
-        let left = remaining(operation, self.clock.now(), act_by)?;
         let attempts = Attempts::default();
-        let limits = aws_sdk_ec2::Config::builder()
-            .timeout_config(timeouts(ATTEMPT_TIMEOUT.min(left), left));
+        let limits = aws_sdk_ec2::Config::builder().timeout_config(act_timeouts(
+            operation,
+            self.clock.now(),
+            act_by,
+        )?);
         let ids_text = Some(ids.iter().map(ToString::to_string).collect());
         let result = match direction {
             Direction::Up => self

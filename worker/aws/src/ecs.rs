@@ -24,8 +24,8 @@ use lamplighter_runtime::ports::{Applied, CallError, Clock, Disposition};
 use tokio::sync::Semaphore;
 
 use crate::attempts::Attempts;
-use crate::batch::{Shared, apart, in_order, remaining, together};
-use crate::client::{ATTEMPT_TIMEOUT, timeouts};
+use crate::batch::{Shared, apart, in_order, together};
+use crate::client::act_timeouts;
 use crate::disposition::{call_error, entry_error, own_error};
 
 const UPDATE: &str = "ecs:UpdateService";
@@ -331,10 +331,9 @@ pub(crate) async fn update(
         let words = format!("{desired} is no desired count");
         own_error(UPDATE, Cause::Invalid, Disposition::Fail, Applied::No, words)
     })?;
-    let left = remaining(UPDATE, clock.now(), act_by)?;
     let attempts = Attempts::default();
     let limits =
-        aws_sdk_ecs::Config::builder().timeout_config(timeouts(ATTEMPT_TIMEOUT.min(left), left));
+        aws_sdk_ecs::Config::builder().timeout_config(act_timeouts(UPDATE, clock.now(), act_by)?);
     client
         .update_service()
         .cluster(service.cluster())

@@ -26,8 +26,8 @@ use lamplighter_lifecycle::{
 use lamplighter_runtime::ports::{Applied, CallError, Clock, Disposition, Tagged};
 
 use crate::attempts::Attempts;
-use crate::batch::{Shared, in_order, remaining};
-use crate::client::{ATTEMPT_TIMEOUT, timeouts};
+use crate::batch::{Shared, in_order};
+use crate::client::act_timeouts;
 use crate::disposition::{call_error, own_error};
 use crate::ec2;
 
@@ -80,10 +80,9 @@ pub(crate) async fn run(
     launch: &Launch,
     act_by: Timestamp,
 ) -> Result<Option<String>, CallError> {
-    let left = remaining(RUN, clock.now(), act_by)?;
     let attempts = Attempts::default();
     let limits =
-        aws_sdk_ec2::Config::builder().timeout_config(timeouts(ATTEMPT_TIMEOUT.min(left), left));
+        aws_sdk_ec2::Config::builder().timeout_config(act_timeouts(RUN, clock.now(), act_by)?);
     let answer =
         request(client, &launch.launch_template, &launch.version, &launch.option, &launch.tags)
             .client_token(launch.token.as_str())
@@ -113,10 +112,12 @@ pub(crate) async fn terminate(
     instance: &InstanceId,
     act_by: Timestamp,
 ) -> Result<(), CallError> {
-    let left = remaining(TERMINATE, clock.now(), act_by)?;
     let attempts = Attempts::default();
-    let limits =
-        aws_sdk_ec2::Config::builder().timeout_config(timeouts(ATTEMPT_TIMEOUT.min(left), left));
+    let limits = aws_sdk_ec2::Config::builder().timeout_config(act_timeouts(
+        TERMINATE,
+        clock.now(),
+        act_by,
+    )?);
     client
         .terminate_instances()
         .instance_ids(instance.as_str())

@@ -22,8 +22,8 @@ use lamplighter_lifecycle::{Bounds, ServiceId};
 use lamplighter_runtime::ports::{Applied, CallError, Clock, Disposition};
 
 use crate::attempts::Attempts;
-use crate::batch::{Shared, in_order, remaining};
-use crate::client::{ATTEMPT_TIMEOUT, timeouts};
+use crate::batch::{Shared, in_order};
+use crate::client::act_timeouts;
 use crate::disposition::{ErrorCode, call_error, own_error};
 
 const REGISTER: &str = "application-autoscaling:RegisterScalableTarget";
@@ -119,10 +119,12 @@ pub(crate) async fn register(
         })
     };
     let (min, max) = (capacity(bounds.min)?, capacity(bounds.max)?);
-    let left = remaining(REGISTER, clock.now(), act_by)?;
     let attempts = Attempts::default();
-    let limits = aws_sdk_applicationautoscaling::Config::builder()
-        .timeout_config(timeouts(ATTEMPT_TIMEOUT.min(left), left));
+    let limits = aws_sdk_applicationautoscaling::Config::builder().timeout_config(act_timeouts(
+        REGISTER,
+        clock.now(),
+        act_by,
+    )?);
     client
         .register_scalable_target()
         .service_namespace(ServiceNamespace::Ecs)

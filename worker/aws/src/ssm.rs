@@ -23,8 +23,8 @@ use lamplighter_events::{Cause, InstanceId};
 use lamplighter_lifecycle::{Agent, Bootstrap, CheckReading, Question, UnitName, UnitProbe};
 use lamplighter_runtime::ports::{Applied, CallError, Clock, Disposition};
 
-use crate::batch::{Shared, in_order, remaining};
-use crate::client::{ATTEMPT_TIMEOUT, timeouts};
+use crate::batch::{Shared, in_order};
+use crate::client::act_timeouts;
 use crate::disposition::{ErrorCode, call_error, own_error};
 
 const SEND: &str = "ssm:SendCommand";
@@ -313,10 +313,9 @@ pub(crate) async fn send(
 ) -> Result<Option<String>, CallError> {
     let script = script(token, asked)?;
     let execution = asked.execution_seconds();
-    let left = remaining(SEND, clock.now(), act_by)?;
     let once = aws_sdk_ssm::Config::builder()
         .retry_config(RetryConfig::disabled())
-        .timeout_config(timeouts(ATTEMPT_TIMEOUT.min(left), left));
+        .timeout_config(act_timeouts(SEND, clock.now(), act_by)?);
     let call = client.send_command();
     let call = match asked {
         Asked::Bootstrap { bootstrap: Bootstrap::Document { name }, parameters, .. } => {

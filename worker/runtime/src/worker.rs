@@ -385,6 +385,8 @@ impl Shared {
         for item in std::mem::take(mailbox) {
             match (&work, &item.work) {
                 (Work::Command(_), Work::Command(_)) => rest.push_back(item),
+                // Of two machines, perhaps: neither stands for the other.
+                (one, other) if one.brings_news() && other.brings_news() => rest.push_back(item),
                 (Work::Command(_), news) if news.brings_news() => rest.push_back(item),
                 (news, Work::Command(_)) if news.brings_news() => rest.push_back(item),
                 (Work::Nudge { .. }, Work::Command(_)) => {

@@ -156,6 +156,12 @@ pub(super) async fn pause(
             all.into_iter().map(TargetRef::Name).collect()
         }
     };
+    if args.all && action == Action::Pause && !config.fleet.templates.is_empty() {
+        let warning = context.style.on_stderr("33", "warning:");
+        eprintln!(
+            "{warning} only machines that are there are paused: a create makes one that is not"
+        );
+    }
     let commands: Vec<Command> = targets
         .into_iter()
         .map(|target| Command {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use aws_sdk_ec2::types::{InstanceState, InstanceStateName, StateReason};
 
 use super::*;
+use crate::batch::remaining;
 use crate::disposition::own_error;
 
 fn id(n: u32) -> InstanceId {
