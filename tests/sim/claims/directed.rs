@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use jiff::SignedDuration;
+use lamplighter_cloud::launch_templates::TemplateData;
 use lamplighter_cloud::services::ScalingSeed;
 use lamplighter_cloud::{ServiceSeed, Timings};
 use lamplighter_events::{AttentionKind, EventBody, HumanDuration, Verdict};
@@ -13,7 +14,7 @@ use lamplighter_lifecycle::{
     Phase, Probe, Resource, Step, TargetSpec,
 };
 use lamplighter_runtime::{Fleet, WorkerOptions};
-use lamplighter_sim::crowd::{service_spec, spec};
+use lamplighter_sim::crowd::{seed_walrus, service_spec, spec, walrus_spec};
 use lamplighter_sim::staff::{employ, run};
 use lamplighter_sim::world::backends::{Backend, Marks};
 use lamplighter_sim::world::{COMMANDS, Fault, Sim};
@@ -317,6 +318,39 @@ fn a_count_that_nobody_asks_for_any_more_costs_nothing() {
         let after = sim.calls_made() - sim.count("sqs:ReceiveMessage");
         assert!(after - before < 30 * 6, "{} calls in half an hour", after - before);
         assert_eq!(sim.phase(), Some(Phase::On));
+        worker.drain().await;
+    });
+}
+
+#[test]
+fn a_command_that_comes_before_the_sweep_finds_the_machine_whose_record_was_lost() {
+    run(|| async move {
+        let sim = Sim::new(SEED, Timings::default());
+        seed_walrus(&sim, TemplateData::default());
+        let walrus = walrus_spec();
+        let fleet = Fleet { templates: [(walrus.name.clone(), walrus)].into(), ..Fleet::default() };
+        let worker = employ(sim.for_worker(), Arc::new(fleet), WorkerOptions::default());
+        let create = |id| json!({"action": "create", "blob_id": "one", "id": id, "holder": "ann"});
+        sim.say(&create("first"));
+        pass(60).await;
+        check_outcome(&sim, "first", Verdict::Done, None);
+        let target = sim.record().unwrap().target;
+        let machine = sim.record().unwrap().resource;
+        sim.lose_record(&target);
+        // Long before the sweep looks for what bears our tags.
+        sim.say(&create("second"));
+        pass(60).await;
+        check_outcome(&sim, "second", Verdict::Done, None);
+        assert_eq!(sim.record().unwrap().resource, machine, "it is the same one");
+        assert_eq!(sim.count("ec2:RunInstances"), 1);
+        let orphan = |event: &EventBody| {
+            matches!(event, EventBody::Attention { attention: AttentionKind::Orphan, .. })
+        };
+        assert!(sim.emitted().iter().any(|event| orphan(&event.body)), "and it is said aloud");
+        sim.say(&json!({"action": "destroy", "target": target.as_str(), "id": "end"}));
+        pass(60).await;
+        check_outcome(&sim, "end", Verdict::Done, None);
+        assert!(!sim.is_up(&machine));
         worker.drain().await;
     });
 }

@@ -323,6 +323,11 @@ impl Sim {
         self.lock().table.lag = lag;
     }
 
+    /// A target's record is lost; its machine is not.
+    pub fn lose_record(&self, target: &TargetName) {
+        self.lock().table.lose(target);
+    }
+
     /// When a target's health address answers.
     pub fn set_health(&self, resource: &Resource, health: Health) {
         self.lock().health.insert(resource.clone(), health);

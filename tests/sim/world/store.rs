@@ -48,6 +48,11 @@ impl Table {
         self.newest(target).map(|version| &version.record)
     }
 
+    /// A record is lost, as by a table that was restored to an earlier time.
+    pub(super) fn lose(&mut self, target: &TargetName) {
+        self.versions.remove(target);
+    }
+
     /// The targets that have a place of this template.
     pub(crate) fn seats(&self, template: &TargetName) -> impl Iterator<Item = &TargetName> {
         self.seats.get(template).into_iter().flatten()

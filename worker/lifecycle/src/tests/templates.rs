@@ -546,6 +546,44 @@ fn a_launch_that_ec2_never_answers_ends_at_its_deadline_and_keeps_its_place_whil
 }
 
 #[test]
+fn an_answer_to_a_launch_that_comes_after_its_end_keeps_the_place_until_the_machine_is_gone() {
+    let mut story = Story::walrus(template());
+    story.create("a", "blob");
+    let nonce = story.record.doing.as_ref().unwrap().nonce.clone();
+    story.in_flight_lost().destroy();
+    story.after(6).look();
+    assert_eq!((story.record.phase, story.record.seated), (Phase::Off, true));
+    // The worker that had stalled commits what EC2 had said.
+    let answer = EffectAnswer::Accepted { id: Some(MACHINE.to_owned()) };
+    let late = apply_answer(&story.record, &story.spec, &nonce, &answer, &[], story.now);
+    let ApplyAnswer::Commit(late) = late else { panic!("it was not stale") };
+    story.take(*late);
+    assert_eq!(story.record.resource, machine());
+    assert!(story.record.seated && story.record.retire_at.is_none(), "its machine is there");
+    assert_eq!(story.record.wake_at, Some(story.now), "somebody looks at once");
+    story.after(1).sees(PowerState::Pending).look();
+    assert_eq!(story.ended(), 1);
+    story.accepted().after(6).sees(PowerState::Terminated).look();
+    assert!(!story.record.seated);
+}
+
+#[test]
+fn what_is_on_and_not_known_for_a_moment_keeps_its_holds_and_its_machine() {
+    let mut story = Story::walrus(template());
+    story.ready();
+    for _ in 0..3 {
+        story.after(10).sees(PowerState::Missing).look();
+    }
+    assert_eq!((story.record.phase, story.record.holds.len()), (Phase::On, 1));
+    story.after(10).runs(None).look();
+    assert_eq!((story.record.phase, story.ended()), (Phase::On, 0));
+    // Two minutes after its launch it would show, if it were there.
+    story.after(120).sees(PowerState::Missing).look();
+    story.after(6).sees(PowerState::Missing).look();
+    assert_eq!((story.record.phase, story.record.holds.len()), (Phase::Off, 0));
+}
+
+#[test]
 fn a_template_without_a_place_refuses_and_leaves_nothing() {
     let mut story = Story::walrus(template());
     let command = story.create_command("a", "blob");
