@@ -5,7 +5,7 @@ use lamplighter_cloud::MachineState;
 use lamplighter_cloud::World;
 use lamplighter_events::{AttentionKind, Cause, CommandId, EventBody, LifecycleEvent, Outcome};
 use lamplighter_lifecycle::{
-    ACT_WITHIN_SECONDS, Effect, EffectKind, HoldKind, Phase, Resource, TargetRecord,
+    ACT_WITHIN_SECONDS, Effect, EffectKind, HoldKind, Phase, RUNS_MAX, Resource, Run, TargetRecord,
 };
 use lamplighter_runtime::ports::Commit;
 
@@ -41,6 +41,7 @@ impl Watch {
         self.check_idle_ends(&name, before, commit, around, by, now);
         self.check_waits(&name, after, worker_now, now);
         self.check_adoption(&name, before, after, now);
+        self.check_runs(&name, before, after, now);
         for event in &after.outbox {
             self.check_event(&name, after, event, now);
         }
@@ -180,6 +181,32 @@ impl Watch {
                 let what = format!("{name}: adopted, and nobody outside started it");
                 self.wrong(Rule::D1, now, what);
             }
+        }
+    }
+
+    /// When it was up: in order, never twice at once, open exactly while it is up, and never told otherwise later.
+    fn check_runs(
+        &mut self,
+        name: &str,
+        before: Option<&TargetRecord>,
+        after: &TargetRecord,
+        now: Timestamp,
+    ) {
+        let runs = &after.runs;
+        let times = runs.iter().flat_map(|run| [Some(run.from), run.ready, run.until]).flatten();
+        let ended = runs.iter().filter(|run| run.until.is_some()).count();
+        let open = runs.last().is_some_and(|run| run.until.is_none());
+        let fits = times.is_sorted() && ended + usize::from(open) == runs.len();
+        if !fits || open != after.is_up() {
+            let what = format!("{name}: {} and its runs are {runs:?}", after.phase.as_str());
+            self.wrong(Rule::Section3, now, what);
+        }
+        let known = before.into_iter().flat_map(|before| &before.runs);
+        let is_told = |run: &&Run| run.until.is_none() || runs.contains(run);
+        // The oldest are forgotten, two at most in one commit.
+        if known.skip(if runs.len() < RUNS_MAX { 0 } else { 2 }).any(|run| !is_told(&run)) {
+            let what = format!("{name}: a run that was over is told otherwise: {runs:?}");
+            self.wrong(Rule::Section3, now, what);
         }
     }
 

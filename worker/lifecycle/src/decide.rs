@@ -21,7 +21,7 @@ use crate::record::{
     CheckPurpose, CommandRecord, Failure, Phase, Quiet, Step, TargetRecord, Unanswered, UnitHealth,
 };
 use crate::spec::TargetSpec;
-use crate::{commands, phases, windows};
+use crate::{commands, phases, runs, windows};
 
 /// A phase can hand over to another in the same pass; more than this would be a circle.
 const TRANSITIONS_MAX: usize = 8;
@@ -374,9 +374,12 @@ fn finish(mut pass: Pass<'_>, before: &TargetRecord) -> Decision {
             (Some(recorded), None) => recorded <= pass.now,
             (None, None) => false,
         };
-    let Pass { record: mut next, effect, accepted, outcomes, asks_again, .. } = pass;
+    let Pass { record: mut next, effect, accepted, outcomes, asks_again, now, .. } = pass;
     next.wake_at = look_at;
     next.rev = rev;
+    // Last, so that runs alone are no reason to write: a record of a version that had none gets them with its next
+    // news.
+    runs::keep(&mut next, before, effect.as_ref().map(Effect::kind), now);
     Decision { next, changed, effect, accepted, outcomes, look_at, look_when_sent, asks_again, why }
 }
 

@@ -30,6 +30,7 @@ mod plan;
 mod probe;
 mod record;
 mod resource;
+mod runs;
 mod spec;
 mod status;
 mod template;
@@ -61,6 +62,7 @@ pub use record::{
     Paused, Phase, Quiet, Step, TargetRecord, Unanswered, UnitHealth,
 };
 pub use resource::{LaunchToken, NotAResource, Resource, ServiceId, ServicePattern};
+pub use runs::{Run, usual_start_seconds};
 pub use spec::{
     HealthUrl, InstanceRef, InstanceSpec, Place, ServiceSpec, SpecError, TargetSpec, Timings,
     UnitName,

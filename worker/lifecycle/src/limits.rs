@@ -7,6 +7,12 @@ pub const HOLDS_MAX: usize = 64;
 pub const OPEN_COMMANDS_MAX: usize = 64;
 /// History entries kept in a record.
 pub const HISTORY_MAX: usize = 50;
+/// Runs kept in a record, the oldest dropped first: two months of a target that is used once a day, in about as many
+/// bytes (1.3 KB) as a dozen lines of its history.
+pub const RUNS_MAX: usize = 60;
+/// How many starts tell how long one usually takes: enough that one bad day is no median, few enough that a new
+/// machine type shows.
+pub const USUAL_RUNS_MAX: usize = 10;
 /// Remembered last releases, one per holder; beyond it the oldest is forgotten.
 pub const RELEASES_MAX: usize = 128;
 /// Effects whose answers were lost and that may yet happen. Each takes its `ACT_WITHIN_SECONDS` before

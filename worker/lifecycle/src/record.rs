@@ -19,6 +19,7 @@ use crate::idle::IdleMemory;
 use crate::observed::{Bounds, Observed, PowerState};
 use crate::probe::IdleOverride;
 use crate::resource::Resource;
+use crate::runs::Run;
 use crate::template::LaunchRecord;
 
 /// The large state of a target.
@@ -427,6 +428,9 @@ pub struct TargetRecord {
     /// The last things that happened.
     #[serde(default)]
     pub history: Vec<HistoryEntry>,
+    /// When it was up, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub runs: Vec<Run>,
     /// Why the target is as it is.
     pub why: String,
     /// The trace of the command that last set this target in motion.
@@ -486,6 +490,7 @@ impl TargetRecord {
             wake_at: None,
             outbox: Vec::new(),
             history: Vec::new(),
+            runs: Vec::new(),
             why: "nobody has looked at it yet".to_owned(),
             trace: None,
         }

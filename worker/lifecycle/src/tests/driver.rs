@@ -593,6 +593,7 @@ impl Driver {
         assert!(next.outbox.len() <= OUTBOX_MAX, "{} events", next.outbox.len());
         let events: BTreeSet<&str> = next.outbox.iter().map(|event| event.id.as_str()).collect();
         assert_eq!(events.len(), next.outbox.len(), "two events with one id");
+        super::runs::check(next);
     }
 
     /// The record's wishes are the model's.

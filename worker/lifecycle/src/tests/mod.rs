@@ -10,6 +10,7 @@ mod idling;
 mod machine;
 mod model;
 mod properties;
+mod runs;
 mod services;
 mod starting;
 mod stopping;
@@ -207,6 +208,7 @@ impl Story {
     #[track_caller]
     fn check_house(&self, decision: &Decision) {
         assert!(!decision.why.is_empty(), "a decision without a why");
+        runs::check(&decision.next);
         if decision.effect.as_ref().is_some_and(|effect| effect.kind() == EffectKind::Stop) {
             assert!(!decision.next.wanted(self.now), "a stop beside a hold in force");
         }

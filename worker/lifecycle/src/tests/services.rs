@@ -20,7 +20,7 @@ impl Story {
         story
     }
 
-    fn counts(&mut self, desired: i64, running: i64, pending: i64) -> &mut Self {
+    pub(super) fn counts(&mut self, desired: i64, running: i64, pending: i64) -> &mut Self {
         let seen = ServiceSeen::counts(desired, running, pending);
         self.seen = Observed::of(self.now, Seen::Service(seen));
         self
@@ -38,7 +38,7 @@ impl Story {
         self
     }
 
-    fn service_on() -> Self {
+    pub(super) fn service_on() -> Self {
         let mut story = Self::service();
         story.start("ann").accepted();
         story.after(6).counts(1, 1, 0).look();

@@ -50,7 +50,7 @@ pub(super) fn template() -> TemplateSpec {
 
 impl Story {
     /// A request that nobody has made yet.
-    fn walrus(template: TemplateSpec) -> Self {
+    pub(super) fn walrus(template: TemplateSpec) -> Self {
         let mut story = Self::new();
         let name = TargetName::parse("walrus.0123456789abcdef").unwrap();
         story.spec.place = Place::Template(Box::new(template));
@@ -102,7 +102,7 @@ impl Story {
 
     /// From nothing to ready.
     #[track_caller]
-    fn ready(&mut self) -> &mut Self {
+    pub(super) fn ready(&mut self) -> &mut Self {
         self.create("a", "blob").launched();
         self.after(6).runs(Some(Agent::Online)).look();
         self.sent("c-1").after(5).exited(0, "ready").look();
