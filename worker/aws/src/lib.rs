@@ -42,4 +42,4 @@ mod transaction;
 
 pub use client::{Aws, ConnectError, ConnectOptions, Names, StaticCredentials, connect};
 pub use health::HealthError;
-pub use secrets::SecretError;
+pub use secrets::{SecretError, read_secret};

@@ -14,6 +14,7 @@ use lamplighter_runtime::ports::{Applied, CallError, Disposition};
 use serde_json::Value;
 use tokio::time::Instant;
 
+use crate::client::Aws;
 use crate::disposition::{call_error, own_error};
 
 const READ: &str = "secretsmanager:GetSecretValue";
@@ -112,13 +113,26 @@ impl Secrets {
     }
 
     async fn read(&self, secret: &str, key: &str) -> Result<InstanceId, CallError> {
-        let answer =
-            self.client.get_secret_value().secret_id(secret).send().await.map_err(|error| {
-                let error = call_error(READ, &error);
-                CallError { message: format!("the secret {secret}: {}", error.message), ..error }
-            })?;
-        let text = answer.secret_string().ok_or_else(|| SecretError::Binary(secret.to_owned()))?;
-        Ok(instance_in(secret, key, text)?)
+        Ok(instance_in(secret, key, &text_of(&self.client, secret).await?)?)
+    }
+}
+
+/// The text of a secret, for whoever knows what it holds. It is in no log and no error.
+///
+/// # Errors
+/// Where Secrets Manager refuses or does not answer, or holds bytes.
+pub async fn read_secret(aws: &Aws, secret: &str) -> Result<String, CallError> {
+    text_of(&aws.secrets, secret).await
+}
+
+async fn text_of(client: &Client, secret: &str) -> Result<String, CallError> {
+    let answer = client.get_secret_value().secret_id(secret).send().await.map_err(|error| {
+        let error = call_error(READ, &error);
+        CallError { message: format!("the secret {secret}: {}", error.message), ..error }
+    })?;
+    match answer.secret_string {
+        Some(text) => Ok(text),
+        None => Err(SecretError::Binary(secret.to_owned()).into()),
     }
 }
 

@@ -58,8 +58,8 @@ pub use probe::{
     MetricProbe, MetricReads, Probe, ProbePlan, Reading, Round, Statistic,
 };
 pub use record::{
-    Check, CheckPurpose, CommandRecord, Contradiction, Doing, Failure, HistoryEntry, OpenCommand,
-    Paused, Phase, Quiet, Step, TargetRecord, Unanswered, UnitHealth,
+    Check, CheckPurpose, CommandRecord, Contradiction, Doing, Failure, HistoryEntry, LastOutcome,
+    OpenCommand, Paused, Phase, Quiet, Step, TargetRecord, Unanswered, UnitHealth,
 };
 pub use resource::{LaunchToken, NotAResource, Resource, ServiceId, ServicePattern};
 pub use runs::{Run, usual_start_seconds};

@@ -20,7 +20,7 @@ use crate::limits::{
 use crate::observed::{Observed, PowerState, Sighting};
 use crate::probe::{IdleOverride, Round};
 use crate::record::{
-    Check, CheckPurpose, CommandRecord, Contradiction, Doing, HistoryEntry, OpenCommand, Phase,
+    Check, CheckPurpose, CommandRecord, Contradiction, Doing, HistoryEntry, LastOutcome, OpenCommand, Phase,
     Step, TargetRecord,
 };
 use crate::spec::TargetSpec;
@@ -401,6 +401,18 @@ impl<'a> Pass<'a> {
                 EventBody::CommandCompleted { outcome: outcome.clone() }
             }
         });
+        // Whoever asks how it is does not want to read that somebody asked.
+        if command.action != Action::Status {
+            self.record.last_outcome = Some(LastOutcome {
+                command: command.id.clone(),
+                action: command.action,
+                holder: command.holder.clone(),
+                outcome: verdict,
+                cause,
+                message: outcome.message.clone(),
+                at: self.now,
+            });
+        }
         match &mut self.accepted {
             Some(accepted) if accepted.id == command.id => accepted.outcome = Some(outcome),
             _ => self.outcomes.push(outcome),

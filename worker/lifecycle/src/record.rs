@@ -10,7 +10,9 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use lamplighter_events::{Action, Cause, CommandId, Holder, LifecycleEvent, Outcome, TargetName};
+use lamplighter_events::{
+    Action, Cause, CommandId, Holder, LifecycleEvent, Outcome, TargetName, Verdict,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::effect::{Effect, EffectKind};
@@ -282,6 +284,26 @@ pub struct HistoryEntry {
     pub what: String,
 }
 
+/// What became of the last command.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastOutcome {
+    /// Its id.
+    pub command: CommandId,
+    /// What it asked.
+    pub action: Action,
+    /// For whom.
+    pub holder: Holder,
+    /// How it ended.
+    pub outcome: Verdict,
+    /// Why, where it did not succeed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<Cause>,
+    /// For people.
+    pub message: String,
+    /// When.
+    pub at: Timestamp,
+}
+
 /// The item of a command: its identity and, in the end, its outcome. It lives 45 days.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CommandRecord {
@@ -431,6 +453,9 @@ pub struct TargetRecord {
     /// When it was up, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub runs: Vec<Run>,
+    /// The last outcome of a command that asked for more than the status.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_outcome: Option<LastOutcome>,
     /// Why the target is as it is.
     pub why: String,
     /// The trace of the command that last set this target in motion.
@@ -491,6 +516,7 @@ impl TargetRecord {
             outbox: Vec::new(),
             history: Vec::new(),
             runs: Vec::new(),
+            last_outcome: None,
             why: "nobody has looked at it yet".to_owned(),
             trace: None,
         }

@@ -3,6 +3,7 @@
 //! The worker gets an endpoint, a region and credentials as it would get AWS's, and knows nothing
 //! else: what is set up here is what `setup` and `run` would set up anywhere.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -10,12 +11,16 @@ use std::sync::Arc;
 use clap::Args;
 use jiff::SignedDuration;
 use lamplighter_aws::{ConnectOptions, StaticCredentials};
+use lamplighter_door::Http;
+use lamplighter_door::settings::{Auth, Right, SpeaksFor, Targets, Token, TokenHash};
+use lamplighter_events::Holder;
 use lamplighter_local::{Endpoint, Fault, Latency, Options, SecretSeed};
 use lamplighter_runtime::Worker;
 use serde_json::{Map, Value, json};
 
 use super::run::RunArgs;
-use super::{CliError, Context, output, schedule, setup};
+use super::serve::Opened;
+use super::{CliError, Context, output, schedule, serve, setup};
 use crate::config::{self, Config, ConfigError, Local};
 use crate::wiring;
 
@@ -28,7 +33,10 @@ pub(crate) struct LocalArgs {
     /// The endpoint's port on 127.0.0.1; 0 picks a free one
     #[arg(long, value_name = "PORT", default_value_t = 4566)]
     aws_port: u16,
-    /// Serve the endpoint alone
+    /// The door's port on 127.0.0.1; 0 picks a free one
+    #[arg(long, value_name = "PORT", default_value_t = 8080)]
+    http_port: u16,
+    /// Serve the endpoint and the door alone
     #[arg(long)]
     no_worker: bool,
     /// Keep everything in this directory across restarts, machines too
@@ -87,6 +95,8 @@ pub(super) async fn run(context: &Context, args: LocalArgs) -> Result<ExitCode, 
         .find(|region| !region.is_empty())
         .map_or(REGION, String::as_str)
         .to_owned();
+    let listener = serve::listen(([127, 0, 0, 1], args.http_port).into()).await?;
+    let door_url = format!("http://{}", listener.local_addr()?);
     let endpoint = Endpoint::start(options(&config, &region, &args)).await?;
     let connect = ConnectOptions {
         region: Some(region.clone()),
@@ -103,13 +113,29 @@ pub(super) async fn run(context: &Context, args: LocalArgs) -> Result<ExitCode, 
     schedule::apply_quietly(&aws, &config).await?;
     let queue = queue_url(&endpoint.url(), &config.commands);
     let ports = wiring::ports(&aws, &config)?;
-    tell(context, &config, &endpoint.url(), &queue, &region, args.no_worker);
-    if args.no_worker {
+    let (http, token) = http(&config);
+    let door = Opened::new(&config, &aws, &ports, http).await?;
+    let told = Told { endpoint: endpoint.url(), queue, region, door: door_url, token };
+    tell(context, &config, &told, args.no_worker);
+    // Both end by the one signal.
+    let (ending, ended) = tokio::sync::watch::channel(false);
+    let of = |mut ended: tokio::sync::watch::Receiver<bool>| async move {
+        drop(ended.wait_for(|ended| *ended).await);
+    };
+    let work = async {
+        if args.no_worker {
+            of(ended.clone()).await;
+        } else {
+            let options = args.worker.options();
+            let fleet = Arc::new(config.fleet);
+            Worker::new(ports, fleet, options).run(of(ended.clone())).await;
+        }
+    };
+    let signal = async {
         shutdown.await;
-    } else {
-        let options = args.worker.options();
-        Worker::new(ports, Arc::new(config.fleet), options).run(shutdown).await;
-    }
+        ending.send_replace(true);
+    };
+    tokio::join!(signal, work, door.serve(listener, of(ended.clone())));
     endpoint.shutdown().await;
     Ok(ExitCode::SUCCESS)
 }
@@ -150,11 +176,38 @@ fn options(config: &Config, region: &str, args: &LocalArgs) -> Options {
     }
 }
 
-fn tell(context: &Context, config: &Config, url: &str, queue: &str, region: &str, no_worker: bool) {
+/// The door's settings; where the fleet says nothing of it, a token is made for this run.
+fn http(config: &Config) -> (Http, Option<String>) {
+    if let Some(http) = &config.http {
+        return (http.clone(), None);
+    }
+    let token = serve::new_token();
+    let mut http = Http::new(Auth::Tokens);
+    http.tokens.extend(Holder::parse(CREDENTIAL).ok().map(|name| Token {
+        name,
+        hash: TokenHash::of(&token),
+        may: BTreeSet::from(Right::ALL),
+        targets: vec![Targets::Prefix(String::new())],
+        speaks_for: SpeaksFor::Anyone,
+    }));
+    (http, Some(token))
+}
+
+/// What whoever starts it needs to know.
+struct Told {
+    endpoint: String,
+    queue: String,
+    region: String,
+    door: String,
+    token: Option<String>,
+}
+
+fn tell(context: &Context, config: &Config, told: &Told, no_worker: bool) {
+    let Told { endpoint: url, queue, region, door, token } = told;
     if context.json {
         let ready = json!({
-            "ready": true, "endpoint": url, "queue": queue, "region": region,
-            "fleet": config.origin.to_string(), "worker": !no_worker,
+            "ready": true, "endpoint": url, "queue": queue, "region": region, "http": door,
+            "token": token, "fleet": config.origin.to_string(), "worker": !no_worker,
         });
         // One line, so that a reader need not guess where it ends.
         output::line(&ready.to_string());
@@ -163,6 +216,11 @@ fn tell(context: &Context, config: &Config, url: &str, queue: &str, region: &str
     let targets: Vec<&str> = config.fleet.targets.keys().map(|name| name.as_str()).collect();
     output::line(&format!("endpoint  {url}"));
     output::line(&format!("queue     {queue}"));
+    match token {
+        // What stands after the # is sent to nobody: the page takes it out of the address.
+        Some(token) => output::line(&format!("page      {door}/#token={token}")),
+        None => output::line(&format!("page      {door}")),
+    }
     output::line(&format!("fleet     {} ({})", config.origin, targets.join(", ")));
     let templates: Vec<&str> = config.fleet.templates.keys().map(|name| name.as_str()).collect();
     if !templates.is_empty() {

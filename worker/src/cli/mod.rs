@@ -20,6 +20,7 @@ mod probe;
 mod run;
 mod schedule;
 mod send;
+mod serve;
 mod setup;
 mod status;
 mod watch;
@@ -55,6 +56,13 @@ enum Verb {
     /// Serve an AWS endpoint on this machine and work against it: no account needed
     #[cfg(feature = "local")]
     Local(local::LocalArgs),
+    /// Serve HTTP before the queue and the table, until SIGTERM or Ctrl-C
+    Serve(serve::ServeArgs),
+    /// Make a token for the door: shown once, with its hash for the fleet file
+    Token {
+        /// Who gets it; its holder too, where the fleet file names no other
+        name: String,
+    },
     /// Create the queues, the table and the rules for AWS's signals, where they are missing
     Setup(setup::SetupArgs),
     /// Send a command
@@ -117,7 +125,7 @@ impl Cli {
     /// only asks keeps quiet.
     pub(crate) fn log_level(&self) -> &'static str {
         match self.verb {
-            Verb::Run(_) => "info",
+            Verb::Run(_) | Verb::Serve(_) => "info",
             #[cfg(feature = "local")]
             Verb::Local(_) => "info",
             _ => "warn",
@@ -132,6 +140,8 @@ impl Cli {
             Verb::Run(args) => run::run(&context, &args).await,
             #[cfg(feature = "local")]
             Verb::Local(args) => local::run(&context, args).await,
+            Verb::Serve(args) => serve::run(&context, &args).await,
+            Verb::Token { name } => serve::token(&context, &name),
             Verb::Setup(args) => setup::run(&context, &args).await,
             Verb::Send(args) => send::run(&context, args).await,
             Verb::Outcome { id } => send::outcome(&context, &id).await,
@@ -240,6 +250,11 @@ mod tests {
         check("lamplighter schedule enable", false);
         check("lamplighter schedule", false);
         check("lamplighter check --aws", true);
+        check("lamplighter serve", true);
+        check("lamplighter serve --listen 0.0.0.0:8080", true);
+        check("lamplighter serve --listen 8080", false);
+        check("lamplighter token ci", true);
+        check("lamplighter token", false);
         check("lamplighter completions bash", true);
         check("lamplighter", false);
         #[cfg(feature = "local")]
@@ -248,6 +263,7 @@ mod tests {
                 "lamplighter local --aws-port 0 --latency 5 --fault kind=throttle,service=ec2",
                 true,
             );
+            check("lamplighter local --http-port 0", true);
             check("lamplighter local --aws-port 70000", false);
             check("lamplighter local --fault kind=sometimes", false);
         }

@@ -17,6 +17,7 @@ mod environment;
 #[cfg(test)]
 mod fuzz;
 mod hours;
+mod http;
 mod idle;
 #[cfg(feature = "local")]
 mod local;
@@ -28,6 +29,8 @@ mod targets;
 mod templates;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_http;
 #[cfg(test)]
 mod tests_idle;
 #[cfg(test)]
@@ -43,6 +46,7 @@ mod tests_templates;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use lamplighter_door::Http;
 use lamplighter_events::TargetName;
 use lamplighter_runtime::Fleet;
 use toml::de::DeTable;
@@ -149,6 +153,8 @@ pub(crate) struct Config {
     pub(crate) schedules: BTreeMap<String, Schedule>,
     /// `[scheduler]`
     pub(crate) scheduler: Scheduler,
+    /// `[http]`
+    pub(crate) http: Option<Http>,
     /// `[local]`
     #[cfg(feature = "local")]
     pub(crate) local: Local,
@@ -168,6 +174,7 @@ impl Config {
             fleet: Fleet::default(),
             schedules: BTreeMap::new(),
             scheduler: Scheduler::default(),
+            http: None,
             #[cfg(feature = "local")]
             local: Local::default(),
             warnings: Vec::new(),
@@ -198,6 +205,7 @@ pub(crate) fn load(
     if let Some(text) = text {
         let mut config = parse(TEXT_VARIABLE, text)?;
         environment::override_fleet(env, TEXT_VARIABLE, &mut config.fleet, &mut config.warnings)?;
+        http::settle(&mut config, TEXT_VARIABLE)?;
         config.origin = Origin::Text;
         return Ok(config);
     }
@@ -217,6 +225,7 @@ pub(crate) fn load(
     let folder = path.parent().unwrap_or(Path::new(""));
     let mut config = parse_beside(folder, &name, &read(path)?)?;
     environment::override_fleet(env, &name, &mut config.fleet, &mut config.warnings)?;
+    http::settle(&mut config, &name)?;
     config.origin = Origin::File(path.to_owned());
     Ok(config)
 }
@@ -252,6 +261,7 @@ fn parse_beside(folder: &Path, file: &str, text: &str) -> Result<Config, ConfigE
         "templates",
         "schedules",
         "scheduler",
+        "http",
         "local",
     ];
     let top = Reader::top(&source, document.get_ref(), &sections)?;
@@ -302,6 +312,9 @@ fn parse_beside(folder: &Path, file: &str, text: &str) -> Result<Config, ConfigE
         }
     }
     config.warnings.extend(schedules::warnings(&config.schedules, &config.fleet));
+    if let Some(item) = top.get("http") {
+        config.http = Some(http::http(&item, &config.fleet, &mut config.warnings)?);
+    }
     #[cfg(feature = "local")]
     if let Some(item) = top.get("local") {
         config.local = local::read(&item, &config.fleet)?;

@@ -1,0 +1,301 @@
+//! Our own API: commands, targets, and whether the door is well.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::header::LOCATION;
+use axum::http::{HeaderMap, HeaderName, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use jiff::Timestamp;
+use lamplighter_events::{Action, CommandId, Outcome, TargetName, Verdict};
+use lamplighter_lifecycle::{CommandRecord, HistoryEntry};
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use crate::Door;
+use crate::access::Caller;
+use crate::commands::read;
+use crate::inbound::{Body, Key, PREFER, Patience};
+use crate::problem::Problem;
+use crate::settings::{Auth, Right};
+use crate::targets::RunShown;
+
+const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
+/// What is not known after it was said to be sent for so long, was not sent: SQS keeps a message for 14 days.
+const SENT_DAYS_MAX: i64 = 14;
+/// The readiness check's own deadline: balancers ask every few seconds.
+const READY_WITHIN: Duration = Duration::from_secs(4);
+
+/// How far a command is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum CommandState {
+    /// On the queue.
+    Sent,
+    /// A worker has taken it.
+    Accepted,
+    /// What was asked is so.
+    Done,
+    /// It was not begun.
+    Rejected,
+    /// It was begun and did not succeed.
+    Failed,
+}
+
+/// A command, and what became of it.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Command {
+    /// Its id.
+    id: CommandId,
+    /// What was asked, as far as it is known.
+    action: Option<Action>,
+    /// Whose it is, as far as it is known.
+    target: Option<TargetName>,
+    /// How far it is.
+    state: CommandState,
+    /// When it was sent, by the queue's clock.
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
+    sent_at: Option<Timestamp>,
+    /// When a worker took it.
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
+    accepted_at: Option<Timestamp>,
+    /// What became of it, once it has ended.
+    outcome: Option<Outcome>,
+}
+
+impl Command {
+    fn of(record: &CommandRecord) -> Self {
+        let state = match record.outcome.as_ref().map(|outcome| outcome.outcome) {
+            None => CommandState::Accepted,
+            Some(Verdict::Done) => CommandState::Done,
+            Some(Verdict::Rejected) => CommandState::Rejected,
+            Some(Verdict::Failed) => CommandState::Failed,
+        };
+        Self {
+            id: record.id.clone(),
+            action: record.action,
+            target: record.target.clone(),
+            state,
+            sent_at: Some(record.sent_at),
+            accepted_at: Some(record.accepted_at),
+            outcome: record.outcome.clone(),
+        }
+    }
+
+    fn sent(id: &CommandId, action: Option<Action>, target: Option<TargetName>) -> Self {
+        Self {
+            id: id.clone(),
+            action,
+            target,
+            state: CommandState::Sent,
+            sent_at: None,
+            accepted_at: None,
+            outcome: None,
+        }
+    }
+}
+
+/// Where a command is found again. A worker may not have taken it by then, and the door remembers nothing: so its
+/// address says that it was sent, and when.
+pub(crate) fn location(id: &CommandId, now: Timestamp) -> String {
+    let escaped: String = url::form_urlencoded::byte_serialize(id.as_str().as_bytes()).collect();
+    // A plus is a space in a query, and itself in a path.
+    format!("/v1/commands/{}?sent={}", escaped.replace('+', "%20"), now.as_second())
+}
+
+/// `POST /v1/commands`
+pub(crate) async fn post_command(
+    State(door): State<Arc<Door>>,
+    caller: Caller,
+    patience: Patience,
+    Key(key): Key,
+    headers: HeaderMap,
+    Body(body): Body,
+) -> Result<Response, Problem> {
+    let asked = door.admit(&caller, read(&body, None, &headers)?, key).await?;
+    let record = match door.send(&asked, &headers).await? {
+        Some(record) if record.outcome.is_some() => Some(Arc::new(record)),
+        first => {
+            let ended = |record: &CommandRecord| record.outcome.is_some();
+            let followed = door.follow(&asked, patience.or(0), ended).await?;
+            followed.or_else(|| first.map(Arc::new))
+        }
+    };
+    let view = match &record {
+        Some(record) => Command::of(record),
+        None => Command::sent(&asked.id, Some(asked.command.action), asked.target.clone()),
+    };
+    let status = if view.outcome.is_some() { StatusCode::OK } else { StatusCode::ACCEPTED };
+    let mut response = (status, Json(view)).into_response();
+    let added = response.headers_mut();
+    if let Ok(location) = location(&asked.id, door.clock.now()).parse() {
+        added.insert(LOCATION, location);
+    }
+    if let (Some(_), Patience::Seconds(seconds)) = (headers.get(PREFER), patience)
+        && let Ok(applied) = format!("wait={seconds}").parse()
+    {
+        added.insert(PREFERENCE_APPLIED, applied);
+    }
+    Ok(response)
+}
+
+/// How many seconds ago an address says that its command was sent.
+pub(crate) fn sent_ago(uri: &Uri, now: Timestamp) -> Option<i64> {
+    let sent: i64 = pairs(uri.query()).get("sent")?.parse().ok()?;
+    now.as_second().checked_sub(sent)
+}
+
+/// `GET /v1/commands/{id}`
+pub(crate) async fn get_command(
+    State(door): State<Arc<Door>>,
+    caller: Caller,
+    patience: Patience,
+    Path(id): Path<String>,
+    uri: Uri,
+) -> Result<Json<Command>, Problem> {
+    // Whoever may command may see what became of it.
+    if !caller.has(Right::Command) {
+        caller.need(Right::Read)?;
+    }
+    let id = CommandId::parse(&id).map_err(|error| Problem::invalid(error.to_string()))?;
+    let unknown = || {
+        let detail = format!(
+            "no command with the id {id} is known: it was never sent, no worker has taken it yet, or it ended \
+             more than 45 days ago"
+        );
+        Problem::not_found(detail).retry_after(1)
+    };
+    let ended = |record: &CommandRecord| record.outcome.is_some();
+    let seen = match patience {
+        Patience::Seconds(1..) => door.follow_id(&id, patience.or(0), ended).await,
+        _ => None,
+    };
+    let record = match seen {
+        Some(record) => Some(record),
+        None => door.store.load_command(&id).await?.map(Arc::new),
+    };
+    let Some(record) = record else {
+        let age = sent_ago(&uri, door.clock.now());
+        // The clock of the door that wrote it may be ahead of this one's.
+        return match age {
+            Some(-60..) if age <= Some(SENT_DAYS_MAX * 86_400) => Ok(Json(Command::sent(&id, None, None))),
+            _ => Err(unknown()),
+        };
+    };
+    let visible = match &record.target {
+        Some(target) => caller.sees(target),
+        None => caller.sees_all(),
+    };
+    if !visible {
+        return Err(unknown());
+    }
+    Ok(Json(Command::of(&record)))
+}
+
+/// `GET /v1/targets`
+pub(crate) async fn targets(State(door): State<Arc<Door>>, caller: Caller) -> Result<Json<Value>, Problem> {
+    caller.need(Right::Read)?;
+    let now = door.clock.now();
+    let looked = door.everything().await?;
+    let visible = looked.iter().filter(|one| caller.sees(&one.record.target));
+    let targets: Vec<Value> = visible.map(|one| one.json(&caller, now)).collect();
+    Ok(Json(json!({ "targets": targets })))
+}
+
+/// `GET /v1/targets/{name}`
+pub(crate) async fn target(
+    State(door): State<Arc<Door>>,
+    caller: Caller,
+    Path(name): Path<String>,
+) -> Result<Json<Value>, Problem> {
+    let looked = door.target(&caller, &name).await?;
+    Ok(Json(looked.json(&caller, door.clock.now())))
+}
+
+/// `GET /v1/targets/{name}/why`
+pub(crate) async fn why(
+    State(door): State<Arc<Door>>,
+    caller: Caller,
+    Path(name): Path<String>,
+) -> Result<Json<Map<String, Value>>, Problem> {
+    Ok(Json(door.target(&caller, &name).await?.why()))
+}
+
+/// A target's history.
+#[derive(Debug, Serialize)]
+pub(crate) struct History {
+    target: TargetName,
+    entries: Vec<HistoryEntry>,
+    runs: Vec<RunShown>,
+}
+
+/// `GET /v1/targets/{name}/history`
+pub(crate) async fn history(
+    State(door): State<Arc<Door>>,
+    caller: Caller,
+    Path(name): Path<String>,
+) -> Result<Json<History>, Problem> {
+    let record = door.target(&caller, &name).await?.record;
+    Ok(Json(History { target: record.target, entries: record.history, runs: RunShown::all(&record.runs) }))
+}
+
+/// Who is asking.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Me {
+    /// `none` or `tokens`.
+    auth: &'static str,
+    /// The token's name.
+    name: Option<String>,
+    /// What it may.
+    may: Vec<Right>,
+    /// Whom it speaks for; `*`: anyone.
+    holder: String,
+    /// Which targets there are for it.
+    targets: Vec<String>,
+}
+
+/// `GET /v1/me`
+pub(crate) async fn me(State(door): State<Arc<Door>>, caller: Caller) -> Json<Me> {
+    Json(Me {
+        auth: match door.access.auth() {
+            Auth::None => "none",
+            Auth::Tokens => "tokens",
+        },
+        name: caller.name().map(str::to_owned),
+        may: caller.rights(),
+        holder: caller.speaks_for().to_owned(),
+        targets: caller.targets(),
+    })
+}
+
+/// `GET /healthz`: the process lives.
+pub(crate) async fn healthz() -> Json<Value> {
+    Json(json!({ "status": "ok" }))
+}
+
+/// `GET /readyz`: the table can be read. (Whether the queue takes a message only a message could tell.)
+pub(crate) async fn readyz(State(door): State<Arc<Door>>) -> Result<Json<Value>, Problem> {
+    let closing = *door.closing.borrow();
+    if closing {
+        return Err(Problem::unavailable("this door is about to close"));
+    }
+    let probe = CommandId::parse("readiness").map_err(|error| Problem::invalid(error.to_string()))?;
+    match tokio::time::timeout(READY_WITHIN, door.store.load_command(&probe)).await {
+        Ok(Ok(_)) => Ok(Json(json!({ "status": "ready" }))),
+        Ok(Err(error)) => Err(error.into()),
+        Err(_) => Err(Problem::unavailable("the table did not answer in time")),
+    }
+}
+
+/// A query as pairs; the first of a name counts.
+pub(crate) fn pairs(query: Option<&str>) -> BTreeMap<String, String> {
+    let mut pairs = BTreeMap::new();
+    for (name, value) in url::form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
+        pairs.entry(name.into_owned()).or_insert_with(|| value.into_owned());
+    }
+    pairs
+}

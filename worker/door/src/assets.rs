@@ -1,0 +1,60 @@
+//! The pages: static files, compiled in, with a content policy that lets nothing else in.
+
+use axum::extract::Path;
+use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use sha2::{Digest, Sha256};
+
+use crate::problem::Problem;
+
+/// Only what comes from here, no inline script or style, and in no frame.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
+                      connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+
+pub(crate) const INDEX: &str = include_str!("page/index.html");
+pub(crate) const DOCS: &str = include_str!("page/docs.html");
+pub(crate) const WAIT: &str = include_str!("page/wait.html");
+pub(crate) const WAIT_ERROR: &str = include_str!("page/wait_error.html");
+
+macro_rules! files {
+    ($($name:literal),* $(,)?) => {
+        const FILES: &[(&str, &str)] = &[$(($name, include_str!(concat!("page/", $name)))),*];
+    };
+}
+files!["app.css", "app.js"];
+
+/// A page.
+pub(crate) fn html(status: StatusCode, page: String) -> Response {
+    let headers = [
+        (CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8")),
+        (CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY)),
+    ];
+    (status, headers, page).into_response()
+}
+
+/// `GET /assets/{name}`
+pub(crate) async fn asset(Path(name): Path<String>, headers: HeaderMap) -> Result<Response, Problem> {
+    let found = FILES.iter().find(|(known, _)| *known == name);
+    let (name, text) = found.ok_or_else(|| Problem::not_found("there is no such file"))?;
+    let media_type = match name.rsplit('.').next() {
+        Some("css") => "text/css; charset=utf-8",
+        Some("js") => "text/javascript; charset=utf-8",
+        Some("svg") => "image/svg+xml",
+        _ => "text/plain; charset=utf-8",
+    };
+    let hash = Sha256::digest(text.as_bytes());
+    let tag = format!("\"{}\"", hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect::<String>());
+    // A new version of the door must not meet an old script: asked for each time, sent when it changed.
+    let cached = headers.get(IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == tag.as_bytes());
+    let headers = [
+        (CONTENT_TYPE, HeaderValue::from_static(media_type)),
+        (CACHE_CONTROL, HeaderValue::from_static("no-cache")),
+        (ETAG, tag.parse().unwrap_or(HeaderValue::from_static("\"\""))),
+        (CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY)),
+    ];
+    Ok(match cached {
+        true => (StatusCode::NOT_MODIFIED, headers).into_response(),
+        false => (headers, *text).into_response(),
+    })
+}

@@ -1,0 +1,270 @@
+//! From a request to a command on the queue, and to what became of it.
+//!
+//! *Order.* Read (crate events), authorise, address (the fleet), look whether the id was used (where the caller chose
+//! it), send, follow. Nothing is sent before all of it is clear, and the command that is sent names its target, so that
+//! no other fleet file can read another one into it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::{HeaderMap, StatusCode};
+use lamplighter_events::{
+    Action, Command, CommandId, Inbound, MalformedKind, TargetName, TargetRef, parse,
+};
+use lamplighter_lifecycle::{CommandRecord, Resource};
+use lamplighter_runtime::ports::{Applied, Outgoing};
+use lamplighter_runtime::{TRACE_ATTRIBUTE, Unaddressed, telemetry};
+use serde_json::{Map, Value, json};
+use tokio::time::Instant;
+
+use crate::Door;
+use crate::access::{CALLER, Caller};
+use crate::problem::Problem;
+use crate::settings::Seed;
+
+/// A command that may be sent.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(crate) command: Command,
+    pub(crate) id: CommandId,
+    /// Whose it is; `None` is a check of everything.
+    pub(crate) target: Option<TargetName>,
+    /// The caller chose the id, and may have used it before.
+    chosen: bool,
+}
+
+/// Reads a body as the queue's own parser does. `action` is the word of the path, where the path names one.
+pub(crate) fn read(body: &[u8], action: Option<&str>, headers: &HeaderMap) -> Result<Command, Problem> {
+    let text = std::str::from_utf8(body).map_err(|_| {
+        let detail = "the body is not UTF-8; expected a JSON object";
+        Problem::new(StatusCode::BAD_REQUEST, MalformedKind::NotUtf8.as_str(), detail)
+    })?;
+    let mut envelope = Map::from_iter([("body".to_owned(), Value::from(text))]);
+    if let Some(action) = action {
+        envelope.insert("rawPath".to_owned(), format!("/{action}").into());
+    }
+    let mut callers = headers.get_all(CALLER).iter();
+    if let Some(caller) = callers.next() {
+        // With two of them the wrong one might be believed.
+        let caller = caller.to_str().ok().filter(|_| callers.next().is_none());
+        let caller = caller.ok_or_else(|| {
+            Problem::invalid("the header X-Current-User-Id is no text, or comes twice; expected one name")
+        })?;
+        envelope.insert("headers".to_owned(), json!({ CALLER.as_str(): caller }));
+    }
+    let none = BTreeMap::new();
+    let envelope = Value::Object(envelope).to_string();
+    match parse(&envelope, &none, &BTreeMap::new()) {
+        Ok(Inbound::Command(command)) => Ok(command),
+        Ok(_) => Err(Problem::invalid("the body is no command; expected one")),
+        Err(malformed) if malformed.kind == MalformedKind::NoAction => {
+            let detail = format!("the body names no action; expected \"action\": {}", Action::expected());
+            Err(Problem::new(StatusCode::BAD_REQUEST, malformed.kind.as_str(), detail))
+        }
+        Err(malformed) => Err(malformed.into()),
+    }
+}
+
+impl Door {
+    /// Whether a caller may give a command, and to whom it goes.
+    pub(crate) async fn admit(
+        &self,
+        caller: &Caller,
+        mut command: Command,
+        key: Option<CommandId>,
+    ) -> Result<Asked, Problem> {
+        let everything = command.action == Action::CheckIdle && command.target.is_none();
+        caller.need(Caller::right_for(command.action, everything))?;
+        let said = command.id.take();
+        if let (Some(key), Some(said)) = (&key, &said)
+            && key != said
+        {
+            let detail = "the header Idempotency-Key and the body's `id` differ; expected one of them";
+            return Err(Problem::invalid(detail));
+        }
+        let chosen = key.or(said);
+        let id = match &chosen {
+            Some(id) => id.clone(),
+            None => self.new_id()?,
+        };
+        command.id = Some(id.clone());
+        command.holder = caller.holder(command.holder.take())?;
+        let target = match everything {
+            true if caller.sees_all() => None,
+            true => {
+                let detail = "a check of everything needs a token for every target";
+                return Err(Problem::forbidden(detail));
+            }
+            false => Some(self.address(caller, &mut command, &id).await?),
+        };
+        Ok(Asked { command, id, target, chosen: chosen.is_some() })
+    }
+
+    /// The same for a wake in the waiting room, whose right was looked at there.
+    pub(crate) async fn admit_wake(&self, caller: &Caller, mut command: Command) -> Result<Asked, Problem> {
+        let id = self.new_id()?;
+        command.id = Some(id.clone());
+        command.holder = caller.holder(command.holder.take())?;
+        let target = self.address(caller, &mut command, &id).await?;
+        Ok(Asked { command, id, target: Some(target), chosen: false })
+    }
+
+    fn new_id(&self) -> Result<CommandId, Problem> {
+        CommandId::parse(&self.clock.new_id()).map_err(|error| Problem::invalid(error.to_string()))
+    }
+
+    /// Whose command it is; the command names it from now on.
+    async fn address(
+        &self,
+        caller: &Caller,
+        command: &mut Command,
+        id: &CommandId,
+    ) -> Result<TargetName, Problem> {
+        let addressed = match (command.action, &command.target) {
+            (Action::Create, _) => self.fleet.address_create(command, id),
+            (_, Some(TargetRef::Instance(instance))) => {
+                let resource = Resource::Instance(instance.clone());
+                let claimed = match self.fleet.owner(&resource) {
+                    Some(_) => None,
+                    None => self.store.owner(&resource).await?,
+                };
+                self.fleet.address(command, claimed.as_ref())
+            }
+            _ => self.fleet.address(command, None),
+        };
+        let spec = match addressed {
+            Ok(spec) => spec,
+            // The error names what there is.
+            Err(_) if !caller.sees_all() => return Err(no_such_target()),
+            Err(unaddressed) => return Err(unaddressed.into()),
+        };
+        let name = spec.name.clone();
+        let template = spec.template().map(|template| template.template.clone());
+        // Whoever may make machines of a template is given the template, or all that come of it.
+        let seen = caller.sees(&name)
+            || (command.action == Action::Create && template.as_ref().is_some_and(|it| caller.sees(it)));
+        if !seen {
+            return Err(no_such_target());
+        }
+        match (command.action, template) {
+            (Action::Create, Some(template)) => {
+                command.template = Some(template);
+                command.target = None;
+            }
+            _ => command.target = Some(TargetRef::Name(name.clone())),
+        }
+        Ok(name)
+    }
+
+    /// Whose a request to see is that a seed's client makes.
+    pub(crate) async fn seen_by(&self, caller: &Caller, mut command: Command) -> Result<TargetName, Problem> {
+        let id = CommandId::parse("seen").map_err(|error| Problem::invalid(error.to_string()))?;
+        self.address(caller, &mut command, &id).await
+    }
+
+    /// The target that a seed's paths mean.
+    pub(crate) fn seeds_name(&self, caller: &Caller, seed: Seed) -> Result<TargetName, Problem> {
+        let name = self.http.seeds.get(&seed).filter(|name| caller.sees(name));
+        name.cloned().ok_or_else(no_such_target)
+    }
+
+    /// Puts a command on the queue, unless its id has been used. `Some` is the item of a repetition.
+    pub(crate) async fn send(
+        &self,
+        asked: &Asked,
+        headers: &HeaderMap,
+    ) -> Result<Option<CommandRecord>, Problem> {
+        if asked.chosen
+            && let Some(first) = self.store.load_command(&asked.id).await?
+        {
+            same(asked, &first)?;
+            // It was taken: sending it again would change nothing.
+            return Ok(Some(first));
+        }
+        let span = tracing::info_span!(target: "lamplighter::door", "command", action = %asked.command.action);
+        let callers = headers.get("traceparent").and_then(|value| value.to_str().ok());
+        let callers = callers.filter(|trace| telemetry::is_traceparent(trace));
+        telemetry::join(&span, callers);
+        let trace = span.in_scope(telemetry::traceparent).or_else(|| callers.map(str::to_owned));
+        let attributes = trace.map(|trace| (TRACE_ATTRIBUTE.to_owned(), trace)).into_iter().collect();
+        let body = asked.command.to_json().to_string();
+        match self.queue.send(&Outgoing { body, attributes, delay_seconds: 0 }).await {
+            Ok(()) => {
+                self.metrics.sent(asked.command.action);
+                Ok(None)
+            }
+            Err(error) => {
+                let perhaps = error.applied == Applied::Perhaps;
+                let mut problem = Problem::from(error).with("command", asked.id.as_str());
+                if perhaps {
+                    problem.detail.push_str(&format!(
+                        ": the command may have been sent, or not; send it again with Idempotency-Key: {}",
+                        asked.id
+                    ));
+                }
+                Err(problem)
+            }
+        }
+    }
+
+    /// Waits for a command that was sent, until its item is `enough`, the time is over, or the door closes.
+    pub(crate) async fn follow(
+        &self,
+        asked: &Asked,
+        wait: Duration,
+        enough: impl Fn(&CommandRecord) -> bool,
+    ) -> Result<Option<Arc<CommandRecord>>, Problem> {
+        let seen = self.follow_id(&asked.id, wait, enough).await;
+        if let Some(first) = &seen {
+            same(asked, first)?;
+        }
+        Ok(seen)
+    }
+
+    pub(crate) async fn follow_id(
+        &self,
+        id: &CommandId,
+        wait: Duration,
+        enough: impl Fn(&CommandRecord) -> bool,
+    ) -> Option<Arc<CommandRecord>> {
+        if wait.is_zero() {
+            return None;
+        }
+        let mut waiting = self.outcomes.wait(id);
+        let deadline = Instant::now() + wait;
+        tokio::select! {
+            biased;
+            seen = waiting.until(deadline, enough) => seen,
+            () = self.closed() => None,
+        }
+    }
+}
+
+/// The id was used before with another payload: that command's outcome is not this one's.
+fn same(asked: &Asked, first: &CommandRecord) -> Result<(), Problem> {
+    if first.fingerprint == asked.command.fingerprint() {
+        return Ok(());
+    }
+    let detail = format!(
+        "the id {} was used before for another command, at {}; expected an id of its own",
+        asked.id, first.sent_at
+    );
+    let problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "id-used", detail);
+    Err(problem.with("command", asked.id.as_str()))
+}
+
+/// To whom a target may not be shown, it does not exist.
+pub(crate) fn no_such_target() -> Problem {
+    let detail = "there is no such target for this token";
+    Problem::new(StatusCode::NOT_FOUND, "unknown-target", detail)
+}
+
+/// The same, with what there is for whoever may see it.
+pub(crate) fn unknown_target(caller: &Caller, name: &str, fleet: &lamplighter_runtime::Fleet) -> Problem {
+    if !caller.sees_all() {
+        return no_such_target();
+    }
+    let known: Vec<&str> = fleet.targets.keys().take(20).map(|name| name.as_str()).collect();
+    Unaddressed::Unknown { name: name.to_owned(), known: known.join(", ") }.into()
+}

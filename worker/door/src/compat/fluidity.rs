@@ -1,0 +1,159 @@
+//! Seed 001: one ECS service at 0 or 1.
+//!
+//! Its wake answered as soon as ECS had taken the new count, and its clients go on from there; so does this one, with
+//! the counts that were seen. `killed` is said of what is down.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderMap, Uri};
+use axum::response::{IntoResponse, Response};
+use jiff::{SignedDuration, Timestamp};
+use lamplighter_lifecycle::{Observed, PowerState, TargetRecord, usual_start_seconds};
+use serde_json::{Value, json};
+
+use super::{
+    AT_ONCE_SECONDS, Fields, GATEWAY_SECONDS, body_of, fields_of, goes_on, not_taken, only,
+    outcome_of, status_of,
+};
+use crate::Door;
+use crate::access::Caller;
+use crate::api::pairs;
+use crate::commands::read;
+use crate::inbound::{Body, Key, Patience};
+use crate::problem::Problem;
+use crate::settings::{Right, Seed};
+
+/// How long the new count may take to be seen.
+const COUNT_WITHIN: Duration = Duration::from_secs(5);
+
+/// `POST /wake`
+pub(super) async fn wake(
+    State(door): State<Arc<Door>>,
+    caller: Caller,
+    patience: Patience,
+    Key(key): Key,
+    headers: HeaderMap,
+    Body(body): Body,
+) -> Result<Response, Problem> {
+    let mut command = read(&body, Some("wake"), &headers)?;
+    command.target = command.target.or_else(|| door.seeds_target(Seed::Fluidity));
+    let asked = door.admit(&caller, command, key).await?;
+    door.send(&asked, &headers).await?;
+    // Taken is enough, unless the caller says how long it waits for more.
+    let record = match patience {
+        Patience::Seconds(_) => {
+            door.follow(&asked, patience.or(0), |record| record.outcome.is_some()).await?
+        }
+        _ => door.follow(&asked, patience.or(AT_ONCE_SECONDS), |_| true).await?,
+    };
+    let answer = |mut fields: Fields| {
+        fields.insert("action".to_owned(), "wake".into());
+        fields
+    };
+    if let Some(outcome) = outcome_of(record.as_deref()) {
+        return Ok((status_of(outcome), Json(answer(fields_of(outcome)))).into_response());
+    }
+    if record.is_none() {
+        let mut fields = answer(Fields::new());
+        not_taken(&mut fields);
+        return Ok(goes_on(&door, &asked, fields));
+    }
+    let counted = |record: &TargetRecord| {
+        let seen = record.observed.as_ref().and_then(Observed::service);
+        let open = record.open.iter().any(|open| open.id == asked.id);
+        !open || seen.is_some_and(|seen| seen.desired > 0)
+    };
+    let Some(now) = door.record_when(&asked, COUNT_WITHIN, counted).await? else {
+        return Ok(goes_on(&door, &asked, answer(Fields::new())));
+    };
+    // It may have ended meanwhile.
+    let ended = door.store.load_command(&asked.id).await?;
+    if let Some(outcome) = outcome_of(ended.as_ref()) {
+        return Ok((status_of(outcome), Json(answer(fields_of(outcome)))).into_response());
+    }
+    Ok(Json(answer(waking(&now, asked.id.as_str(), door.clock.now()))).into_response())
+}
+
+/// What is so far of a wake.
+fn waking(record: &TargetRecord, id: &str, now: Timestamp) -> Fields {
+    let open = record.open.iter().find(|open| open.id.as_str() == id);
+    let status = match open.and_then(|open| open.found) {
+        Some(PowerState::Running) => "already_running",
+        Some(PowerState::Pending) => "starting",
+        _ => "waking",
+    };
+    let mut fields = counts(record);
+    let begun = record.runs.last().filter(|run| run.until.is_none()).map_or(now, |run| run.from);
+    let ready = usual_start_seconds(&record.runs)
+        .and_then(|seconds| i64::try_from(seconds).ok())
+        .and_then(|seconds| begun.checked_add(SignedDuration::from_secs(seconds)).ok());
+    fields.insert("status".to_owned(), status.into());
+    fields.insert("estimatedStartTime".to_owned(), json!(ready));
+    fields.insert("message".to_owned(), record.why.clone().into());
+    fields
+}
+
+fn counts(record: &TargetRecord) -> Fields {
+    let seen = record.observed.as_ref().and_then(Observed::service);
+    let count = |of: Option<i64>| of.map_or(Value::Null, Value::from);
+    Fields::from_iter([
+        ("desiredCount".to_owned(), count(seen.map(|seen| seen.desired))),
+        ("runningCount".to_owned(), count(seen.map(|seen| seen.running))),
+        ("pendingCount".to_owned(), count(seen.map(|seen| seen.pending))),
+    ])
+}
+
+/// `POST /kill`
+pub(super) async fn kill(
+    State(door): State<Arc<Door>>,
+    caller: Caller,
+    patience: Patience,
+    Key(key): Key,
+    headers: HeaderMap,
+    Body(body): Body,
+) -> Result<Response, Problem> {
+    let mut command = read(&body, Some("kill"), &headers)?;
+    command.target = command.target.or_else(|| door.seeds_target(Seed::Fluidity));
+    let asked = door.admit(&caller, command, key).await?;
+    door.send(&asked, &headers).await?;
+    let wait = patience.or(GATEWAY_SECONDS);
+    let record = door.follow(&asked, wait, |record| record.outcome.is_some()).await?;
+    if let Some(outcome) = outcome_of(record.as_deref()) {
+        let mut fields = fields_of(outcome);
+        fields.insert("action".to_owned(), "kill".into());
+        return Ok((status_of(outcome), Json(fields)).into_response());
+    }
+    let mut fields = Fields::new();
+    match door.record_of(&asked).await? {
+        Some(now) if record.is_some() => {
+            fields = counts(&now);
+            fields.insert("message".to_owned(), now.why.into());
+        }
+        _ => not_taken(&mut fields),
+    }
+    fields.insert("action".to_owned(), "kill".into());
+    fields.insert("status".to_owned(), "stopping".into());
+    Ok(goes_on(&door, &asked, fields))
+}
+
+/// `GET /status`
+pub(super) async fn status(
+    State(door): State<Arc<Door>>,
+    caller: Caller,
+    uri: Uri,
+) -> Result<Json<Fields>, Problem> {
+    caller.need(Right::Read)?;
+    let mut command = read(&body_of(&pairs(uri.query())), Some("status"), &HeaderMap::new())?;
+    command.target = command.target.or_else(|| door.seeds_target(Seed::Fluidity));
+    let name = door.seen_by(&caller, command).await?;
+    let looked = door.target(&caller, name.as_str()).await?;
+    let json = looked.json(&caller, door.clock.now());
+    let mut fields = counts(&looked.record);
+    fields.insert("status".to_owned(), json["overall_status"].clone());
+    fields.insert("message".to_owned(), json["why"].clone());
+    fields.extend(only(&json, &["phase", "step", "since", "observed_age_seconds"]));
+    Ok(Json(fields))
+}

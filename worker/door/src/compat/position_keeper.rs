@@ -1,0 +1,129 @@
+//! Seed 000: one EC2 instance, one unit, one holder at a time (201, 200, 409; the holder is `X-Current-User-Id`).
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use lamplighter_events::Verdict;
+use serde_json::{Value, json};
+
+use super::{Fields, GATEWAY_SECONDS, ended, fields_of, goes_on, not_taken, only, outcome_of};
+use crate::Door;
+use crate::access::Caller;
+use crate::commands::{Asked, read};
+use crate::inbound::{Body, Key, Patience};
+use crate::problem::Problem;
+use crate::settings::{Right, Seed};
+
+/// `POST /position-keeper/start`
+pub(super) async fn start(
+    State(door): State<Arc<Door>>,
+    caller: Caller,
+    patience: Patience,
+    Key(key): Key,
+    headers: HeaderMap,
+    Body(body): Body,
+) -> Result<Response, Problem> {
+    let mut command = read(&body, Some("start"), &headers)?;
+    command.target = command.target.or_else(|| door.seeds_target(Seed::PositionKeeper));
+    let asked = door.admit(&caller, command, key).await?;
+    door.send(&asked, &headers).await?;
+    let wait = patience.or(GATEWAY_SECONDS);
+    let record = door.follow(&asked, wait, |record| record.outcome.is_some()).await?;
+    let Some(outcome) = outcome_of(record.as_deref()) else {
+        return starting(&door, &caller, &asked, record.is_some()).await;
+    };
+    let started = outcome.answer.get("started").and_then(Value::as_bool).unwrap_or(false);
+    Ok(match (outcome.outcome, started) {
+        (Verdict::Done, true) => (StatusCode::CREATED, Json(fields_of(outcome))).into_response(),
+        // The seed refused to start what runs.
+        (Verdict::Done, false) => {
+            let mut fields = fields_of(outcome);
+            fields.insert("error".to_owned(), outcome.message.clone().into());
+            (StatusCode::CONFLICT, Json(fields)).into_response()
+        }
+        _ => ended(outcome),
+    })
+}
+
+/// It takes longer than a gateway waits.
+async fn starting(
+    door: &Door,
+    caller: &Caller,
+    asked: &Asked,
+    taken: bool,
+) -> Result<Response, Problem> {
+    let mut fields = Fields::new();
+    if let Some(record) = door.record_of(asked).await? {
+        let begun = taken && record.accepted_at.is_some();
+        if let Some(looked) = door.so_far(asked, record) {
+            let json = looked.json(caller, door.clock.now());
+            fields = only(&json, &["instance", "holder", "expires_at"]);
+            fields.insert("message".to_owned(), json["why"].clone());
+            fields.insert("started".to_owned(), begun.into());
+            fields.insert("current_state".to_owned(), json["ec2_state"].clone());
+            fields.insert("status".to_owned(), json["instance_status"].clone());
+        }
+    }
+    if !taken {
+        fields.insert("started".to_owned(), false.into());
+        not_taken(&mut fields);
+    }
+    Ok(goes_on(door, asked, fields))
+}
+
+/// `POST /position-keeper/stop`
+pub(super) async fn stop(
+    State(door): State<Arc<Door>>,
+    caller: Caller,
+    patience: Patience,
+    Key(key): Key,
+    headers: HeaderMap,
+    Body(body): Body,
+) -> Result<Response, Problem> {
+    let mut command = read(&body, Some("stop"), &headers)?;
+    command.target = command.target.or_else(|| door.seeds_target(Seed::PositionKeeper));
+    let asked = door.admit(&caller, command, key).await?;
+    door.send(&asked, &headers).await?;
+    let wait = patience.or(GATEWAY_SECONDS);
+    let record = door.follow(&asked, wait, |record| record.outcome.is_some()).await?;
+    if let Some(outcome) = outcome_of(record.as_deref()) {
+        return Ok(ended(outcome));
+    }
+    let mut fields = Fields::from_iter([("stopped".to_owned(), false.into())]);
+    match door.record_of(&asked).await? {
+        Some(it) if record.is_some() => {
+            let open = it.open.iter().find(|open| open.id == asked.id);
+            let before = open.and_then(|open| open.found).map(|found| found.as_str());
+            fields.insert("previous_state".to_owned(), json!(before));
+            fields.insert("message".to_owned(), it.why.into());
+        }
+        _ => not_taken(&mut fields),
+    }
+    Ok(goes_on(&door, &asked, fields))
+}
+
+/// `GET /position-keeper/status`
+pub(super) async fn status(
+    State(door): State<Arc<Door>>,
+    caller: Caller,
+) -> Result<Json<Fields>, Problem> {
+    caller.need(Right::Read)?;
+    let target = door.seeds_name(&caller, Seed::PositionKeeper)?;
+    let looked = door.target(&caller, target.as_str()).await?;
+    let json = looked.json(&caller, door.clock.now());
+    let names = [
+        "lock_status",
+        "instance_status",
+        "instance",
+        "expires_at",
+        "holder",
+        "phase",
+        "step",
+        "why",
+        "observed_age_seconds",
+    ];
+    Ok(Json(only(&json, &names)))
+}

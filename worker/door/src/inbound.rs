@@ -1,0 +1,188 @@
+//! What a request brings: its body within bounds, and what its headers prefer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::{FromRequest, FromRequestParts, Query, Request};
+use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName, StatusCode};
+use http_body::Body as _;
+use lamplighter_events::CommandId;
+use serde::Deserialize;
+
+use crate::Door;
+use crate::problem::Problem;
+
+/// A command has some hundred bytes; a create's parameters may have kilobytes.
+pub(crate) const BODY_BYTES_MAX: usize = 64 << 10;
+/// From the end of the headers to the end of the body.
+const BODY_WITHIN: Duration = Duration::from_secs(10);
+/// Longer than the longest deadline that anybody waits for at a socket: seed 004's ten minutes.
+pub(crate) const WAIT_SECONDS_MAX: u64 = 600;
+/// RFC 7240.
+pub(crate) const PREFER: HeaderName = HeaderName::from_static("prefer");
+/// The draft of the IETF, and common practice.
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// A whole body.
+#[derive(Debug)]
+pub(crate) struct Body(pub(crate) Bytes);
+
+impl FromRequest<Arc<Door>> for Body {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &Arc<Door>) -> Result<Self, Problem> {
+        if let Some(encoding) = request.headers().get(CONTENT_ENCODING)
+            && encoding != "identity"
+        {
+            let detail = "the body is compressed; expected it as it is";
+            let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+            return Err(Problem::new(status, "unsupported-encoding", detail));
+        }
+        let announced = request.headers().get(CONTENT_LENGTH).and_then(|it| it.to_str().ok());
+        let announced = announced.and_then(|it| it.parse::<u64>().ok()).unwrap_or(0);
+        if announced > BODY_BYTES_MAX as u64 {
+            return Err(too_large());
+        }
+        let read = read(request.into_body());
+        match tokio::time::timeout(BODY_WITHIN, read).await {
+            Ok(read) => read.map(Self),
+            Err(_) => {
+                let detail = format!("the body did not come within {} s", BODY_WITHIN.as_secs());
+                Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "timeout", detail))
+            }
+        }
+    }
+}
+
+fn too_large() -> Problem {
+    let detail = format!("the body is larger than {BODY_BYTES_MAX} bytes; expected a command");
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", detail)
+}
+
+async fn read(mut body: axum::body::Body) -> Result<Bytes, Problem> {
+    let mut whole = Vec::new();
+    loop {
+        let frame = std::future::poll_fn(|context| {
+            std::pin::Pin::new(&mut body).poll_frame(context)
+        });
+        match frame.await {
+            None => return Ok(whole.into()),
+            Some(Ok(frame)) => {
+                let Ok(data) = frame.into_data() else { continue };
+                if whole.len() + data.len() > BODY_BYTES_MAX {
+                    return Err(too_large());
+                }
+                whole.extend_from_slice(&data);
+            }
+            Some(Err(_)) => return Err(Problem::invalid("the body ended early, or is no HTTP")),
+        }
+    }
+}
+
+/// How long a caller is ready to wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// It does not say.
+    Unsaid,
+    /// Not at all.
+    Async,
+    /// So many seconds.
+    Seconds(u64),
+}
+
+#[derive(Deserialize)]
+struct WaitQuery {
+    wait: Option<String>,
+}
+
+impl FromRequestParts<Arc<Door>> for Patience {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Arc<Door>) -> Result<Self, Problem> {
+        let query = Query::<WaitQuery>::try_from_uri(&parts.uri).ok().and_then(|query| query.0.wait);
+        if let Some(text) = query {
+            let seconds = text.parse().ok().filter(|seconds| *seconds <= WAIT_SECONDS_MAX);
+            return seconds.map(Self::Seconds).ok_or_else(|| {
+                let expected = format!("expected whole seconds from 0 to {WAIT_SECONDS_MAX}");
+                Problem::invalid(format!("the query's `wait` is not a time to wait; {expected}"))
+            });
+        }
+        Ok(preferred(&parts.headers))
+    }
+}
+
+/// What `Prefer` says. A preference that cannot be read is no preference (RFC 7240 §2).
+fn preferred(headers: &HeaderMap) -> Patience {
+    let values = headers.get_all(PREFER).iter().filter_map(|value| value.to_str().ok());
+    for word in values.flat_map(|value| value.split([',', ';'])).map(str::trim) {
+        if word.eq_ignore_ascii_case("respond-async") {
+            return Patience::Async;
+        }
+        let seconds = word.split_once('=').filter(|(name, _)| name.trim().eq_ignore_ascii_case("wait"));
+        let seconds = seconds.and_then(|(_, value)| value.trim().trim_matches('"').parse().ok());
+        if let Some(seconds) = seconds {
+            return Patience::Seconds(u64::min(seconds, WAIT_SECONDS_MAX));
+        }
+    }
+    Patience::Unsaid
+}
+
+impl Patience {
+    /// The time to wait, where the caller leaves it to us for so long.
+    pub(crate) fn or(self, seconds: u64) -> Duration {
+        Duration::from_secs(match self {
+            Self::Unsaid => seconds,
+            Self::Async => 0,
+            Self::Seconds(seconds) => seconds,
+        })
+    }
+}
+
+/// The id that a caller gives its command.
+pub(crate) struct Key(pub(crate) Option<CommandId>);
+
+impl FromRequestParts<Arc<Door>> for Key {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Arc<Door>) -> Result<Self, Problem> {
+        let mut values = parts.headers.get_all(IDEMPOTENCY_KEY).iter();
+        let Some(value) = values.next() else { return Ok(Self(None)) };
+        if values.next().is_some() {
+            return Err(Problem::invalid("the header Idempotency-Key comes twice; expected it once"));
+        }
+        // The draft has it as a string of structured fields, in quotes; nobody sends it so, and everybody may.
+        let text = value.to_str().unwrap_or_default();
+        let bare = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
+        let id = CommandId::parse(bare).map_err(|error| error.at("header Idempotency-Key"));
+        id.map(|id| Self(Some(id))).map_err(|error| Problem::invalid(error.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn prefers(values: &[&str], expected: Patience) {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(PREFER, value.parse().unwrap());
+        }
+        assert_eq!(preferred(&headers), expected, "{values:?}");
+    }
+
+    #[test]
+    fn a_preference_is_read_as_the_rfc_has_it() {
+        prefers(&[], Patience::Unsaid);
+        prefers(&["wait=25"], Patience::Seconds(25));
+        prefers(&["respond-async, wait=10"], Patience::Async);
+        prefers(&["handling=lenient; wait = \"7\""], Patience::Seconds(7));
+        prefers(&["return=minimal", "Wait=3"], Patience::Seconds(3));
+        prefers(&["wait=99999"], Patience::Seconds(WAIT_SECONDS_MAX));
+        prefers(&["wait=-1"], Patience::Unsaid);
+        prefers(&["awaits=5"], Patience::Unsaid);
+    }
+}

@@ -1,0 +1,183 @@
+//! How much one caller may ask: a rate for each address and for each token (GCRA, by `governor`), and how many
+//! connections there may be.
+//!
+//! *Bounds.* What is remembered of addresses is thrown away once it no longer matters, each minute; an attacker with
+//! many addresses costs some memory for that minute and no more.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::http::{HeaderMap, StatusCode};
+use governor::clock::{Clock as _, DefaultClock};
+use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::problem::Problem;
+use crate::settings::{Http, RATE_DEFAULT};
+
+/// A page that opens, or a script that begins, asks much at once and little afterwards.
+const BURST_SECONDS: u32 = 10;
+/// Connections at once. Each is a task and two buffers, about 50 kB with all that belongs to them.
+const CONNECTIONS_MAX: usize = 1_024;
+/// Connections at once from one address, where no proxy stands before the door.
+const PER_ADDRESS_MAX: usize = 512;
+/// Where our proxies write the addresses that they saw.
+const FORWARDED: &str = "x-forwarded-for";
+
+/// The counters.
+#[derive(Debug)]
+pub(crate) struct Limits {
+    proxies: usize,
+    addresses: DefaultKeyedRateLimiter<IpAddr>,
+    tokens: DefaultKeyedRateLimiter<String>,
+    connections: Arc<Semaphore>,
+    open: Arc<Mutex<BTreeMap<IpAddr, usize>>>,
+}
+
+/// A connection that is counted until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    address: IpAddr,
+    open: Arc<Mutex<BTreeMap<IpAddr, usize>>>,
+    _permit: OwnedSemaphorePermit,
+}
+
+fn quota(per_second: u32) -> Quota {
+    let rate = NonZeroU32::new(per_second).or(NonZeroU32::new(RATE_DEFAULT)).unwrap_or(NonZeroU32::MIN);
+    let burst = rate.saturating_mul(NonZeroU32::new(BURST_SECONDS).unwrap_or(NonZeroU32::MIN));
+    Quota::per_second(rate).allow_burst(burst)
+}
+
+impl Limits {
+    pub(crate) fn new(http: &Http) -> Self {
+        Self {
+            proxies: http.proxies,
+            addresses: RateLimiter::keyed(quota(http.per_address)),
+            tokens: RateLimiter::keyed(quota(http.per_token)),
+            connections: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+            open: Arc::default(),
+        }
+    }
+
+    /// Counts a connection, if there is room for it.
+    pub(crate) fn connection(&self, peer: SocketAddr) -> Option<Connection> {
+        let permit = Arc::clone(&self.connections).try_acquire_owned().ok()?;
+        let address = peer.ip();
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = open.entry(address).or_default();
+        if self.proxies == 0 && *count >= PER_ADDRESS_MAX {
+            return None;
+        }
+        *count += 1;
+        Some(Connection { address, open: Arc::clone(&self.open), _permit: permit })
+    }
+
+    /// Whose request it is: the peer's, or as the outermost of our proxies saw it. What stands further to the left
+    /// the caller has written itself.
+    pub(crate) fn address(&self, peer: SocketAddr, headers: &HeaderMap) -> IpAddr {
+        let forwarded = headers.get_all(FORWARDED).iter().filter_map(|value| value.to_str().ok());
+        let mut hops: Vec<&str> = forwarded.flat_map(|value| value.split(',')).map(str::trim).collect();
+        match self.proxies {
+            0 => peer.ip(),
+            proxies => {
+                let ours = hops.split_off(hops.len().saturating_sub(proxies));
+                ours.first().and_then(|hop| hop.parse().ok()).unwrap_or_else(|| peer.ip())
+            }
+        }
+    }
+
+    /// Counts a request of an address.
+    pub(crate) fn request(&self, address: IpAddr) -> Result<(), Problem> {
+        self.addresses.check_key(&address).map_err(|not_until| too_many("address", &not_until))
+    }
+
+    /// Counts a request with a token.
+    pub(crate) fn token(&self, name: &str) -> Result<(), Problem> {
+        self.tokens.check_key(&name.to_owned()).map_err(|not_until| too_many("token", &not_until))
+    }
+
+    /// Forgets who has not asked for a while.
+    pub(crate) fn forget(&self) {
+        self.addresses.retain_recent();
+        self.addresses.shrink_to_fit();
+        self.tokens.retain_recent();
+    }
+}
+
+fn too_many(what: &str, not_until: &governor::NotUntil<<DefaultClock as governor::clock::Clock>::Instant>) -> Problem {
+    let wait = not_until.wait_time_from(DefaultClock::default().now());
+    let detail = format!("this {what} asks too often; wait as Retry-After says");
+    // A second is the least that the header can say.
+    Problem::new(StatusCode::TOO_MANY_REQUESTS, "too-many-requests", detail)
+        .retry_after(wait.as_secs() + 1)
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = open.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                open.remove(&self.address);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::Auth;
+
+    fn limits(proxies: usize, per_address: u32) -> Limits {
+        Limits::new(&Http { proxies, per_address, ..Http::new(Auth::None) })
+    }
+
+    #[track_caller]
+    fn address(proxies: usize, forwarded: &[&str], expected: &str) {
+        let mut headers = HeaderMap::new();
+        for value in forwarded {
+            headers.append(FORWARDED, value.parse().unwrap());
+        }
+        let peer = "10.0.0.9:1".parse().unwrap();
+        let found = limits(proxies, 1).address(peer, &headers);
+        assert_eq!(found.to_string(), expected, "{proxies} proxies, {forwarded:?}");
+    }
+
+    #[test]
+    fn only_what_our_proxies_wrote_is_believed() {
+        address(0, &["1.1.1.1"], "10.0.0.9");
+        address(1, &["1.1.1.1"], "1.1.1.1");
+        address(1, &["6.6.6.6, 1.1.1.1"], "1.1.1.1");
+        address(1, &["6.6.6.6", "1.1.1.1"], "1.1.1.1");
+        address(2, &["6.6.6.6, 1.1.1.1, 10.0.0.7"], "1.1.1.1");
+        address(2, &["1.1.1.1"], "1.1.1.1");
+        address(1, &[], "10.0.0.9");
+        address(1, &["6.6.6.6, unknown"], "10.0.0.9");
+    }
+
+    #[test]
+    fn who_asks_too_often_is_told_when_to_come_again() {
+        let limits = limits(0, 2);
+        let (one, other) = ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
+        for _ in 0..20 {
+            assert!(limits.request(one).is_ok(), "within the burst");
+        }
+        assert_eq!(limits.request(one).unwrap_err().status(), 429);
+        assert!(limits.request(other).is_ok(), "another's share is its own");
+    }
+
+    #[test]
+    fn connections_are_counted_until_they_end() {
+        let limits = limits(0, 1);
+        let peer: SocketAddr = "10.0.0.1:1".parse().unwrap();
+        let held: Vec<_> = (0..PER_ADDRESS_MAX).map_while(|_| limits.connection(peer)).collect();
+        assert_eq!(held.len(), PER_ADDRESS_MAX);
+        assert!(limits.connection(peer).is_none());
+        assert!(limits.connection("10.0.0.2:1".parse().unwrap()).is_some());
+        drop(held);
+        assert!(limits.connection(peer).is_some());
+    }
+}

@@ -1,0 +1,282 @@
+//! Every address of the door, and what stands before all of them.
+//!
+//! *Theory.* An address is one variant of [`Route`]: its handler, and (in `openapi`) its documentation. So nothing is
+//! served that is not documented, nor documented and not served. Paths are matched whole and as they were sent: nothing
+//! is decoded, joined or cleaned first, since a path that merely *contained* `/start` once started a machine.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::header::{
+    ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HOST, ORIGIN, REFERRER_POLICY, RETRY_AFTER, VARY,
+    X_CONTENT_TYPE_OPTIONS,
+};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, get, post};
+use tower_http::cors::CorsLayer;
+
+use crate::Door;
+use crate::problem::Problem;
+use crate::server::Peer;
+use crate::settings::{Auth, Seed};
+use crate::{api, assets, compat, letters, live, metrics, openapi, waiting_room};
+
+/// Browsers may remember a preflight for so long.
+const PREFLIGHT_SECONDS: u64 = 600;
+/// What browsers say of where a request comes from.
+const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// An address of our own API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Route {
+    PostCommand,
+    GetCommand,
+    Targets,
+    Target,
+    Why,
+    History,
+    Events,
+    Me,
+    Letters,
+    Replay,
+    Health,
+    Ready,
+    Metrics,
+}
+
+impl Route {
+    pub(crate) const ALL: [Self; 13] = [
+        Self::PostCommand,
+        Self::GetCommand,
+        Self::Targets,
+        Self::Target,
+        Self::Why,
+        Self::History,
+        Self::Events,
+        Self::Me,
+        Self::Letters,
+        Self::Replay,
+        Self::Health,
+        Self::Ready,
+        Self::Metrics,
+    ];
+
+    pub(crate) const fn path(self) -> &'static str {
+        match self {
+            Self::PostCommand => "/v1/commands",
+            Self::GetCommand => "/v1/commands/{id}",
+            Self::Targets => "/v1/targets",
+            Self::Target => "/v1/targets/{name}",
+            Self::Why => "/v1/targets/{name}/why",
+            Self::History => "/v1/targets/{name}/history",
+            Self::Events => "/v1/events",
+            Self::Me => "/v1/me",
+            Self::Letters => "/v1/dead-letters",
+            Self::Replay => "/v1/dead-letters/replay",
+            Self::Health => "/healthz",
+            Self::Ready => "/readyz",
+            Self::Metrics => "/metrics",
+        }
+    }
+
+    /// Whether it is a POST; the others are GETs.
+    pub(crate) const fn posts(self) -> bool {
+        matches!(self, Self::PostCommand | Self::Replay)
+    }
+
+    fn handler(self) -> MethodRouter<Arc<Door>> {
+        match self {
+            Self::PostCommand => post(api::post_command),
+            Self::GetCommand => get(api::get_command),
+            Self::Targets => get(api::targets),
+            Self::Target => get(api::target),
+            Self::Why => get(api::why),
+            Self::History => get(api::history),
+            Self::Events => get(live::events),
+            Self::Me => get(api::me),
+            Self::Letters => get(letters::list),
+            Self::Replay => post(letters::replay),
+            Self::Health => get(api::healthz),
+            Self::Ready => get(api::readyz),
+            Self::Metrics => get(metrics::metrics),
+        }
+    }
+}
+
+/// All of it.
+pub(crate) fn router(door: &Arc<Door>) -> Router {
+    let mut router = Router::new();
+    for route in Route::ALL {
+        let wrong = if route.posts() { "POST" } else { "GET, HEAD" };
+        let handler = route.handler().fallback(move || async move { Problem::not_allowed(wrong) });
+        router = router.route(route.path(), handler);
+    }
+    // The seeds' root is the page's, where nothing stands before it.
+    let seeds = if door.http.prefix.is_empty() { compat::root(&door.http) } else { None };
+    let root = match (seeds, door.http.compat.contains(&Seed::Walrus)) {
+        (Some(root), false) => root.get(index),
+        (Some(root), true) => root,
+        (None, _) => get(index),
+    };
+    router = router
+        .route("/", root)
+        .route("/docs", get(|| async { assets::html(StatusCode::OK, assets::DOCS.to_owned()) }))
+        .route("/openapi.json", get(openapi::document))
+        .route("/assets/{name}", get(assets::asset))
+        .route("/wait/{target}", get(waiting_room::page).post(waiting_room::wake))
+        .route("/wait/{target}/state", get(waiting_room::state))
+        .merge(compat::router(&door.http))
+        .fallback(|| async { Problem::not_found("there is nothing at this address") })
+        .method_not_allowed_fallback(|| async { Problem::not_allowed("another method") });
+    let router = router.layer(from_fn_with_state(Arc::clone(door), guard));
+    let router = match cors(&door.http.origins) {
+        Some(cors) => router.layer(cors),
+        None => router,
+    };
+    router.layer(from_fn_with_state(Arc::clone(door), finish)).with_state(Arc::clone(door))
+}
+
+/// `GET /`: the page.
+pub(crate) async fn index() -> Response {
+    assets::html(StatusCode::OK, assets::INDEX.to_owned())
+}
+
+/// Pages of these origins may use the API.
+fn cors(origins: &[String]) -> Option<CorsLayer> {
+    let origins: Vec<HeaderValue> = origins.iter().filter_map(|origin| origin.parse().ok()).collect();
+    if origins.is_empty() {
+        return None;
+    }
+    let header = HeaderName::from_static;
+    let layer = CorsLayer::new()
+        .allow_origin(origins)
+        .allow_methods([Method::GET, Method::POST, Method::DELETE])
+        .allow_headers([
+            AUTHORIZATION,
+            CONTENT_TYPE,
+            header("idempotency-key"),
+            header("prefer"),
+            header("x-current-user-id"),
+        ])
+        .expose_headers([
+            axum::http::header::LOCATION,
+            RETRY_AFTER,
+            header("preference-applied"),
+        ])
+        .max_age(Duration::from_secs(PREFLIGHT_SECONDS));
+    Some(layer)
+}
+
+/// What is refused before anybody is asked who it is.
+async fn guard(State(door): State<Arc<Door>>, request: Request, next: Next) -> Response {
+    let peer = request.extensions().get::<Peer>().copied();
+    let is_probe = matches!(request.uri().path(), "/healthz" | "/readyz");
+    if let (Some(Peer(peer)), false) = (peer, is_probe) {
+        let address = door.limits.address(peer, request.headers());
+        if let Err(problem) = door.limits.request(address) {
+            return problem.into_response();
+        }
+    }
+    if door.access.auth() == Auth::None {
+        let changes = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+        if let Err(problem) = ours(&door, request.headers(), changes) {
+            return problem.into_response();
+        }
+    }
+    next.run(request).await
+}
+
+/// Without tokens the browser of whoever may reach the door is what a stranger's page would use: by a request of its
+/// own, or under a name of its own that leads here.
+fn ours(door: &Door, headers: &HeaderMap, changes: bool) -> Result<(), Problem> {
+    let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    let host = text(HOST).unwrap_or_default();
+    if door.loopback() && !is_loopback(host) {
+        let detail = "this door is for its own machine; expected the Host localhost or 127.0.0.1";
+        return Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, "misdirected", detail));
+    }
+    let origin = text(ORIGIN).unwrap_or_default();
+    let listed = door.http.origins.iter().any(|known| known == origin);
+    let same = origin.split_once("://").is_some_and(|(_, its)| its.eq_ignore_ascii_case(host));
+    let strange = (!origin.is_empty() && !same && !listed)
+        || (text(FETCH_SITE) == Some("cross-site") && !listed);
+    if changes && strange {
+        return Err(Problem::forbidden("a page of another origin asks; [http] origins lists those that may"));
+    }
+    Ok(())
+}
+
+/// `localhost`, `127.0.0.1`, `[::1]`, with a port or without.
+fn is_loopback(host: &str) -> bool {
+    let name = match host.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => host.split(':').next().unwrap_or_default(),
+    };
+    name.eq_ignore_ascii_case("localhost")
+        || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// What every answer has, and what is noted of it. The query is noted nowhere: it may hold a token.
+async fn finish(State(door): State<Arc<Door>>, request: Request, next: Next) -> Response {
+    let began = Instant::now();
+    let method = request.method().clone();
+    let matched = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
+    let route = matched.unwrap_or_else(|| "none".to_owned());
+    let mut response = next.run(request).await;
+    let status = response.status();
+    let plain = response
+        .headers()
+        .get(CONTENT_TYPE)
+        .is_none_or(|media_type| media_type.as_bytes().starts_with(b"text/plain"));
+    if plain && (status.is_client_error() || status.is_server_error()) && method != Method::HEAD {
+        // Of the library's own: a path that is no UTF-8, a query that is none.
+        let kept = response.headers().clone();
+        response = Problem::new(status, "invalid", "the request is not as expected").into_response();
+        for (name, value) in kept.iter().filter(|(name, _)| *name == axum::http::header::ALLOW) {
+            response.headers_mut().insert(name, value.clone());
+        }
+    }
+    let headers = response.headers_mut();
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    headers
+        .entry(axum::http::header::CONTENT_SECURITY_POLICY)
+        .or_insert(HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"));
+    if route == "/" {
+        headers.append(VARY, HeaderValue::from_static("accept"));
+    }
+    let took = began.elapsed();
+    door.metrics.answered(&route, status.as_u16(), took);
+    let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+    match status.is_server_error() {
+        true => tracing::warn!(%method, route, status = status.as_u16(), millis, "answered"),
+        false => tracing::debug!(%method, route, status = status.as_u16(), millis, "answered"),
+    }
+    response
+}
+
+/// Whether a request is a person's.
+pub(crate) fn for_people(headers: &HeaderMap) -> bool {
+    let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
+    accept.is_some_and(|accept| accept.contains("text/html"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_leads_here_is_not_the_machines_own() {
+        for own in ["localhost", "localhost:8080", "127.0.0.1:80", "[::1]:8080", "LOCALHOST"] {
+            assert!(is_loopback(own), "{own}");
+        }
+        for other in ["", "evil.example", "localhost.evil.example:80", "127.0.0.1.evil", "10.0.0.1"] {
+            assert!(!is_loopback(other), "{other}");
+        }
+    }
+}

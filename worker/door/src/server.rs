@@ -1,0 +1,121 @@
+//! The listener: connections to requests, with a bound on everything that a stranger can make long.
+//!
+//! *Theory.* axum's own loop sets no time limit on headers, so this one speaks to hyper itself: a connection that
+//! dribbles its headers, or rests between requests, is closed; one that is too many is not accepted. TLS is the load
+//! balancer's.
+//!
+//! *End.* With `closing` everything that waits answers with what it knows, streams end, connections finish the request
+//! they are at; what is left after a while is dropped.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::Door;
+use crate::limits::Connection;
+
+/// From the first byte of a request, or from the end of the last one, to the end of its headers.
+const HEADERS_WITHIN: Duration = Duration::from_secs(10);
+/// Room for all headers together: a token, an origin, a few traces.
+const HEADERS_BYTES_MAX: usize = 16 << 10;
+/// How many there may be.
+const HEADERS_MAX: usize = 64;
+/// Requests that are at work have so long at the end: answers are at hand then.
+const DRAIN_FOR: Duration = Duration::from_secs(10);
+/// After an error of `accept` (no file descriptors) the next would come at once.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Who is at the other end.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peer(pub(crate) SocketAddr);
+
+/// Serves until `shutdown` completes, then finishes.
+pub(crate) async fn serve(
+    door: Arc<Door>,
+    listener: TcpListener,
+    router: Router,
+    shutdown: impl Future<Output = ()>,
+) {
+    let (closing, closed) = watch::channel(false);
+    let mut connections = JoinSet::new();
+    let mut shutdown = pin!(shutdown);
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut shutdown => break,
+            accepted = listener.accept() => match accepted {
+                Ok((stream, peer)) => {
+                    // Dropping the stream closes it: who comes again later may find room.
+                    let Some(counted) = door.limits.connection(peer) else { continue };
+                    connections.spawn(connection(stream, peer, router.clone(), closed.clone(), counted));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+            Some(_) = connections.join_next() => {}
+        }
+    }
+    drop(listener);
+    door.close();
+    closing.send_replace(true);
+    let drained = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(DRAIN_FOR, drained).await.is_err() {
+        tracing::warn!(left = connections.len(), "connections were dropped at the end");
+    }
+}
+
+async fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    router: Router,
+    mut closed: watch::Receiver<bool>,
+    counted: Connection,
+) {
+    // An answer is small and whole; it should not wait for more.
+    let _ = stream.set_nodelay(true);
+    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(Peer(peer));
+        let router = router.clone();
+        TowerToHyperService::new(router).call(request.map(Body::new))
+    });
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADERS_WITHIN)
+        .max_buf_size(HEADERS_BYTES_MAX)
+        .max_headers(HEADERS_MAX);
+    let mut serving = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    // What `wait_for` gives back is a guard, which must not live across an await.
+    let closing = async { drop(closed.wait_for(|closed| *closed).await) };
+    let early = tokio::select! {
+        biased;
+        result = serving.as_mut() => Some(result),
+        () = closing => None,
+    };
+    let result = match early {
+        Some(result) => result,
+        None => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+    };
+    if let Err(error) = result {
+        tracing::debug!(%error, "a connection ended early");
+    }
+    drop(counted);
+}

@@ -1,0 +1,524 @@
+//! What the fleet says of its door: who may, which of the seeds' paths there are, and how much.
+//!
+//! *Theory.* Tokens are long and random, so their plain SHA-256 can be kept where everybody reads it: nobody comes
+//! from a hash to its token. What a token may is said beside its hash, and whom it speaks for too: a holder is an
+//! identity, and whoever could name any holder could end anybody's hold.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use lamplighter_events::{FieldError, Holder, TargetName};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use url::Url;
+
+/// Requests a second that one address, or one token, may make: a page with a few open views needs two.
+pub const RATE_DEFAULT: u32 = 50;
+/// Longer prefixes are mistaken addresses.
+const PREFIX_CHARS_MAX: usize = 100;
+
+/// `[http]`
+#[derive(Debug, Clone)]
+pub struct Http {
+    /// Whether tokens are asked for.
+    pub auth: Auth,
+    /// The seeds whose paths there are.
+    pub compat: BTreeSet<Seed>,
+    /// What stands before the seeds' paths: empty, or begins with a slash and ends without.
+    pub prefix: String,
+    /// Pages of other origins that may read answers.
+    pub origins: Vec<String>,
+    /// How many proxies of ours each append the address they saw to `X-Forwarded-For`.
+    pub proxies: usize,
+    /// Who may what.
+    pub tokens: Vec<Token>,
+    /// A secret with more of them.
+    pub tokens_secret: Option<String>,
+    /// Which target, or template, a seed's paths mean.
+    pub seeds: BTreeMap<Seed, TargetName>,
+    /// Where the waiting room of a target may lead.
+    pub wait: BTreeMap<TargetName, Vec<Destination>>,
+    /// Requests a second from one address.
+    pub per_address: u32,
+    /// Requests a second with one token.
+    pub per_token: u32,
+}
+
+impl Http {
+    /// Nothing but this.
+    #[must_use]
+    pub fn new(auth: Auth) -> Self {
+        Self {
+            auth,
+            compat: BTreeSet::new(),
+            prefix: String::new(),
+            origins: Vec::new(),
+            proxies: 0,
+            tokens: Vec::new(),
+            tokens_secret: None,
+            seeds: BTreeMap::new(),
+            wait: BTreeMap::new(),
+            per_address: RATE_DEFAULT,
+            per_token: RATE_DEFAULT,
+        }
+    }
+}
+
+/// Whether tokens are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Auth {
+    /// Whoever reaches the door may do everything (seed 002's function URL was so).
+    None,
+    /// Who has a token.
+    Tokens,
+}
+
+/// A system whose clients are served on its own paths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Seed {
+    /// Seed 000: one EC2 instance and its unit.
+    PositionKeeper,
+    /// Seed 001: one ECS service.
+    Fluidity,
+    /// Seed 002: one EC2 backend, by a function URL.
+    PyElli,
+    /// Seed 004: an instance for each request.
+    Walrus,
+}
+
+impl Seed {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::PositionKeeper, Self::Fluidity, Self::PyElli, Self::Walrus];
+
+    /// The word in the fleet file.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::PositionKeeper => "position-keeper",
+            Self::Fluidity => "fluidity",
+            Self::PyElli => "pyelli",
+            Self::Walrus => "walrus",
+        }
+    }
+}
+
+/// What somebody may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Right {
+    /// See targets, commands and events.
+    Read,
+    /// Start, stop, kill, ask for the status, check for idleness, keep alive, create, destroy.
+    Command,
+    /// Everything, also pause, resume, checks of the whole fleet, and the dead letters.
+    Admin,
+    /// Wake in the waiting room, and see there how far it is.
+    Wait,
+}
+
+impl Right {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Read, Self::Command, Self::Admin, Self::Wait];
+
+    /// The word in the fleet file.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Command => "command",
+            Self::Admin => "admin",
+            Self::Wait => "wait",
+        }
+    }
+
+    /// Whether whoever has this has that too.
+    pub(crate) fn includes(self, other: Self) -> bool {
+        self == other || self == Self::Admin || (self == Self::Command && other == Self::Wait)
+    }
+}
+
+/// SHA-256 of a token.
+#[derive(Clone, PartialEq, Eq)]
+pub struct TokenHash([u8; 32]);
+
+impl TokenHash {
+    /// What is taken, in words.
+    pub const EXPECTED: &str = "64 hex digits, as `lamplighter token NAME` prints them";
+
+    /// Reads 64 hex digits.
+    ///
+    /// # Errors
+    /// Where it is something else; the error does not repeat it, since it may be the token itself.
+    pub fn parse(text: &str) -> Result<Self, FieldError> {
+        let wrong = || FieldError {
+            field: "sha256".to_owned(),
+            problem: format!("these {} characters are no SHA-256", text.chars().count()),
+            expected: Self::EXPECTED.to_owned(),
+        };
+        let bytes = text.as_bytes();
+        if bytes.len() != 64 {
+            return Err(wrong());
+        }
+        let mut hash = [0_u8; 32];
+        for (place, pair) in hash.iter_mut().zip(bytes.chunks(2)) {
+            let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|it| u8::try_from(it).ok());
+            let (high, low) = (digit(pair[0]).ok_or_else(wrong)?, digit(pair[1]).ok_or_else(wrong)?);
+            *place = high << 4 | low;
+        }
+        Ok(Self(hash))
+    }
+
+    /// The hash of a token.
+    #[must_use]
+    pub fn of(token: &str) -> Self {
+        Self(Sha256::digest(token.as_bytes()).into())
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Display for TokenHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for TokenHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TokenHash(…)")
+    }
+}
+
+/// Some targets: one, or all whose names begin so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Targets {
+    /// This one.
+    One(TargetName),
+    /// Those whose names begin so; all, where it is empty.
+    Prefix(String),
+}
+
+impl Targets {
+    /// What is taken, in words.
+    pub const EXPECTED: &str = "a target's name, or its beginning and '*'";
+
+    /// Reads a name, or a beginning and an asterisk.
+    ///
+    /// # Errors
+    /// Where it is neither.
+    pub fn parse(text: &str) -> Result<Self, FieldError> {
+        let Some(prefix) = text.strip_suffix('*') else {
+            return TargetName::parse(text)
+                .map(Self::One)
+                .map_err(|error| FieldError { expected: Self::EXPECTED.to_owned(), ..error });
+        };
+        // The beginning of a name is a name, or nothing.
+        if prefix.is_empty() || TargetName::parse(prefix).is_ok() {
+            return Ok(Self::Prefix(prefix.to_owned()));
+        }
+        Err(FieldError {
+            field: "targets".to_owned(),
+            problem: "no target's name begins so".to_owned(),
+            expected: Self::EXPECTED.to_owned(),
+        })
+    }
+
+    pub(crate) fn has(&self, target: &TargetName) -> bool {
+        match self {
+            Self::One(name) => name == target,
+            Self::Prefix(prefix) => target.as_str().starts_with(prefix.as_str()),
+        }
+    }
+}
+
+impl fmt::Display for Targets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::One(name) => name.fmt(f),
+            Self::Prefix(prefix) => write!(f, "{prefix}*"),
+        }
+    }
+}
+
+/// In whose name somebody may ask.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SpeaksFor {
+    /// Anyone's: the caller says whose, as a gateway that has looked at its users does.
+    Anyone,
+    /// This one's alone.
+    Holder(Holder),
+}
+
+impl SpeaksFor {
+    /// Reads a holder, or an asterisk.
+    ///
+    /// # Errors
+    /// Where it is no holder.
+    pub fn parse(text: &str) -> Result<Self, FieldError> {
+        match text {
+            "*" => Ok(Self::Anyone),
+            text => Holder::parse(text).map(Self::Holder),
+        }
+    }
+}
+
+/// A token, by its hash.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Token {
+    /// What it is called: in logs, and as its holder where it names none.
+    pub name: Holder,
+    /// Its hash.
+    pub hash: TokenHash,
+    /// What it may.
+    pub may: BTreeSet<Right>,
+    /// With which targets.
+    pub targets: Vec<Targets>,
+    /// For whom.
+    pub speaks_for: SpeaksFor,
+}
+
+/// Why a secret holds no tokens. It repeats nothing of the secret but names.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TokensError {
+    /// No JSON of this form.
+    #[error(
+        "the secret of tokens is not as expected at line {line}, column {column}: expected \
+         {{\"NAME\": {{\"sha256\": \"…\", \"may\": [\"read\", …], \"targets\": [\"…\"], \"holder\": \"…\"}}}}"
+    )]
+    NotTokens {
+        /// From 1.
+        line: usize,
+        /// From 1.
+        column: usize,
+    },
+    /// A value that cannot be taken.
+    #[error("the token {name:?} in the secret of tokens: {error}")]
+    Field {
+        /// Whose.
+        name: String,
+        /// What is wrong.
+        #[source]
+        error: FieldError,
+    },
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TokenText {
+    sha256: String,
+    may: BTreeSet<Right>,
+    #[serde(default = "everything")]
+    targets: Vec<String>,
+    #[serde(default)]
+    holder: Option<String>,
+}
+
+fn everything() -> Vec<String> {
+    vec!["*".to_owned()]
+}
+
+/// Reads the tokens of a secret.
+///
+/// # Errors
+/// Where it holds something else.
+pub fn tokens_of_secret(text: &str) -> Result<Vec<Token>, TokensError> {
+    let read: BTreeMap<String, TokenText> = serde_json::from_str(text)
+        .map_err(|error| TokensError::NotTokens { line: error.line(), column: error.column() })?;
+    let token = |(name, text): (&String, &TokenText)| -> Result<Token, FieldError> {
+        let holder = Holder::parse(name).map_err(|error| error.at("its name"))?;
+        let targets: Result<Vec<Targets>, FieldError> =
+            text.targets.iter().map(|text| Targets::parse(text)).collect();
+        let speaks_for = match &text.holder {
+            Some(text) => SpeaksFor::parse(text)?,
+            None => SpeaksFor::Holder(holder.clone()),
+        };
+        let hash = TokenHash::parse(&text.sha256)?;
+        Ok(Token { name: holder, hash, may: text.may.clone(), targets: targets?, speaks_for })
+    };
+    let each = read.iter().map(|(name, text)| {
+        token((name, text)).map_err(|error| TokensError::Field { name: name.clone(), error })
+    });
+    each.collect()
+}
+
+/// Where a waiting room may lead: an origin, and what a path there must begin with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Destination(Url);
+
+impl Destination {
+    /// What is taken, in words.
+    pub const EXPECTED: &str =
+        "an http or https URL without user, query and fragment, such as \"https://app.example.com/\"";
+
+    /// Reads a URL.
+    ///
+    /// # Errors
+    /// Where it is none that leads somewhere definite.
+    pub fn parse(text: &str) -> Result<Self, FieldError> {
+        let wrong = |problem: &str| FieldError {
+            field: "to".to_owned(),
+            problem: problem.to_owned(),
+            expected: Self::EXPECTED.to_owned(),
+        };
+        let url = plain_url(text).ok_or_else(|| wrong("this is no such URL"))?;
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err(wrong("it has a query or a fragment"));
+        }
+        Ok(Self(url))
+    }
+
+    /// Whether a URL leads there, or below.
+    pub(crate) fn has(&self, url: &Url) -> bool {
+        let (base, path) = (self.0.path().trim_end_matches('/'), url.path());
+        let below = path.strip_prefix(base);
+        self.0.origin() == url.origin()
+            && below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+}
+
+/// A URL that a browser and we read alike.
+pub(crate) fn plain_url(text: &str) -> Option<Url> {
+    // Browsers drop some of these and take others for slashes; a URL of ours has none.
+    let odd = |char: char| char.is_control() || char.is_whitespace() || char == '\\';
+    if text.chars().any(odd) {
+        return None;
+    }
+    let url = Url::parse(text).ok()?;
+    let plain = matches!(url.scheme(), "http" | "https")
+        && url.has_host()
+        && url.username().is_empty()
+        && url.password().is_none();
+    // `https:/host` and `https:host` are read as well; who writes so means to be misread.
+    let begins = text.get(..url.scheme().len() + 3).is_some_and(|start| {
+        start.eq_ignore_ascii_case(&format!("{}://", url.scheme()))
+    });
+    (plain && begins).then_some(url)
+}
+
+/// Reads what stands before the seeds' paths.
+///
+/// # Errors
+/// Where it is no plain path.
+pub fn parse_prefix(text: &str) -> Result<String, FieldError> {
+    let plain = |char: char| char.is_ascii_alphanumeric() || matches!(char, '/' | '-' | '_' | '.');
+    let segments = text.strip_prefix('/').map(|rest| rest.split('/'));
+    let good = segments.is_some_and(|mut all| {
+        all.all(|segment| !matches!(segment, "" | "." | "..") && segment.chars().all(plain))
+    });
+    if good && text.len() <= PREFIX_CHARS_MAX {
+        return Ok(text.to_owned());
+    }
+    Err(FieldError {
+        field: "prefix".to_owned(),
+        problem: "it is no plain path".to_owned(),
+        expected: "a path such as \"/v2\", without a slash at its end".to_owned(),
+    })
+}
+
+/// Reads an origin, as browsers send it.
+///
+/// # Errors
+/// Where it is none.
+pub fn parse_origin(text: &str) -> Result<String, FieldError> {
+    match plain_url(text) {
+        Some(url) if url.origin().ascii_serialization() == text => Ok(text.to_owned()),
+        _ => Err(FieldError {
+            field: "origins".to_owned(),
+            problem: "this is no origin".to_owned(),
+            expected: "scheme, host and port where it is no usual one, such as \"https://app.example.com\""
+                .to_owned(),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn leads(base: &str, to: &str, expected: bool) {
+        let base = Destination::parse(base).unwrap();
+        let found = plain_url(to).is_some_and(|url| base.has(&url));
+        assert_eq!(found, expected, "{to}");
+    }
+
+    #[test]
+    fn a_waiting_room_leads_only_where_the_fleet_says() {
+        let base = "https://app.example.com/";
+        leads(base, "https://app.example.com/", true);
+        leads(base, "https://app.example.com", true);
+        leads(base, "https://APP.example.com:443/a?b=c#d", true);
+        leads(base, "http://app.example.com/", false);
+        leads(base, "https://app.example.com:8443/", false);
+        leads(base, "https://app.example.com.evil/", false);
+        leads(base, "https://app.example.com@evil/", false);
+        leads(base, "https://evil/https://app.example.com/", false);
+        for odd in ["//evil", "javascript:alert(1)", "https:\\\\evil", "https:app.example.com/", ""] {
+            leads(base, odd, false);
+        }
+        leads(base, "https://app.example.com/\n", false);
+        leads("https://a.example/app", "https://a.example/app/x", true);
+        leads("https://a.example/app", "https://a.example/application", false);
+        leads("https://a.example/app", "https://a.example/app/../x", false);
+    }
+
+    #[test]
+    fn a_destination_is_definite() {
+        for wrong in ["app.example.com", "ftp://a/", "https://u@a/", "https://a/?x", "https://a/#x"] {
+            assert!(Destination::parse(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_hash_is_read_and_never_shown_by_accident() {
+        let hash = TokenHash::of("token");
+        assert_eq!(TokenHash::parse(&hash.to_string()), Ok(hash.clone()));
+        assert!(!format!("{hash:?}").contains(&hash.to_string()[..8]));
+        let error = TokenHash::parse("my-secret-token").unwrap_err();
+        assert!(!error.to_string().contains("secret"), "{error}");
+        assert!(TokenHash::parse(&"g".repeat(64)).is_err());
+        assert!(TokenHash::parse(&"é".repeat(32)).is_err());
+    }
+
+    #[test]
+    fn a_prefix_and_an_origin_are_plain() {
+        for good in ["/v2", "/api/v1.0"] {
+            assert!(parse_prefix(good).is_ok(), "{good}");
+        }
+        for wrong in ["", "/", "v2", "/v2/", "//v2", "/../v2", "/v%32", "/a{b}"] {
+            assert!(parse_prefix(wrong).is_err(), "{wrong}");
+        }
+        assert!(parse_origin("http://localhost:3000").is_ok());
+        for wrong in ["*", "https://a/", "https://a:443", "a.example", "null"] {
+            assert!(parse_origin(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn tokens_come_from_a_secret_and_nothing_of_it_is_repeated() {
+        let hash = TokenHash::of("x").to_string();
+        let text = format!(r#"{{"ci": {{"sha256": "{hash}", "may": ["read", "command"], "holder": "*"}}}}"#);
+        let tokens = tokens_of_secret(&text).unwrap();
+        assert_eq!(tokens[0].speaks_for, SpeaksFor::Anyone);
+        assert_eq!(tokens[0].targets, [Targets::Prefix(String::new())]);
+        for wrong in [r#"{"ci": {"sha256": "hunter2", "may": []}}"#, r#"{"ci": "hunter2"}"#, "hunter2"] {
+            let error = tokens_of_secret(wrong).unwrap_err();
+            let mut told = error.to_string();
+            told.extend(std::error::Error::source(&error).map(ToString::to_string));
+            assert!(!told.contains("hunter2"), "{told}");
+        }
+    }
+
+    #[test]
+    fn targets_are_named_or_begun() {
+        let name = |text: &str| TargetName::parse(text).unwrap();
+        assert!(Targets::parse("walrus.*").unwrap().has(&name("walrus.12")));
+        assert!(!Targets::parse("walrus.*").unwrap().has(&name("walrus")));
+        assert!(!Targets::parse("a").unwrap().has(&name("ab")));
+        assert!(Targets::parse("*").unwrap().has(&name("ab")));
+        assert!(Targets::parse("A*").is_err() && Targets::parse("a*b").is_err());
+    }
+}

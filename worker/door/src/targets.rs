@@ -1,0 +1,201 @@
+//! What is seen of targets: their records, as `lamplighter status` shows them.
+//!
+//! *Not here.* Looking at AWS: the door has no right to, and what the workers saw last is in the record, with its age.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use lamplighter_events::{Action, InstanceId, TargetName};
+use lamplighter_lifecycle::{
+    LastOutcome, Resource, Run, StatusView, TargetRecord, TargetSpec, usual_start_seconds,
+};
+use lamplighter_runtime::ports::CallError;
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::Door;
+use crate::access::Caller;
+use crate::commands::{no_such_target, unknown_target};
+use crate::problem::Problem;
+use crate::settings::Right;
+
+/// A target and its record, or what there is to say before any worker looked at it.
+#[derive(Debug, Clone)]
+pub(crate) struct Looked<'d> {
+    pub(crate) spec: Cow<'d, TargetSpec>,
+    pub(crate) record: TargetRecord,
+    /// What it is made of is not known here: it stands in a secret, which the door may not read, and no worker has
+    /// looked at it yet.
+    unresolved: bool,
+}
+
+/// Stands in a record for what is not known, and is shown to nobody.
+const PLACEHOLDER: &str = "i-00000000000000000";
+
+/// A target as the API shows it.
+#[derive(Debug, Serialize)]
+struct Shown<'r> {
+    #[serde(flatten)]
+    view: StatusView,
+    last_outcome: Option<&'r LastOutcome>,
+    usual_start_seconds: Option<u64>,
+    runs: Vec<RunShown>,
+    actions: Vec<Action>,
+}
+
+/// A run as people read it; the record writes it shorter.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(crate) struct RunShown {
+    from: Timestamp,
+    ready: Option<Timestamp>,
+    until: Option<Timestamp>,
+}
+
+impl RunShown {
+    pub(crate) fn all(runs: &[Run]) -> Vec<Self> {
+        let shown = |run: &Run| Self { from: run.from, ready: run.ready, until: run.until };
+        runs.iter().map(shown).collect()
+    }
+}
+
+impl<'d> Looked<'d> {
+    pub(crate) fn new(spec: Cow<'d, TargetSpec>, record: TargetRecord) -> Self {
+        Self { spec, record, unresolved: false }
+    }
+
+    /// The same, for longer than the fleet is at hand.
+    pub(crate) fn owned(self) -> Looked<'static> {
+        Looked { spec: Cow::Owned(self.spec.into_owned()), record: self.record, unresolved: self.unresolved }
+    }
+
+    /// As the API shows it to this caller.
+    pub(crate) fn json(&self, caller: &Caller, now: Timestamp) -> Value {
+        let record = &self.record;
+        let shown = Shown {
+            view: StatusView::of(record, &self.spec, now),
+            last_outcome: record.last_outcome.as_ref(),
+            usual_start_seconds: usual_start_seconds(&record.runs),
+            runs: RunShown::all(&record.runs),
+            actions: self.actions(caller),
+        };
+        let mut json = serde_json::to_value(&shown).unwrap_or_default();
+        if self.unresolved {
+            json["instance"] = Value::Null;
+        }
+        json
+    }
+
+    /// What it can do, of what this caller may.
+    fn actions(&self, caller: &Caller) -> Vec<Action> {
+        let mut actions = match self.spec.template() {
+            Some(_) => vec![Action::Stop, Action::Kill, Action::Destroy],
+            None => vec![Action::Start, Action::Stop, Action::Kill],
+        };
+        if self.spec.idle.is_some() {
+            actions.extend([Action::KeepAlive, Action::CheckIdle]);
+        }
+        actions.push(Action::Status);
+        actions.push(if self.record.paused.is_some() { Action::Resume } else { Action::Pause });
+        actions.retain(|action| caller.has(Caller::right_for(*action, false)));
+        actions
+    }
+
+    /// `…/why`
+    pub(crate) fn why(&self) -> Map<String, Value> {
+        let record = &self.record;
+        let why = serde_json::json!({
+            "target": record.target, "phase": record.phase.word(&record.kind), "step": record.step,
+            "why": record.why, "since": record.since, "failure": record.failure,
+            "wake_at": record.wake_at, "rev": record.rev,
+        });
+        match why {
+            Value::Object(fields) => fields,
+            _ => Map::new(),
+        }
+    }
+}
+
+/// What is known of a target that no worker has looked at. A machine of a template is there by its record alone.
+fn unseen<'d>(spec: Cow<'d, TargetSpec>, now: Timestamp) -> Option<Looked<'d>> {
+    if spec.template().is_some() {
+        return None;
+    }
+    let resource = spec.resource();
+    let unresolved = resource.is_none();
+    let resource = resource.or_else(|| InstanceId::parse(PLACEHOLDER).ok().map(Resource::Instance))?;
+    let record = TargetRecord::first_contact(spec.name.clone(), spec.kind(), resource, now);
+    Some(Looked { spec, record, unresolved })
+}
+
+impl Door {
+    /// A target by its name, or by its EC2 instance, if this caller may see it.
+    pub(crate) async fn target(&self, caller: &Caller, text: &str) -> Result<Looked<'_>, Problem> {
+        caller.need(Right::Read)?;
+        self.look_at(caller, text).await
+    }
+
+    /// The same for whoever has another right to it.
+    pub(crate) async fn look_at(&self, caller: &Caller, text: &str) -> Result<Looked<'_>, Problem> {
+        let unknown = || unknown_target(caller, text, &self.fleet);
+        let by_name = TargetName::parse(text).ok().filter(|name| self.fleet.has(name));
+        let name = match (by_name, InstanceId::parse(text)) {
+            (Some(name), _) => name,
+            (None, Ok(id)) => {
+                let resource = Resource::Instance(id);
+                let owner = match self.fleet.owner(&resource) {
+                    Some(owner) => Some(owner),
+                    None => self.store.owner(&resource).await?,
+                };
+                owner.ok_or_else(unknown)?
+            }
+            (None, Err(_)) => return Err(unknown()),
+        };
+        if !caller.sees(&name) {
+            return Err(no_such_target());
+        }
+        let spec = self.fleet.spec(&name).ok_or_else(unknown)?;
+        let now = self.clock.now();
+        let record = self.store.load(&name).await?.filter(|record| is_there(record, now));
+        match record {
+            Some(record) => Ok(Looked::new(spec, record)),
+            None => unseen(spec, now).ok_or_else(unknown),
+        }
+    }
+
+    /// Every target that there is: the file's, and the machines of its templates.
+    pub(crate) async fn everything(&self) -> Result<Vec<Looked<'_>>, CallError> {
+        let mut names: Vec<TargetName> = self.fleet.targets.keys().cloned().collect();
+        let fixed = names.len();
+        for template in self.fleet.templates.keys() {
+            names.extend(self.store.seats(template).await?);
+        }
+        let now = self.clock.now();
+        let found = match names.is_empty() {
+            true => Vec::new(),
+            false => self.store.load_all(&names).await?,
+        };
+        let mut found: BTreeMap<TargetName, TargetRecord> =
+            found.into_iter().map(|record| (record.target.clone(), record)).collect();
+        let mut looked = Vec::with_capacity(names.len());
+        for (at, name) in names.iter().enumerate() {
+            let Some(spec) = self.fleet.spec(name) else { continue };
+            let record = match found.remove(name).filter(|record| is_there(record, now)) {
+                Some(record) => Some(record),
+                None if at < fixed => {
+                    looked.extend(unseen(spec, now));
+                    continue;
+                }
+                // A machine has its place before its record can be read everywhere.
+                None => self.store.load(name).await?,
+            };
+            looked.extend(record.map(|record| Looked::new(spec, record)));
+        }
+        Ok(looked)
+    }
+}
+
+/// DynamoDB takes its time to delete what has expired.
+fn is_there(record: &TargetRecord, now: Timestamp) -> bool {
+    record.retire_at.is_none_or(|at| at > now)
+}

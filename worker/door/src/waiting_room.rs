@@ -1,0 +1,243 @@
+//! The waiting room: a link that wakes a machine, shows how far it is, and moves on.
+//!
+//! *Theory.* A link is followed by more than people: previews, scanners, a browser that guesses. So the GET only shows a
+//! page, and the page's script (or, without scripts, its button) makes the POST that wakes. A token in a link is seen by
+//! whoever sees the link; it should have the right `wait` alone, and one target.
+//!
+//! *Invariant.* Nobody is led where the fleet does not say: `to` is checked at every step, and only what was checked is
+//! given back.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, LOCATION};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use jiff::Timestamp;
+use lamplighter_events::{Action, Command, Holder, TargetName, TargetRef};
+use lamplighter_lifecycle::{Phase, TargetRecord, usual_start_seconds};
+use serde::Serialize;
+use url::Url;
+
+use crate::Door;
+use crate::access::Caller;
+use crate::api::pairs;
+use crate::assets;
+use crate::commands::no_such_target;
+use crate::problem::Problem;
+use crate::routes::for_people;
+use crate::settings::{Auth, Right, plain_url};
+
+/// For whom a machine is woken where the token speaks for anyone.
+const HOLDER: &str = "waiting-room";
+
+/// How far it is.
+#[derive(Debug, Serialize)]
+pub(crate) struct Progress {
+    target: TargetName,
+    phase: &'static str,
+    step: Option<lamplighter_lifecycle::Step>,
+    why: String,
+    ready: bool,
+    failed: Option<String>,
+    since: Timestamp,
+    usual_seconds: Option<u64>,
+    elapsed_seconds: i64,
+    to: String,
+}
+
+impl Progress {
+    fn of(record: &TargetRecord, to: &Url, now: Timestamp) -> Self {
+        let run = record.runs.last().filter(|run| run.until.is_none());
+        let begun = run.map_or(record.since, |run| run.from);
+        let failed = record.failure.as_ref().filter(|_| record.phase == Phase::Failed);
+        Self {
+            target: record.target.clone(),
+            phase: record.phase.word(&record.kind),
+            step: record.step,
+            why: record.why.clone(),
+            ready: record.phase == Phase::On && !record.unit_down,
+            failed: failed.map(|failure| format!("{}: {}", failure.cause, failure.message)),
+            since: record.since,
+            usual_seconds: usual_start_seconds(&record.runs),
+            elapsed_seconds: now.duration_since(begun).as_secs().max(0),
+            to: to.to_string(),
+        }
+    }
+}
+
+/// A request to wait, that was found to be in order.
+struct Admitted {
+    caller: Caller,
+    target: TargetName,
+    to: Url,
+    asked: bool,
+}
+
+impl Door {
+    /// Who waits for what, and where to.
+    fn admit_to_wait(&self, target: &str, uri: &Uri, headers: &HeaderMap) -> Result<Admitted, Problem> {
+        let mut query = pairs(uri.query());
+        let in_header = headers.contains_key(AUTHORIZATION) || self.access.auth() == Auth::None;
+        let caller = match query.remove("token") {
+            Some(token) if !in_header => self.access.of_token(&token)?,
+            _ => self.access.caller(headers)?,
+        };
+        if let Some(name) = caller.name() {
+            self.limits.token(name)?;
+        }
+        caller.need(Right::Wait)?;
+        let target = TargetName::parse(target).ok().filter(|name| self.fleet.has(name) && caller.sees(name));
+        let target = target.ok_or_else(no_such_target)?;
+        let allowed = self.http.wait.get(&target);
+        let allowed = allowed.ok_or_else(|| Problem::not_found("this target has no waiting room"))?;
+        let to = query.get("to").and_then(|to| plain_url(to));
+        let to = to.filter(|to| allowed.iter().any(|destination| destination.has(to)));
+        let to = to.ok_or_else(|| {
+            Problem::invalid("the link does not say, in `to`, an address that this waiting room may lead to")
+        })?;
+        Ok(Admitted { caller, target, to, asked: query.get("asked").is_some_and(|asked| asked == "1") })
+    }
+}
+
+fn see_other(to: &str) -> Response {
+    match HeaderValue::from_str(to) {
+        Ok(to) => (StatusCode::SEE_OTHER, [(LOCATION, to)]).into_response(),
+        Err(_) => Problem::invalid("this address cannot be led to").into_response(),
+    }
+}
+
+/// `GET /wait/{target}`
+pub(crate) async fn page(
+    State(door): State<Arc<Door>>,
+    Path(target): Path<String>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
+    let admitted = match door.admit_to_wait(&target, &uri, &headers) {
+        Ok(admitted) => admitted,
+        Err(problem) => return told(&problem),
+    };
+    if admitted.asked {
+        match door.store.load(&admitted.target).await {
+            Ok(Some(record)) if record.phase == Phase::On && !record.unit_down => {
+                return see_other(admitted.to.as_str());
+            }
+            Ok(_) => {}
+            // The page asks again.
+            Err(error) => tracing::debug!(%error, "cannot see how far it is"),
+        }
+    }
+    assets::html(StatusCode::OK, assets::WAIT.to_owned())
+}
+
+/// An error as a page.
+fn told(problem: &Problem) -> Response {
+    let title = match problem.status() {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => "This link may not do that",
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => "Not at the moment",
+        _ => "This link leads nowhere",
+    };
+    let page = assets::WAIT_ERROR
+        .replace("{{title}}", &escaped(title))
+        .replace("{{detail}}", &escaped(&problem.detail));
+    assets::html(problem.status(), page)
+}
+
+/// Text as HTML shows it.
+fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for char in text.chars() {
+        match char {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\'' => escaped.push_str("&#39;"),
+            // Braces: what is filled in second must not fill in what was filled in first.
+            '{' => escaped.push_str("&#123;"),
+            char => escaped.push(char),
+        }
+    }
+    escaped
+}
+
+/// `POST /wait/{target}`
+pub(crate) async fn wake(
+    State(door): State<Arc<Door>>,
+    Path(target): Path<String>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
+    let is_form = headers.get(CONTENT_TYPE).is_some_and(|it| it.as_bytes().starts_with(b"application/x-www-form"));
+    let by_form = for_people(&headers) && is_form;
+    match waken(&door, &target, &uri, &headers).await {
+        Ok(_) if by_form => {
+            // The same page, which now knows that it was asked for.
+            let query = uri.query().unwrap_or_default();
+            see_other(&format!("{}?{query}&asked=1", uri.path()))
+        }
+        Ok(progress) => (StatusCode::ACCEPTED, Json(progress)).into_response(),
+        Err(problem) if by_form => told(&problem),
+        Err(problem) => problem.into_response(),
+    }
+}
+
+async fn waken(
+    door: &Arc<Door>,
+    target: &str,
+    uri: &Uri,
+    headers: &HeaderMap,
+) -> Result<Progress, Problem> {
+    let Admitted { caller, target, to, .. } = door.admit_to_wait(target, uri, headers)?;
+    let mut command = Command::new(Action::Start);
+    command.target = Some(TargetRef::Name(target.clone()));
+    command.reason = Some("somebody is in the waiting room".to_owned());
+    if caller.speaks_for() == "*" {
+        command.holder = Holder::parse(HOLDER).ok();
+    }
+    let asked = door.admit_wake(&caller, command).await?;
+    door.send(&asked, headers).await?;
+    progress(door, &target, &to).await
+}
+
+async fn progress(door: &Door, target: &TargetName, to: &Url) -> Result<Progress, Problem> {
+    let now = door.clock.now();
+    if let Some(record) = door.store.load(target).await? {
+        return Ok(Progress::of(&record, to, now));
+    }
+    Ok(Progress {
+        target: target.clone(),
+        phase: Phase::Off.as_str(),
+        step: None,
+        why: "nobody has looked at it yet".to_owned(),
+        ready: false,
+        failed: None,
+        since: now,
+        usual_seconds: None,
+        elapsed_seconds: 0,
+        to: to.to_string(),
+    })
+}
+
+/// `GET /wait/{target}/state`
+pub(crate) async fn state(
+    State(door): State<Arc<Door>>,
+    Path(target): Path<String>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Json<Progress>, Problem> {
+    let Admitted { target, to, .. } = door.admit_to_wait(&target, &uri, &headers)?;
+    Ok(Json(progress(&door, &target, &to).await?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_filled_into_a_page_stays_text() {
+        assert_eq!(escaped("<a href='x'>&\"{{detail}}"), "&lt;a href=&#39;x&#39;&gt;&amp;&quot;&#123;&#123;detail}}");
+    }
+}

@@ -1,0 +1,144 @@
+//! Rows: what `[http]` may say, and how a wrong one is refused.
+
+#![allow(clippy::needless_pass_by_value)] // `expect![…]` reads best by value.
+
+use std::collections::BTreeMap;
+
+use expect_test::{Expect, expect};
+use lamplighter_door::settings::{Auth, Right, Seed, SpeaksFor};
+
+use super::{Config, ConfigError, load, parse};
+
+const TARGETS: &str = "\
+[targets.position-keeper]
+kind = \"ec2-instance\"
+instance_id = \"i-0123456789\"
+[targets.backend]
+kind = \"ec2-instance\"
+instance_id = \"i-9876543210\"
+max_hold = \"8h\"
+[targets.server]
+kind = \"ecs-service\"
+cluster = \"c\"
+service = \"s\"
+[templates.model]
+kind = \"ec2-template\"
+launch_template = \"lt-0123456789abcdef0\"
+limit = 1
+max_lifetime = \"1h\"
+";
+
+fn fleet(http: &str) -> Result<Config, ConfigError> {
+    parse("lamplighter.toml", &format!("{TARGETS}{http}"))
+}
+
+#[track_caller]
+fn check(http: &str, expected: Expect) {
+    match fleet(http) {
+        Err(error) => expected.assert_eq(&error.to_string()),
+        Ok(_) => panic!("it was taken:\n{http}"),
+    }
+}
+
+fn hash() -> String {
+    "0123456789abcdef".repeat(4)
+}
+
+#[test]
+fn a_door_is_read_with_its_defaults() {
+    let http = fleet(&format!(
+        "[http]\nauth = \"tokens\"\nprefix = \"/v2\"\norigins = [\"https://app.example.com\"]\nproxies = 1\n\
+         compat = [\"position-keeper\", \"fluidity\", \"walrus\"]\n\
+         [http.tokens.ci]\nsha256 = \"{0}\"\nmay = [\"read\"]\n\
+         [http.tokens.gateway]\nsha256 = \"{0}\"\nmay = [\"command\", \"read\"]\nholder = \"*\"\ntargets = [\"model.*\"]\n\
+         [http.wait.backend]\nto = [\"https://app.example.com/\"]\n\
+         [http.limits]\nper_token = 7\n",
+        hash()
+    ))
+    .unwrap();
+    assert_eq!(http.warnings.len(), 1, "{:?}", http.warnings); // position-keeper without max_hold
+    let http = http.http.unwrap();
+    assert_eq!((http.auth, http.prefix.as_str(), http.proxies), (Auth::Tokens, "/v2", 1));
+    assert_eq!((http.per_token, http.per_address), (7, 50));
+    assert_eq!(http.tokens[0].name.as_str(), "ci");
+    assert!(matches!(&http.tokens[0].speaks_for, SpeaksFor::Holder(own) if own.as_str() == "ci"));
+    assert_eq!(http.tokens[1].speaks_for, SpeaksFor::Anyone);
+    assert!(http.tokens[1].may.contains(&Right::Command));
+    let of = |seed| http.seeds.get(&seed).map(|name| name.as_str());
+    assert_eq!(of(Seed::PositionKeeper), Some("position-keeper"), "by its name");
+    assert_eq!(of(Seed::Fluidity), Some("server"), "the only one of its kind");
+    assert_eq!(of(Seed::Walrus), Some("model"), "the only template");
+    assert_eq!(of(Seed::PyElli), None, "it is not switched on");
+}
+
+#[test]
+fn a_door_without_tokens_is_said_in_so_many_words_and_warned_of() {
+    check("[http]\n", expect![[r#"lamplighter.toml:17:1: http: auth is missing; expected "tokens", or "none" where whoever reaches the door may do everything"#]]);
+    check("[http]\nauth = \"open\"\n", expect![[r#""#]]);
+    check(
+        &format!("[http]\nauth = \"none\"\n[http.tokens.a]\nsha256 = \"{}\"\nmay = []\n", hash()),
+        expect![[r#""#]],
+    );
+    let warned = |http: &str, word: &str| {
+        let warnings = fleet(http).unwrap().warnings;
+        assert!(warnings.iter().any(|warning| warning.contains(word)), "{warnings:?}");
+    };
+    warned("[http]\nauth = \"none\"\n", "whoever reaches the door");
+    warned("[http]\nauth = \"tokens\"\n", "nobody gets in");
+    warned(
+        &format!("[http]\nauth = \"tokens\"\n[http.tokens.a]\nsha256 = \"{}\"\nmay = []\ntargets = [\"x\"]", hash()),
+        "no target is named x",
+    );
+}
+
+#[test]
+fn a_token_in_place_of_its_hash_is_refused_and_not_repeated() {
+    check(
+        "[http]\nauth = \"tokens\"\n[http.tokens.a]\nsha256 = \"lamp_my-secret\"\nmay = [\"read\"]\n",
+        expect![[r#""#]],
+    );
+    check(
+        &format!("[http]\nauth = \"tokens\"\n[http.tokens.a]\nsha256 = \"{}\"\nmay = [\"write\"]\n", hash()),
+        expect![[r#""#]],
+    );
+}
+
+#[test]
+fn what_a_seed_means_follows_or_is_said() {
+    check("[http]\nauth = \"none\"\ncompat = [\"pyelli\"]\n", expect![[r#""#]]);
+    check("[http]\nauth = \"none\"\ncompat = [\"foundry\"]\n", expect![[r#""#]]);
+    check("[http]\nauth = \"none\"\n[http.targets]\nwalrus = \"backend\"\n", expect![[r#""#]]);
+    let http = fleet("[http]\nauth = \"none\"\ncompat = [\"pyelli\"]\n[http.targets]\npyelli = \"backend\"\n");
+    assert_eq!(http.unwrap().http.unwrap().seeds[&Seed::PyElli].as_str(), "backend");
+}
+
+#[test]
+fn a_seeds_variables_may_bring_the_target() {
+    let env: BTreeMap<String, String> = [
+        ("LAMPLIGHTER_FLEET_TOML", "[http]\nauth = \"none\"\ncompat = [\"pyelli\"]\n"),
+        ("INSTANCE_ID", "i-0123456789"),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .into();
+    let config = load(None, &env).unwrap();
+    let name = &config.http.unwrap().seeds[&Seed::PyElli];
+    assert!(config.fleet.targets.contains_key(name));
+    let without: BTreeMap<String, String> = env.into_iter().take(2).filter(|(name, _)| name != "INSTANCE_ID").collect();
+    let error = load(None, &without).unwrap_err().to_string();
+    assert!(error.contains("pyelli"), "{error}");
+}
+
+#[test]
+fn a_waiting_room_is_for_what_is_stopped_again() {
+    check("[http]\nauth = \"none\"\n[http.wait.server]\nto = [\"https://a/\"]\n", expect![[r#""#]]);
+    check("[http]\nauth = \"none\"\n[http.wait.nobody]\nto = [\"https://a/\"]\n", expect![[r#""#]]);
+    check("[http]\nauth = \"none\"\n[http.wait.backend]\nto = [\"//a\"]\n", expect![[r#""#]]);
+}
+
+#[test]
+fn what_cannot_be_an_address_is_refused() {
+    check("[http]\nauth = \"none\"\nprefix = \"v2\"\n", expect![[r#""#]]);
+    check("[http]\nauth = \"none\"\norigins = [\"*\"]\n", expect![[r#""#]]);
+    check("[http]\nauth = \"none\"\nproxies = 11\n", expect![[r#""#]]);
+    check("[http]\nauth = \"none\"\nport = 80\n", expect![[r#""#]]);
+}
