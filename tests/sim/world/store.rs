@@ -115,6 +115,15 @@ impl Store for Sim {
         .await
     }
 
+    async fn load_commands(&self, ids: &[CommandId]) -> Result<Vec<CommandRecord>, CallError> {
+        self.call("dynamodb:BatchGetItem", String::new, |state, _| {
+            let once: BTreeSet<&CommandId> = ids.iter().collect();
+            let found = once.into_iter().filter_map(|id| state.table.commands.get(id));
+            Ok(found.cloned().collect())
+        })
+        .await
+    }
+
     async fn commit(&self, commit: &Commit) -> Result<Committed, CallError> {
         let cursed = |it: &CommandRecord| self.lock().cursed.contains(it.id.as_str());
         assert!(!commit.accepted.as_ref().is_some_and(cursed), "cursed");

@@ -7,6 +7,7 @@
 //! *Invariants.* An outcome never changes once it is set. The owner of a machine or service never changes here. What
 //! decides (record, command, owner) is read consistently; what only nudges (indexes, lists) is not.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -315,12 +316,26 @@ impl DynamoStore {
         }
     }
 
-    async fn get_all(&self, targets: &[TargetName]) -> Result<Vec<TargetRecord>, CallError> {
-        let mut keys: Vec<Item> = targets.iter().map(target_key).collect();
-        let mut records = Vec::new();
+    /// The items that are there, in no order.
+    async fn get_all(&self, keys: &[Item], consistently: bool) -> Result<Vec<Item>, CallError> {
+        let mut items = Vec::with_capacity(keys.len());
+        for some in keys.chunks(KEYS_MAX) {
+            items.extend(self.get_some(some.to_vec(), consistently).await?);
+        }
+        Ok(items)
+    }
+
+    /// The same of at most `KEYS_MAX`. What DynamoDB leaves out (an answer of 16 MB is full) is asked for again.
+    async fn get_some(
+        &self,
+        mut keys: Vec<Item>,
+        consistently: bool,
+    ) -> Result<Vec<Item>, CallError> {
+        let mut items = Vec::new();
         for round in 0..ROUNDS_MAX {
             let wanted = KeysAndAttributes::builder()
                 .set_keys(Some(keys))
+                .consistent_read(consistently)
                 .build()
                 .map_err(|error| malformed(GET_ALL, error.to_string()))?;
             let answer = self
@@ -330,19 +345,30 @@ impl DynamoStore {
                 .send()
                 .await
                 .map_err(|error| call_error(GET_ALL, &error))?;
-            for item in answer.responses.unwrap_or_default().into_values().flatten() {
-                records.push(read_target(&item).map_err(|error| unreadable(GET_ALL, &error))?);
-            }
+            items.extend(answer.responses.unwrap_or_default().into_values().flatten());
             let left = answer.unprocessed_keys.unwrap_or_default().into_values().next();
             keys = left.map(|left| left.keys).unwrap_or_default();
             if keys.is_empty() {
-                return Ok(records);
+                return Ok(items);
             }
             tokio::time::sleep(Duration::from_millis(50 << round)).await;
         }
-        let words = format!("{} records were left out again and again", keys.len());
+        let words = format!("{} items were left out again and again", keys.len());
         Err(own_error(GET_ALL, Cause::Throttled, Disposition::Retry, Applied::No, words))
     }
+}
+
+/// The key of each, once: DynamoDB refuses a batch that names a key twice.
+fn keys<T: Ord>(key: impl Fn(&T) -> Item, of: &[T]) -> Vec<Item> {
+    let once: BTreeSet<&T> = of.iter().collect();
+    once.into_iter().map(key).collect()
+}
+
+fn read_each<T>(
+    items: &[Item],
+    read: impl Fn(&Item) -> Result<T, ItemError>,
+) -> Result<Vec<T>, CallError> {
+    items.iter().map(read).collect::<Result<_, _>>().map_err(|error| unreadable(GET_ALL, &error))
 }
 
 /// The condition for a record that has `rev`, or does not exist (0).
@@ -379,20 +405,18 @@ impl Store for DynamoStore {
     }
 
     async fn load_all(&self, targets: &[TargetName]) -> Result<Vec<TargetRecord>, CallError> {
-        let mut wanted = targets.to_vec();
-        // DynamoDB refuses a batch that names a key twice.
-        wanted.sort();
-        wanted.dedup();
-        let mut records = Vec::with_capacity(wanted.len());
-        for some in wanted.chunks(KEYS_MAX) {
-            records.extend(self.get_all(some).await?);
-        }
-        Ok(records)
+        let keys = keys(target_key, targets);
+        read_each(&self.get_all(&keys, false).await?, read_target)
     }
 
     async fn load_command(&self, id: &CommandId) -> Result<Option<CommandRecord>, CallError> {
         let item = self.get(command_key(id)).await?;
         item.as_ref().map(read_command).transpose().map_err(|error| unreadable(GET, &error))
+    }
+
+    async fn load_commands(&self, ids: &[CommandId]) -> Result<Vec<CommandRecord>, CallError> {
+        let keys = keys(command_key, ids);
+        read_each(&self.get_all(&keys, true).await?, read_command)
     }
 
     async fn commit(&self, commit: &Commit) -> Result<Committed, CallError> {

@@ -188,10 +188,12 @@ pub struct UpTarget {
 pub trait Store: Send + Sync {
     /// A target's record, read consistently.
     async fn load(&self, target: &TargetName) -> Result<Option<TargetRecord>, CallError>;
-    /// Several records (eventually consistent); missing ones are left out.
+    /// Several records (eventually consistent); missing ones are left out. In no order.
     async fn load_all(&self, targets: &[TargetName]) -> Result<Vec<TargetRecord>, CallError>;
     /// A command's item, read consistently.
     async fn load_command(&self, id: &CommandId) -> Result<Option<CommandRecord>, CallError>;
+    /// Several commands' items, read consistently; missing ones are left out. In no order.
+    async fn load_commands(&self, ids: &[CommandId]) -> Result<Vec<CommandRecord>, CallError>;
     /// One conditional write.
     async fn commit(&self, commit: &Commit) -> Result<Committed, CallError>;
     /// The item of a command that never reached a target.

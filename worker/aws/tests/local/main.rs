@@ -3,6 +3,7 @@
 // The lint's own exception knows test functions, not the helpers beside them.
 #![allow(clippy::unwrap_used)]
 
+mod commands;
 mod services;
 mod templates;
 
@@ -64,9 +65,23 @@ struct Bench {
 
 async fn bench_without_setup(options: Options) -> Bench {
     let endpoint = Endpoint::start(options).await.unwrap();
+    let (aws, ports) = ports(endpoint.url()).await;
+    Bench { endpoint, aws, names: names(), ports }
+}
+
+fn names() -> Names {
+    Names {
+        commands: "commands".to_owned(),
+        dead_letters: "dead-letters".to_owned(),
+        table: "lamplighter".to_owned(),
+        bus: "default".to_owned(),
+    }
+}
+
+async fn ports(endpoint_url: String) -> (Aws, Ports) {
     let aws = connect(&ConnectOptions {
         region: Some("us-east-1".to_owned()),
-        endpoint_url: Some(endpoint.url()),
+        endpoint_url: Some(endpoint_url),
         static_credentials: Some(StaticCredentials {
             access_key_id: "worker".to_owned(),
             secret_access_key: "none".to_owned(),
@@ -75,14 +90,8 @@ async fn bench_without_setup(options: Options) -> Bench {
     })
     .await
     .unwrap();
-    let names = Names {
-        commands: "commands".to_owned(),
-        dead_letters: "dead-letters".to_owned(),
-        table: "lamplighter".to_owned(),
-        bus: "default".to_owned(),
-    };
-    let ports = aws.ports(&names).unwrap();
-    Bench { endpoint, aws, names, ports }
+    let ports = aws.ports(&names()).unwrap();
+    (aws, ports)
 }
 
 async fn bench(options: Options) -> Bench {
