@@ -150,6 +150,7 @@ pub(crate) struct Local {
     pub(crate) process: Process,
     pub(crate) endpoint: String,
     pub(crate) queue: String,
+    pub(crate) door: String,
     pub(crate) folder: tempfile::TempDir,
     fleet: PathBuf,
 }
@@ -183,6 +184,9 @@ impl Local {
         if !arguments.contains(&"--aws-port") {
             command.args(["--aws-port", "0"]);
         }
+        if !arguments.contains(&"--http-port") {
+            command.args(["--http-port", "0"]);
+        }
         command.stdout(Stdio::piped());
         let mut process = Process::spawn(command, &folder.path().join("local.log"));
         let stdout = process.child.stdout.take().expect("a piped stdout");
@@ -192,7 +196,7 @@ impl Local {
                 let _ = lines.send(line);
             }
         });
-        let (mut endpoint, mut queue) = (None, None);
+        let (mut endpoint, mut queue, mut door) = (None, None, None);
         loop {
             let line = said.recv_timeout(PATIENCE).unwrap_or_else(|_| {
                 panic!("`lamplighter local` was never ready; its log:\n{}", process.log())
@@ -201,6 +205,8 @@ impl Local {
                 endpoint = Some(url.trim().to_owned());
             } else if let Some(url) = line.strip_prefix("queue") {
                 queue = Some(url.trim().to_owned());
+            } else if let Some(url) = line.strip_prefix("page") {
+                door = Some(url.trim().to_owned());
             } else if line.starts_with("ready") {
                 break;
             }
@@ -209,6 +215,7 @@ impl Local {
             process,
             endpoint: endpoint.expect("it prints its endpoint"),
             queue: queue.expect("it prints its queue"),
+            door: door.expect("it prints the address of its page"),
             folder,
             fleet,
         }
@@ -260,6 +267,11 @@ impl Local {
         let mut command = self.command();
         command.arg("run").args(arguments).stdout(Stdio::null());
         Process::spawn(command, &self.folder.path().join(format!("{name}.log")))
+    }
+
+    /// The door's address, without the token that stands in its page's.
+    pub(crate) fn door_url(&self) -> &str {
+        self.door.split("/#").next().unwrap_or_default()
     }
 
     pub(crate) fn fleet(&self) -> &Path {

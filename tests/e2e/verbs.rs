@@ -15,6 +15,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
+use crate::verbs_door::DOOR;
 use crate::harness::{
     Answer, FLEET, Local, Process, TEMPLATE, eventually, http, lamplighter, send_raw, tag,
 };
@@ -39,21 +40,21 @@ const SCHEDULING: Verbs = &[
 ];
 const SETTING_UP: Verbs = &[("setup", &[0, 1, 2]), ("check", &[0, 1, 2]), ("completions", &[0, 2])];
 
-type Verbs = &'static [(&'static str, &'static [i32])];
+pub(crate) type Verbs = &'static [(&'static str, &'static [i32])];
 
 /// Flags that clap gives to every verb, and which `every_verb_of_the_help…` runs on each.
 const CLAPS: [&str; 2] = ["--help", "--version"];
 
 /// What was run: flags and exit codes by verb.
 #[derive(Default)]
-struct Ran {
+pub(crate) struct Ran {
     flags: BTreeMap<String, BTreeSet<String>>,
     codes: BTreeMap<String, BTreeSet<i32>>,
 }
 
 impl Ran {
     /// Notes a run. Words that are no flags count for nothing here.
-    fn note(&mut self, verb: &str, arguments: &[&str], code: i32) {
+    pub(crate) fn note(&mut self, verb: &str, arguments: &[&str], code: i32) {
         let flags = arguments.iter().filter(|word| word.starts_with("--"));
         let flags = flags.map(|flag| flag.split('=').next().unwrap_or(flag).to_owned());
         // A refused command line proves nothing about the flags in it.
@@ -64,12 +65,12 @@ impl Ran {
     }
 
     #[track_caller]
-    fn run(&mut self, local: &Local, verb: &str, arguments: &[&str], code: i32) -> Answer {
+    pub(crate) fn run(&mut self, local: &Local, verb: &str, arguments: &[&str], code: i32) -> Answer {
         self.run_as(&mut local.command(), verb, arguments, code)
     }
 
     #[track_caller]
-    fn run_as(
+    pub(crate) fn run_as(
         &mut self,
         command: &mut Command,
         verb: &str,
@@ -109,7 +110,7 @@ impl Ran {
 
     /// Everything that the help of these verbs names was run, with every exit code that they have.
     #[track_caller]
-    fn covers(&self, verbs: Verbs) {
+    pub(crate) fn covers(&self, verbs: Verbs) {
         for (verb, codes) in verbs {
             let help = help_of(verb);
             let mut missing: BTreeSet<String> = flags_in(&help);
@@ -175,7 +176,9 @@ fn verbs_in(help: &str, before: &str) -> BTreeSet<String> {
 #[test]
 fn every_verb_of_the_help_has_a_test_that_runs_it() {
     let tested: BTreeSet<String> =
-        [ASKING, LOOKING, LEAKING, PROBING, DEAD_LETTERS, SERVING, SETTING_UP, SCHEDULING]
+        [
+            ASKING, LOOKING, LEAKING, PROBING, DEAD_LETTERS, SERVING, SETTING_UP, SCHEDULING, DOOR,
+        ]
             .into_iter()
             .flatten()
             .map(|(verb, _)| (*verb).to_owned())
@@ -609,7 +612,7 @@ fn serving_things() {
     ];
     let mut local = Local::start(&world);
     ran.note("local", &world, 0);
-    ran.note("local", &["--aws-port", "--fleet"], 0);
+    ran.note("local", &["--aws-port", "--http-port", "--fleet"], 0);
     // Each did what it says: the policy, the fault, the latency, the directory.
     let denied = local.run(&["check", "--aws"]);
     for word in ["ec2:StartInstances", "not authorized"] {
@@ -630,7 +633,7 @@ fn serving_things() {
     // The port is taken.
     let port = local.endpoint.rsplit(':').next().expect("a port").trim_matches('/').to_owned();
     let mut second = local.command();
-    let words = ["local", "--aws-port", &port];
+    let words = ["local", "--http-port", "0", "--aws-port", &port];
     Answer::of(second.args(words)).complains(1, &["port", &port, "taken"]);
     ran.note("local", &words, 1);
     let mut bad = local.command();
@@ -658,7 +661,7 @@ fn serving_things() {
 
     // local with the worker inside, and its one line of JSON.
     let mut command = lamplighter();
-    let arguments = ["--aws-port", "0", "--json", "--dry-run", "--workers", "2", "--fleet", &fleet];
+    let arguments = ["--aws-port", "0", "--http-port", "0", "--json", "--dry-run", "--workers", "2", "--fleet", &fleet];
     command.arg("local").args(arguments).stdout(Stdio::piped());
     let mut process = Process::spawn(command, &folder.path().join("json.log"));
     let mut line = String::new();

@@ -99,7 +99,7 @@ impl Outcomes {
                 young_until = Instant::now() + SOON_FOR;
                 continue;
             }
-            let pause = match load_commands(store, &ids).await {
+            let pause = match store.load_commands(&ids).await {
                 Ok(records) => {
                     records.into_iter().for_each(|record| self.tell(record));
                     if Instant::now() < young_until { LOOK_SOON } else { LOOK_EVERY }
@@ -149,12 +149,4 @@ impl Drop for Wait {
             }
         }
     }
-}
-
-async fn load_commands(store: &dyn Store, ids: &[CommandId]) -> Result<Vec<CommandRecord>, lamplighter_runtime::ports::CallError> {
-    let mut all = Vec::new();
-    for id in ids {
-        all.extend(store.load_command(id).await?);
-    }
-    Ok(all)
 }
