@@ -13,7 +13,8 @@ import {
 
 // Changes that come one upon the other ask for the history once.
 const HISTORY_PAUSE_MS = 400;
-const RUNS_SHOWN = 12;
+const RUNS_SHOWN = 10;
+const HISTORY_SHOWN = 14;
 
 // What is told elsewhere on the view, or is the same again in another client's words.
 const TOLD = new Set(["target", "kind", "phase", "step", "holds", "why", "since", "failure", "paused", "last_outcome", "runs", "actions",
@@ -56,6 +57,8 @@ export class TargetView {
   #total = el("span", { class: "count" });
   #runs = el("ol", { class: "runs" });
   #history = el("ol", { class: "timeline" });
+  #all = false;
+  #more = el("button", { type: "button", class: "button small more-history", onclick: () => this.#showAll() });
   #raw = el("details", { class: "raw" });
   #missing = el("p", { class: "empty", hidden: true });
   #body;
@@ -78,10 +81,9 @@ export class TargetView {
           this.#bar.element, this.#why, this.#usual, this.#failure, this.#paused, this.#buttons.element, this.#ticketList.element)),
       el("div", { class: "detail-column" },
         panel("holds-title", "Who holds it", this.#holds),
-        panel("history-title", "What happened", this.#history)),
-      el("div", { class: "detail-column" },
-        panel("week-title", ["The last seven days ", this.#total], el("div", { class: "mini-week" }, this.#heads, this.#bars.element), this.#runs),
-        panel("facts-title", "What is known", this.#facts, this.#raw)));
+        panel("week-title", ["The last seven days ", this.#total], el("div", { class: "mini-week" }, this.#heads, this.#bars.element), this.#runs)),
+      el("div", { class: "detail-column" }, panel("history-title", "What happened", this.#history, this.#more)),
+      el("div", { class: "wide" }, panel("facts-title", "What is known", this.#facts, this.#raw)));
     this.element = el("div", { class: "detail" },
       el("p", { class: "back" }, el("a", { href: "#/" }, icon("back"), "All targets")), this.#missing, this.#body);
   }
@@ -91,6 +93,8 @@ export class TargetView {
       this.#name = name;
       this.#rev = null;
       this.#entries = [];
+      this.#all = false;
+      this.#more.hidden = true;
       this.#keys.clear();
       place(this.#history, []);
     }
@@ -256,7 +260,11 @@ export class TargetView {
   #tellHistory() {
     let day = null;
     const lines = [];
-    for (const entry of [...this.#entries].reverse()) {
+    const entries = [...this.#entries].reverse();
+    const shown = this.#all ? entries : entries.slice(0, HISTORY_SHOWN);
+    this.#more.hidden = shown.length === entries.length;
+    setText(this.#more, `Show all ${entries.length}`);
+    for (const entry of shown) {
       const at = momentOf(entry.at);
       const date = at === null ? "" : dateInWords(at);
       if (date !== day) lines.push(el("li", { class: "day" }, date));
@@ -266,6 +274,11 @@ export class TargetView {
         el("span", { class: "event-what" }, String(entry.what ?? ""))));
     }
     place(this.#history, lines.length > 0 ? lines : [el("li", { class: "hint" }, "Nothing yet.")]);
+  }
+
+  #showAll() {
+    this.#all = true;
+    this.#tellHistory();
   }
 
   #tellRaw() {

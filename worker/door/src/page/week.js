@@ -110,6 +110,7 @@ class WeekRow {
 
   update(target, frame) {
     setText(this.#name, target.target);
+    setAttribute(this.#name, "title", target.target);
     setAttribute(this.#name, "href", `#/target/${encodeURIComponent(target.target)}`);
     setAttribute(this.element, "data-phase", phaseOf(target));
     const { spans, total } = this.#bars.update(target, frame);
