@@ -125,15 +125,18 @@ function refused(held) {
 }
 
 function signedIn() {
-  if (gate.open) gate.close();
   store.forget();
   store.begin();
+  if (gate.open) gate.close();
 }
 
 whenRefused(refused);
 
-// Without a token there is nothing to go back to.
+// Without a token there is nothing to go back to. A browser lets a second Esc through: then it is opened again.
 gate.addEventListener("cancel", (event) => event.preventDefault());
+gate.addEventListener("close", () => {
+  if (store.line === "refused") gate.showModal();
+});
 
 byId("gate-form").addEventListener("submit", (event) => {
   event.preventDefault();

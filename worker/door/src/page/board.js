@@ -343,7 +343,7 @@ export class Board {
 
 function namedGroup() {
   const list = el("ul", { class: "rows" });
-  return { element: el("section", { "aria-label": "Targets" }, list), list, note: null, rows: [] };
+  return { element: el("section", { "aria-label": "Targets" }, el("h2", { class: "unseen" }, "Of the fleet"), list), list, note: null, rows: [] };
 }
 
 function launchedGroup(template) {

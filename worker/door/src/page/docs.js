@@ -63,7 +63,7 @@ function draw() {
     }
     const heading = `tag-${tag.replaceAll(/\W+/g, "-")}`;
     sections.push(el("section", { "aria-labelledby": heading }, el("h2", { id: heading }, tag), prose(described.get(tag)?.description), those.map((one) => one.element)));
-    contents.push(el("section", {}, el("h3", {}, tag), those.map((one) => one.link)));
+    contents.push(el("section", {}, el("h2", {}, tag), those.map((one) => one.link)));
   }
   const schemas = Object.entries(doc.components?.schemas ?? {});
   if (schemas.length) {

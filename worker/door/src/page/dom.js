@@ -46,7 +46,8 @@ export function setAttribute(element, name, value) {
 // Makes `parent`'s children exactly `wanted`, moving as few as possible: what stays keeps its focus.
 export function place(parent, wanted) {
   let at = parent.firstChild;
-  for (const child of wanted) {
+  for (const given of wanted) {
+    const child = typeof given === "string" ? document.createTextNode(given) : given;
     if (child === at) at = at.nextSibling;
     else parent.insertBefore(child, at);
   }

@@ -47,7 +47,7 @@ export class DeadLetters {
     return el("li", { class: "letter" },
       icon("letter", "letter-icon"),
       el("div", { class: "letter-text" },
-        el("h3", {}, message.reason ?? "not said why"),
+        el("h2", {}, message.reason ?? "not said why"),
         el("p", {}, message.message),
         el("p", { class: "hint" }, "sent ", time(message.sent_at, "ago"), message.bytes === undefined ? "" : ` · ${sizeInWords(message.bytes)}`,
           " · ", el("span", { class: "mono" }, id))),

@@ -24,8 +24,10 @@ export class Store extends EventTarget {
   begin() {
     this.#stop?.abort();
     this.#stop = new AbortController();
-    this.#follow(this.#stop.signal).catch((error) => {
-      if (error.name !== "AbortError") throw error;
+    const { signal } = this.#stop;
+    this.#setLine("connecting");
+    this.#follow(signal).catch((error) => {
+      if (!signal.aborted) throw error;
     });
   }
 

@@ -10,6 +10,8 @@ import { causeInWords, lengthInWords, phaseOf, stepInWords } from "./words.js";
 const POLL_MS = 1500;
 // After so many questions without an answer the person is told, and asked.
 const SILENT_MAX = 5;
+// A failure that was there before this wait asked is an older one's, as long as a worker may not have come by yet.
+const STALE_MS = 15_000;
 
 const byId = (id) => document.getElementById(id);
 const room = byId("room");
@@ -25,6 +27,9 @@ let last = null;
 let lastAt = 0;
 // It was seen on its way: off again means that somebody put it out.
 let wasStarting = false;
+// What was there when this wait began, and when that was.
+let firstSince = null;
+let firstAt = 0;
 // Which wait this is; an older one that still has an answer to come says nothing.
 let turn = 0;
 
@@ -105,6 +110,7 @@ async function wait() {
 function begin() {
   last = null;
   wasStarting = false;
+  firstSince = null;
   room.dataset.state = "waiting";
   hide(byId("trouble"));
   hide(byId("again"));
@@ -119,12 +125,17 @@ function begin() {
 function tell(state) {
   last = state;
   lastAt = Date.now();
+  if (firstSince === null) {
+    firstSince = state.since ?? "";
+    firstAt = lastAt;
+  }
   const phase = phaseOf(state);
   if (state.ready) {
     moveOn(state);
     return true;
   }
-  if (state.failed) {
+  const older = state.since === firstSince && lastAt - firstAt < STALE_MS;
+  if (state.failed && !older) {
     fail(`${state.target} did not start`, failureInWords(String(state.failed)));
     return true;
   }
