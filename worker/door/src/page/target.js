@@ -112,6 +112,11 @@ export class TargetView {
     else if (!this.#store.targets.has(this.#name)) this.#paint();
   }
 
+  // Whose holds may be released depends on who asks.
+  meet() {
+    this.#paint();
+  }
+
   updateTicket(ticket) {
     if (ticket.target === this.#name) this.#ticketList.update(this.#name);
   }
@@ -159,7 +164,7 @@ export class TargetView {
     this.sentence = [kindInWords(target.kind), target.instance].filter(Boolean).join(" · ");
     this.#buttons.element.hidden = false;
     this.#tellState(target);
-    this.#once("holds", [target.holds, target.actions, this.#actions.holder], () => this.#tellHolds(target));
+    this.#once("holds", [target.holds, target.actions, this.#actions.holder, this.#actions.anyone], () => this.#tellHolds(target));
     this.#once("facts", { ...target, runs: null, observed_age_seconds: null }, () => this.#tellFacts(target));
     this.#once("runs", target.runs, () => this.#tellRuns(target));
     this.#tellWeek(target);
