@@ -1,0 +1,282 @@
+// The targets: what a row says, what its buttons do, a thousand of them, and odd data.
+
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+
+import { accessible, closed, eventually, fitsItsWidth, open, startBrowser } from "./browser.mjs";
+import { startMock } from "./mock.mjs";
+
+let browser;
+before(async () => { browser = await startBrowser(); });
+after(() => browser.close());
+
+async function withPage(options, body, { mock: mockOptions, hash = "" } = {}) {
+  const mock = await startMock({ speed: 0.5, ...mockOptions });
+  try {
+    const page = await open(browser, `${mock.url}/${hash}`, options);
+    await body(page, mock);
+    await closed(page);
+  } finally {
+    await mock.close();
+  }
+}
+
+const row = (page, name) => page.locator(`.row[data-target="${name}"]`);
+
+test("a row tells phase, step, holds, since when and why, in words and shapes", () => withPage({}, async (page) => {
+  const keeper = row(page, "position-keeper");
+  await keeper.waitFor();
+  const text = await keeper.innerText();
+  for (const part of ["position-keeper", "EC2 machine", "on", "for 3 h", "held by user-42 until 18:00", "user-42", "nightly batch", "left", "start by user-42: done"]) {
+    assert.ok(text.includes(part), `${part} in ${text}`);
+  }
+  assert.match(await keeper.locator("time").first().getAttribute("title"), /\d{4}/);
+  assert.match(await row(page, "fluidity").innerText(), /asking ECS for its tasks/);
+  assert.match(await row(page, "render-box").innerText(), /unit-failed: renderer is failed/);
+  const shapes = await page.locator(".row .pill .shape use").evaluateAll((uses) => [...new Set(uses.map((use) => use.getAttribute("href")))]);
+  for (const shape of ["#shape-on", "#shape-off", "#shape-starting", "#shape-stopping", "#shape-failed"]) assert.ok(shapes.includes(shape), shape);
+  assert.match(await page.locator("#sentence").innerText(), /3 lamps are lit, 2 are being lit/);
+  assert.equal(await page.locator("#line-word").innerText(), "live");
+  const group = page.getByRole("region", { name: "Machines launched from walrus" });
+  assert.equal(await group.locator(".row").count(), 2);
+}));
+
+test("only what a target lists can be pressed", () => withPage({}, async (page) => {
+  await row(page, "no-rights").waitFor();
+  assert.equal(await row(page, "no-rights").locator("button").count(), 0);
+  // An action that this page has never heard of is still offered, in its own word.
+  await row(page, "bare").locator("[data-action=more]").click();
+  assert.equal(await page.locator(".menu button").innerText(), "levitate");
+}, { mock: { fleet: "odd" } }));
+
+test("a start is sent with its length, reason and holder, and followed to its outcome", () => withPage({}, async (page, mock) => {
+  await row(page, "pyelli").getByRole("button", { name: "Start pyelli" }).click();
+  const dialog = page.getByRole("dialog");
+  await dialog.getByRole("radio", { name: "2 h", exact: true }).check();
+  await dialog.getByLabel("Why?").fill("a demo");
+  await dialog.getByLabel("For whom?").fill("ana");
+  await dialog.getByRole("button", { name: "Start" }).click();
+  await row(page, "pyelli").locator(".ticket[data-kind=open]").waitFor();
+  await row(page, "pyelli").locator(".pill[data-phase=starting]").waitFor();
+  await row(page, "pyelli").locator(".ticket[data-kind=done]").waitFor();
+  assert.match(await row(page, "pyelli").innerText(), /\bon\b[\s\S]*ana[\s\S]*a demo[\s\S]*Start: done/);
+  const sent = mock.world.requests.find((request) => request.method === "POST" && request.path === "/v1/commands");
+  assert.deepEqual(JSON.parse(sent.body), { action: "start", target: "pyelli", holder: "ana", for: "2h", reason: "a demo" });
+  assert.match(sent.headers["idempotency-key"], /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/);
+  assert.match(await page.locator("#announcements").innerText(), /pyelli: Start: done/);
+  assert.equal(await page.locator("#who-name").innerText(), "ana");
+}));
+
+test("a length that is none is not sent", () => withPage({}, async (page, mock) => {
+  await row(page, "pyelli").getByRole("button", { name: "Start pyelli" }).click();
+  const dialog = page.getByRole("dialog");
+  await dialog.getByRole("radio", { name: "Other" }).check();
+  await dialog.getByLabel("How long").fill("soon");
+  await dialog.getByRole("button", { name: "Start" }).click();
+  assert.equal(await dialog.isVisible(), true);
+  await dialog.getByLabel("How long").fill("1h30m");
+  await dialog.getByRole("button", { name: "Start" }).click();
+  await row(page, "pyelli").locator(".ticket").waitFor();
+  assert.equal(JSON.parse(mock.world.requests.find((request) => request.method === "POST").body).for, "1h30m");
+}));
+
+test("a kill asks first, and Esc or Cancel is no", () => withPage({}, async (page, mock) => {
+  const more = row(page, "position-keeper").locator("[data-action=more]");
+  const posts = () => mock.world.requests.filter((request) => request.method === "POST").length;
+  for (const leave of ["Escape", "Enter"]) {
+    await more.click();
+    await page.getByRole("menuitem", { name: "Kill" }).click();
+    await page.getByRole("dialog").getByText("user-42").waitFor();
+    // The harmless button has the focus, so Enter at once loses nothing.
+    await page.keyboard.press(leave);
+    await page.getByRole("dialog").waitFor({ state: "detached" });
+    assert.equal(posts(), 0, leave);
+  }
+  await more.click();
+  await page.getByRole("menuitem", { name: "Kill" }).click();
+  await page.getByRole("button", { name: "Kill position-keeper" }).click();
+  await row(page, "position-keeper").locator(".pill[data-phase=off]").waitFor();
+  await row(page, "position-keeper").locator(".ticket[data-kind=done]").waitFor();
+  assert.equal(posts(), 1);
+}));
+
+test("a stop that others outlive says who holds it", () => withPage({}, async (page) => {
+  await row(page, "position-keeper").getByRole("button", { name: "Stop position-keeper" }).click();
+  await row(page, "position-keeper").getByText("user-42 still holds it").waitFor();
+}));
+
+test("a failed start and a conflict are told with their causes, and stay until dismissed", () => withPage({}, async (page) => {
+  for (const [name, words] of [["render-box", /failed.*unit-failed: its service does not run.*renderer is failed/s], ["position-keeper", /rejected.*conflict: somebody else has it.*user-42 has it/s]]) {
+    await row(page, name).getByRole("button", { name: `Start ${name}` }).click();
+    await page.getByRole("dialog").getByRole("button", { name: "Start" }).click();
+    const ticket = row(page, name).locator(".ticket[data-kind=failed], .ticket[data-kind=rejected]");
+    await ticket.waitFor();
+    assert.match(await ticket.innerText(), words);
+    await ticket.getByRole("button", { name: "Dismiss" }).click();
+    await ticket.waitFor({ state: "detached" });
+  }
+}));
+
+test("a command whose sending fails is sent again with the same key", () => withPage({}, async (page, mock) => {
+  await row(page, "pyelli").waitFor();
+  mock.world.broken.push({ path: "/v1/commands", status: 0, times: 1 }, { path: "/v1/commands", status: 503, times: 1 });
+  await row(page, "pyelli").getByRole("button", { name: "Start pyelli" }).click();
+  await page.getByRole("dialog").getByRole("button", { name: "Start" }).click();
+  await row(page, "pyelli").locator(".ticket[data-kind=done]").waitFor();
+  const keys = mock.world.requests.filter((request) => request.method === "POST").map((request) => request.headers["idempotency-key"]);
+  assert.equal(keys.length, 3);
+  assert.equal(new Set(keys).size, 1);
+}));
+
+test("a pause asks why, and a resume follows it", () => withPage({}, async (page) => {
+  await row(page, "staging").locator("[data-action=more]").click();
+  await page.getByRole("menuitem", { name: "Pause" }).click();
+  await page.getByLabel("Why?").fill("a look inside");
+  await page.getByRole("dialog").getByRole("button", { name: "Pause" }).click();
+  await row(page, "staging").locator(".pill[data-phase=paused]").waitFor();
+  await row(page, "staging").getByRole("button", { name: "Resume staging" }).click();
+  await row(page, "staging").locator(".pill[data-phase=paused]").waitFor({ state: "hidden" });
+}));
+
+test("odd data is text and nothing else", () => withPage({}, async (page) => {
+  await row(page, "nasty").waitFor();
+  assert.ok((await row(page, "nasty").innerText()).includes("<img src=x onerror="));
+  assert.equal(await page.locator("main img, main script").count(), 0);
+  for (const name of ["nasty", "a".repeat(63), "bare", "future"]) {
+    await page.goto(`${page.url().split("#")[0]}#/target/${name}`);
+    await page.getByRole("heading", { level: 1, name }).waitFor();
+  }
+  for (const view of ["week", "dead-letters"]) {
+    await page.goto(`${page.url().split("#")[0]}#/${view}`);
+    await eventually(async () => (await page.locator("#view").innerText()).length > 20, view);
+  }
+  assert.equal(await page.locator("main img, main script").count(), 0);
+}, { mock: { fleet: "odd" } }));
+
+test("a thousand targets are painted, found, filtered and kept up to date without a stutter", () => withPage({}, async (page, mock) => {
+  await eventually(async () => (await page.locator(".row").count()) === 1000, "1,000 rows", 15_000);
+  const first = await row(page, "box-0001").elementHandle();
+  const painted = await page.evaluate(() => performance.getEntriesByType("longtask").length);
+  assert.equal(typeof painted, "number");
+  await page.getByRole("searchbox").fill("box-07");
+  assert.equal(await page.locator(".row:visible").count(), 100);
+  await page.locator(".chip[data-phase=failed]").click();
+  assert.equal(await page.locator(".row:visible").count(), 10);
+  assert.match(await page.locator(".chip[data-phase=failed]").innerText(), /Failed\s*10/);
+  await page.getByRole("searchbox").fill("");
+  await page.locator(".chip[data-phase=all]").click();
+  // Two hundred changes at once: each painted, in one go, and on rows that stay where they are.
+  const took = await page.evaluate(() => new Promise((resolve) => {
+    window.frames_ = [];
+    let last = performance.now();
+    const end = last + 1500;
+    const step = (now) => {
+      window.frames_.push(now - last);
+      last = now;
+      if (now < end) requestAnimationFrame(step);
+      else resolve(Math.max(...window.frames_));
+    };
+    requestAnimationFrame(step);
+    window.begun = true;
+  }).then((worst) => worst), await Promise.all(Array.from({ length: 200 }, (_, n) => mock.change(`box-${String(n).padStart(4, "0")}`, { phase: "on", why: "changed" })))
+    && undefined);
+  await eventually(async () => /560 lamps|2\d\d lamps|3\d\d lamps/.test(await page.locator("#sentence").innerText()), "the sentence");
+  assert.equal(await row(page, "box-0001").locator(".why").innerText(), "changed");
+  assert.equal(await first.evaluate((element) => element.isConnected), true);
+  assert.ok(took < 700, `the worst frame took ${took} ms`);
+}, { mock: { fleet: "many" } }));
+
+test("what goes is gone, what comes is there, and what has the focus keeps it", () => withPage({}, async (page, mock) => {
+  const stop = row(page, "reports").getByRole("button", { name: "Resume reports" });
+  await stop.focus();
+  mock.remove("staging");
+  await row(page, "staging").waitFor({ state: "detached" });
+  mock.change("reports", { why: "still there" });
+  await row(page, "reports").getByText("still there").waitFor();
+  assert.equal(await stop.evaluate((element) => element === document.activeElement), true);
+}));
+
+test("by keyboard alone: skip link, finding, a start, its dialog, the menu", () => withPage({}, async (page) => {
+  await row(page, "pyelli").waitFor();
+  await page.keyboard.press("Tab");
+  assert.equal(await page.evaluate(() => document.activeElement.id), "skip");
+  await page.keyboard.press("Enter");
+  assert.equal(await page.evaluate(() => document.activeElement.id), "main");
+  assert.equal(new URL(page.url()).hash, "");
+  await page.keyboard.press("/");
+  await page.keyboard.type("pyelli");
+  assert.equal(await page.locator(".row:visible").count(), 1);
+  const until = async (label) => {
+    for (let presses = 0; presses < 30; presses += 1) {
+      await page.keyboard.press("Tab");
+      if (await page.evaluate((name) => (document.activeElement.getAttribute("aria-label") ?? document.activeElement.textContent) === name, label)) return;
+    }
+    assert.fail(`Tab does not come to ${label}`);
+  };
+  await until("Start pyelli");
+  const outline = await page.evaluate(() => getComputedStyle(document.activeElement).outlineStyle);
+  assert.equal(outline, "solid");
+  await page.keyboard.press("Enter");
+  await page.getByRole("dialog").waitFor();
+  await page.keyboard.press("Escape");
+  await page.getByRole("dialog").waitFor({ state: "detached" });
+  assert.equal(await page.evaluate(() => document.activeElement.getAttribute("aria-label")), "Start pyelli");
+  await page.keyboard.press("Enter");
+  await page.keyboard.press("ArrowRight");
+  await page.keyboard.press("Enter");
+  await row(page, "pyelli").locator(".ticket[data-kind=done]").waitFor();
+  assert.match(await row(page, "pyelli").locator(".holds").innerText(), /left/);
+  await row(page, "pyelli").locator("[data-action=more]").focus();
+  await page.keyboard.press("Enter");
+  await page.keyboard.press("ArrowDown");
+  await page.keyboard.press("Escape");
+  await page.locator(".menu").waitFor({ state: "hidden" });
+  assert.equal(await page.evaluate(() => document.activeElement.dataset.action), "more");
+}));
+
+test("on a phone of 360 and 320 pixels all is there and nothing sticks out", async () => {
+  for (const width of [360, 320]) {
+    await withPage({ viewport: { width, height: 740 }, hasTouch: true, isMobile: true }, async (page, mock) => {
+      await row(page, "pyelli").waitFor();
+      await fitsItsWidth(page, "the board");
+      const size = await row(page, "pyelli").getByRole("button", { name: "Start pyelli" }).boundingBox();
+      assert.ok(size.height >= 40, "a thumb finds it");
+      await row(page, "pyelli").getByRole("button", { name: "Start pyelli" }).tap();
+      await page.getByRole("dialog").waitFor();
+      await fitsItsWidth(page, "the dialog");
+      await page.keyboard.press("Escape");
+      for (const hash of ["#/target/position-keeper", "#/week", "#/dead-letters"]) {
+        await page.goto(`${mock.url}/${hash}`);
+        await page.waitForTimeout(150);
+        await fitsItsWidth(page, hash);
+      }
+    });
+  }
+  await withPage({ viewport: { width: 320, height: 740 } }, async (page) => {
+    await row(page, "nasty").waitFor();
+    await fitsItsWidth(page, "odd data");
+  }, { mock: { fleet: "odd" } });
+});
+
+test("axe finds nothing, by day and by night", async () => {
+  for (const colorScheme of ["light", "dark"]) {
+    await withPage({ colorScheme }, async (page, mock) => {
+      await row(page, "pyelli").waitFor();
+      await row(page, "render-box").getByRole("button", { name: "Start render-box" }).click();
+      await accessible(page, `${colorScheme} dialog`);
+      await page.getByRole("dialog").getByRole("button", { name: "Start" }).click();
+      await row(page, "render-box").locator(".ticket[data-kind=failed]").waitFor();
+      await accessible(page, `${colorScheme} board`);
+      for (const hash of ["#/target/position-keeper", "#/target/reports", "#/week", "#/dead-letters"]) {
+        await page.goto(`${mock.url}/${hash}`);
+        await page.waitForTimeout(200);
+        await accessible(page, `${colorScheme} ${hash}`);
+      }
+    });
+  }
+});
+
+test("who wants no motion sees none", () => withPage({ reducedMotion: "reduce" }, async (page) => {
+  await row(page, "fluidity").waitFor();
+  assert.equal(await page.evaluate(() => document.getAnimations().length), 0);
+}));

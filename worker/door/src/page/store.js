@@ -1,0 +1,167 @@
+// What the page knows: the targets, kept true by the door's events, and how good the line is.
+//
+// *Invariant.* A target is changed only by what the door said of it. A button never paints what it hopes for.
+
+import { Problem, events, get, pause, pauseBefore } from "./api.js";
+
+// Where the events do not come through, the list is asked this often.
+const POLL_MS = 10_000;
+// A line that held this long was a good one: the next pause begins small again.
+const GOOD_LINE_MS = 10_000;
+
+export class Store extends EventTarget {
+  targets = new Map();
+  me = null;
+  // Whether the first full picture has come.
+  complete = false;
+  // `connecting`, `live`, `reconnecting`, `polling`, `refused`.
+  line = "connecting";
+  #changed = new Set();
+  #due = false;
+  #stop = null;
+
+  // Begins, or begins anew with another token.
+  begin() {
+    this.#stop?.abort();
+    this.#stop = new AbortController();
+    const { signal } = this.#stop;
+    this.#setLine("connecting");
+    this.#follow(signal).catch((error) => {
+      if (!signal.aborted) throw error;
+    });
+  }
+
+  end(line) {
+    this.#stop?.abort();
+    this.#stop = null;
+    this.#setLine(line);
+  }
+
+  // Everything known goes, since another token may see less.
+  forget() {
+    for (const name of this.targets.keys()) this.#changed.add(name);
+    this.targets.clear();
+    this.complete = false;
+    this.#tellSoon();
+  }
+
+  may(right) {
+    return Boolean(this.me?.may?.includes(right) || this.me?.may?.includes("admin"));
+  }
+
+  async #follow(signal) {
+    let tries = 0;
+    for (;;) {
+      const from = Date.now();
+      try {
+        await this.#meet(signal);
+        await this.#listen(signal, () => { tries = 0; });
+      } catch (error) {
+        if (signal.aborted) throw error;
+        if (error instanceof Problem && error.status === 401) return;
+        if (!(error instanceof Problem)) throw error;
+      }
+      if (Date.now() - from > GOOD_LINE_MS) tries = 0;
+      this.#setLine("reconnecting");
+      // Twice without events: somebody between holds them back, or the door is down. The list tells which.
+      if (tries >= 2) await this.#poll(signal);
+      await pause(pauseBefore(tries, { most: POLL_MS }), signal);
+      tries += 1;
+    }
+  }
+
+  async #meet(signal) {
+    this.me = await get("/v1/me", { signal });
+    this.dispatchEvent(new Event("me"));
+  }
+
+  async #listen(signal, onLive) {
+    const seen = new Set();
+    let ready = false;
+    await events("/v1/events", (name, data) => {
+      if (name === "target") {
+        const target = read(data);
+        if (!target) return;
+        seen.add(target.target);
+        this.#put(target);
+      } else if (name === "gone") {
+        const gone = read(data);
+        if (gone) this.#drop(gone.target);
+      } else if (name === "ready") {
+        if (ready) return;
+        ready = true;
+        for (const known of this.targets.keys()) {
+          if (!seen.has(known)) this.#drop(known);
+        }
+        this.complete = true;
+        this.#setLine("live");
+        this.#tellSoon();
+        onLive();
+      }
+    }, { signal });
+  }
+
+  async #poll(signal) {
+    try {
+      const { targets } = await get("/v1/targets", { signal });
+      const seen = new Set(targets.map((target) => target.target));
+      for (const target of targets) this.#put(target);
+      for (const known of this.targets.keys()) {
+        if (!seen.has(known)) this.#drop(known);
+      }
+      this.complete = true;
+      this.#setLine("polling");
+      this.#tellSoon();
+    } catch (error) {
+      if (!(error instanceof Problem)) throw error;
+    }
+  }
+
+  #put(target) {
+    const known = this.targets.get(target.target);
+    // The same line gives them in order; a list that was asked meanwhile may be older.
+    if (known && known.rev > target.rev && known.since >= target.since) return;
+    this.targets.set(target.target, target);
+    this.#changed.add(target.target);
+    this.#tellSoon();
+  }
+
+  // What a view asked by itself is as good as what the events say.
+  learn(target) {
+    this.#put(target);
+  }
+
+  #drop(name) {
+    if (this.targets.delete(name)) {
+      this.#changed.add(name);
+      this.#tellSoon();
+    }
+  }
+
+  #setLine(line) {
+    if (this.line === line) return;
+    this.line = line;
+    this.dispatchEvent(new Event("line"));
+  }
+
+  // A thousand events that come at once are painted once.
+  #tellSoon() {
+    if (this.#due) return;
+    this.#due = true;
+    requestAnimationFrame(() => {
+      this.#due = false;
+      const names = this.#changed;
+      this.#changed = new Set();
+      this.dispatchEvent(new CustomEvent("targets", { detail: names }));
+    });
+  }
+}
+
+function read(data) {
+  try {
+    const value = JSON.parse(data);
+    return typeof value?.target === "string" ? value : null;
+  } catch {
+    return null;
+  }
+}
