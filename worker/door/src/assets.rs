@@ -22,7 +22,29 @@ macro_rules! files {
         const FILES: &[(&str, &str)] = &[$(($name, include_str!(concat!("page/", $name)))),*];
     };
 }
-files!["app.css", "app.js"];
+files![
+    "actions.js",
+    "api.js",
+    "app.css",
+    "app.js",
+    "base.css",
+    "board.js",
+    "commands.js",
+    "dialogs.js",
+    "docs.css",
+    "docs.js",
+    "dom.js",
+    "lamp.svg",
+    "letters.js",
+    "schema.js",
+    "store.js",
+    "target.js",
+    "views.css",
+    "wait.css",
+    "wait.js",
+    "week.js",
+    "words.js",
+];
 
 /// A page.
 pub(crate) fn html(status: StatusCode, page: String) -> Response {
