@@ -36,7 +36,8 @@ const READ_MANY: &str = "dynamodb:BatchGetItem";
 fn ask(local: &Local, method: &str, path: &str, body: &Value) -> (u16, Value) {
     let body = if body.is_null() { String::new() } else { body.to_string() };
     let (status, text) = http(local.door_url(), method, path, &body);
-    let json = serde_json::from_str(&text).unwrap_or_else(|_| panic!("{method} {path}: {status} {text}"));
+    let json =
+        serde_json::from_str(&text).unwrap_or_else(|_| panic!("{method} {path}: {status} {text}"));
     (status, json)
 }
 
@@ -74,12 +75,14 @@ fn two_hundred_who_wait_share_one_look() {
     let each = |at: u32| {
         let door = local.door_url().to_owned();
         std::thread::spawn(move || {
-            let command = json!({ "action": "keep-alive", "target": "backend", "id": format!("c-{at}") });
+            let command =
+                json!({ "action": "keep-alive", "target": "backend", "id": format!("c-{at}") });
             http(&door, "POST", "/v1/commands?wait=6", &command.to_string()).0
         })
     };
     let all: Vec<_> = (0..200).map(each).collect();
-    let statuses: Vec<u16> = all.into_iter().map(|one| one.join().expect("it is answered")).collect();
+    let statuses: Vec<u16> =
+        all.into_iter().map(|one| one.join().expect("it is answered")).collect();
     assert!(statuses.iter().all(|status| *status == 202), "{statuses:?}");
     let took = began.elapsed();
     let looks = local.count(READ_MANY) - before;
@@ -105,7 +108,10 @@ fn a_command_that_is_waited_for_brings_its_outcome() {
     let (_, target) = ask(&local, "GET", "/v1/targets/backend", &Value::Null);
     assert_eq!((&target["phase"], &target["holder"]), (&json!("on"), &json!("ann")));
     assert_eq!(target["last_outcome"]["command"], "first");
-    assert!(target["runs"][0]["ready"].is_string() && target["usual_start_seconds"].is_u64(), "{target}");
+    assert!(
+        target["runs"][0]["ready"].is_string() && target["usual_start_seconds"].is_u64(),
+        "{target}"
+    );
     let (_, by_machine) = ask(&local, "GET", "/v1/targets/i-0abc123def456", &Value::Null);
     assert_eq!(by_machine["target"], "backend");
     let (_, history) = ask(&local, "GET", "/v1/targets/backend/history", &Value::Null);

@@ -15,10 +15,10 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::verbs_door::DOOR;
 use crate::harness::{
     Answer, FLEET, Local, Process, TEMPLATE, eventually, http, lamplighter, send_raw, tag,
 };
+use crate::verbs_door::DOOR;
 
 /// Who asks for what: the verbs of each test below, with the exit codes that it must have seen.
 const ASKING: Verbs =
@@ -65,7 +65,13 @@ impl Ran {
     }
 
     #[track_caller]
-    pub(crate) fn run(&mut self, local: &Local, verb: &str, arguments: &[&str], code: i32) -> Answer {
+    pub(crate) fn run(
+        &mut self,
+        local: &Local,
+        verb: &str,
+        arguments: &[&str],
+        code: i32,
+    ) -> Answer {
         self.run_as(&mut local.command(), verb, arguments, code)
     }
 
@@ -176,9 +182,7 @@ fn verbs_in(help: &str, before: &str) -> BTreeSet<String> {
 #[test]
 fn every_verb_of_the_help_has_a_test_that_runs_it() {
     let tested: BTreeSet<String> =
-        [
-            ASKING, LOOKING, LEAKING, PROBING, DEAD_LETTERS, SERVING, SETTING_UP, SCHEDULING, DOOR,
-        ]
+        [ASKING, LOOKING, LEAKING, PROBING, DEAD_LETTERS, SERVING, SETTING_UP, SCHEDULING, DOOR]
             .into_iter()
             .flatten()
             .map(|(verb, _)| (*verb).to_owned())
@@ -661,7 +665,18 @@ fn serving_things() {
 
     // local with the worker inside, and its one line of JSON.
     let mut command = lamplighter();
-    let arguments = ["--aws-port", "0", "--http-port", "0", "--json", "--dry-run", "--workers", "2", "--fleet", &fleet];
+    let arguments = [
+        "--aws-port",
+        "0",
+        "--http-port",
+        "0",
+        "--json",
+        "--dry-run",
+        "--workers",
+        "2",
+        "--fleet",
+        &fleet,
+    ];
     command.arg("local").args(arguments).stdout(Stdio::piped());
     let mut process = Process::spawn(command, &folder.path().join("json.log"));
     let mut line = String::new();

@@ -19,7 +19,8 @@ fn a_door_is_opened_with_a_token_that_was_made_for_it() {
     let said = ran.run(&local, "token", &["ann", "--fleet", &fleet], 0).stdout;
     assert!(said.contains("[http.tokens.\"ann\"]") && said.contains("lamp_"), "{said}");
     let made = ran.run(&local, "token", &["ann", "--json"], 0).json();
-    let (token, hash) = (made["token"].as_str().expect("one"), made["sha256"].as_str().expect("one"));
+    let (token, hash) =
+        (made["token"].as_str().expect("one"), made["sha256"].as_str().expect("one"));
     assert!(!said.contains(token), "no two are the same");
     ran.run(&local, "token", &["a\nb"], 2);
 
@@ -27,7 +28,9 @@ fn a_door_is_opened_with_a_token_that_was_made_for_it() {
     let refused = ran.run(&local, "serve", &["--listen", "127.0.0.1:0"], 2);
     refused.complains(2, &["has no [http]", "lamplighter token"]);
 
-    let door = format!("{FLEET}\n[http]\nauth = \"tokens\"\n[http.tokens.ann]\nsha256 = \"{hash}\"\nmay = [\"read\"]\n");
+    let door = format!(
+        "{FLEET}\n[http]\nauth = \"tokens\"\n[http.tokens.ann]\nsha256 = \"{hash}\"\nmay = [\"read\"]\n"
+    );
     std::fs::write(local.fleet(), door).expect("the fleet file");
     // The port is taken: by the door of `local`.
     let taken = local.door_url().trim_start_matches("http://").to_owned();

@@ -115,7 +115,10 @@ impl Caller {
         if self.has(right) {
             return Ok(());
         }
-        Err(Problem::forbidden(format!("this token may not: it needs the right {:?}", right.as_str())))
+        Err(Problem::forbidden(format!(
+            "this token may not: it needs the right {:?}",
+            right.as_str()
+        )))
     }
 
     /// Whether a target exists for it.
@@ -225,7 +228,9 @@ mod tests {
             assert_eq!(caller.name(), Some("mine"), "{good}");
         }
         let long = format!("Bearer {}", "x".repeat(10_000));
-        for wrong in ["", "right", "Basic right", "Bearer", "Bearer ", "Bearer wrong", "Bearer righ", &long] {
+        for wrong in
+            ["", "right", "Basic right", "Bearer", "Bearer ", "Bearer wrong", "Bearer righ", &long]
+        {
             let refused = access.caller(&presented(&[wrong])).unwrap_err();
             assert_eq!(refused.status(), 401, "{wrong:.20}");
             assert!(!refused.detail.contains("wrong"), "a token is not repeated");

@@ -182,7 +182,9 @@ pub(crate) async fn get_command(
         let age = sent_ago(&uri, door.clock.now());
         // The clock of the door that wrote it may be ahead of this one's.
         return match age {
-            Some(-60..) if age <= Some(SENT_DAYS_MAX * 86_400) => Ok(Json(Command::sent(&id, None, None))),
+            Some(-60..) if age <= Some(SENT_DAYS_MAX * 86_400) => {
+                Ok(Json(Command::sent(&id, None, None)))
+            }
             _ => Err(unknown()),
         };
     };
@@ -197,7 +199,10 @@ pub(crate) async fn get_command(
 }
 
 /// `GET /v1/targets`
-pub(crate) async fn targets(State(door): State<Arc<Door>>, caller: Caller) -> Result<Json<Value>, Problem> {
+pub(crate) async fn targets(
+    State(door): State<Arc<Door>>,
+    caller: Caller,
+) -> Result<Json<Value>, Problem> {
     caller.need(Right::Read)?;
     let now = door.clock.now();
     let looked = door.everything().await?;
@@ -240,7 +245,11 @@ pub(crate) async fn history(
     Path(name): Path<String>,
 ) -> Result<Json<History>, Problem> {
     let record = door.target(&caller, &name).await?.record;
-    Ok(Json(History { target: record.target, entries: record.history, runs: RunShown::all(&record.runs) }))
+    Ok(Json(History {
+        target: record.target,
+        entries: record.history,
+        runs: RunShown::all(&record.runs),
+    }))
 }
 
 /// Who is asking.
@@ -283,7 +292,8 @@ pub(crate) async fn readyz(State(door): State<Arc<Door>>) -> Result<Json<Value>,
     if closing {
         return Err(Problem::unavailable("this door is about to close"));
     }
-    let probe = CommandId::parse("readiness").map_err(|error| Problem::invalid(error.to_string()))?;
+    let probe =
+        CommandId::parse("readiness").map_err(|error| Problem::invalid(error.to_string()))?;
     match tokio::time::timeout(READY_WITHIN, door.store.load_command(&probe)).await {
         Ok(Ok(_)) => Ok(Json(json!({ "status": "ready" }))),
         Ok(Err(error)) => Err(error.into()),

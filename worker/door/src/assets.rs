@@ -1,7 +1,9 @@
 //! The pages: static files, compiled in, with a content policy that lets nothing else in.
 
 use axum::extract::Path;
-use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH,
+};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use sha2::{Digest, Sha256};
@@ -56,7 +58,10 @@ pub(crate) fn html(status: StatusCode, page: String) -> Response {
 }
 
 /// `GET /assets/{name}`
-pub(crate) async fn asset(Path(name): Path<String>, headers: HeaderMap) -> Result<Response, Problem> {
+pub(crate) async fn asset(
+    Path(name): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
     let found = FILES.iter().find(|(known, _)| *known == name);
     let (name, text) = found.ok_or_else(|| Problem::not_found("there is no such file"))?;
     let media_type = match name.rsplit('.').next() {
@@ -66,7 +71,10 @@ pub(crate) async fn asset(Path(name): Path<String>, headers: HeaderMap) -> Resul
         _ => "text/plain; charset=utf-8",
     };
     let hash = Sha256::digest(text.as_bytes());
-    let tag = format!("\"{}\"", hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect::<String>());
+    let tag = format!(
+        "\"{}\"",
+        hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect::<String>()
+    );
     // A new version of the door must not meet an old script: asked for each time, sent when it changed.
     let cached = headers.get(IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == tag.as_bytes());
     let headers = [

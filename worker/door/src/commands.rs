@@ -35,7 +35,11 @@ pub(crate) struct Asked {
 }
 
 /// Reads a body as the queue's own parser does. `action` is the word of the path, where the path names one.
-pub(crate) fn read(body: &[u8], action: Option<&str>, headers: &HeaderMap) -> Result<Command, Problem> {
+pub(crate) fn read(
+    body: &[u8],
+    action: Option<&str>,
+    headers: &HeaderMap,
+) -> Result<Command, Problem> {
     let text = std::str::from_utf8(body).map_err(|_| {
         let detail = "the body is not UTF-8; expected a JSON object";
         Problem::new(StatusCode::BAD_REQUEST, MalformedKind::NotUtf8.as_str(), detail)
@@ -49,7 +53,9 @@ pub(crate) fn read(body: &[u8], action: Option<&str>, headers: &HeaderMap) -> Re
         // With two of them the wrong one might be believed.
         let caller = caller.to_str().ok().filter(|_| callers.next().is_none());
         let caller = caller.ok_or_else(|| {
-            Problem::invalid("the header X-Current-User-Id is no text, or comes twice; expected one name")
+            Problem::invalid(
+                "the header X-Current-User-Id is no text, or comes twice; expected one name",
+            )
         })?;
         envelope.insert("headers".to_owned(), json!({ CALLER.as_str(): caller }));
     }
@@ -59,7 +65,8 @@ pub(crate) fn read(body: &[u8], action: Option<&str>, headers: &HeaderMap) -> Re
         Ok(Inbound::Command(command)) => Ok(command),
         Ok(_) => Err(Problem::invalid("the body is no command; expected one")),
         Err(malformed) if malformed.kind == MalformedKind::NoAction => {
-            let detail = format!("the body names no action; expected \"action\": {}", Action::expected());
+            let detail =
+                format!("the body names no action; expected \"action\": {}", Action::expected());
             Err(Problem::new(StatusCode::BAD_REQUEST, malformed.kind.as_str(), detail))
         }
         Err(malformed) => Err(malformed.into()),
@@ -80,7 +87,8 @@ impl Door {
         if let (Some(key), Some(said)) = (&key, &said)
             && key != said
         {
-            let detail = "the header Idempotency-Key and the body's `id` differ; expected one of them";
+            let detail =
+                "the header Idempotency-Key and the body's `id` differ; expected one of them";
             return Err(Problem::invalid(detail));
         }
         let chosen = key.or(said);
@@ -102,7 +110,11 @@ impl Door {
     }
 
     /// The same for a wake in the waiting room, whose right was looked at there.
-    pub(crate) async fn admit_wake(&self, caller: &Caller, mut command: Command) -> Result<Asked, Problem> {
+    pub(crate) async fn admit_wake(
+        &self,
+        caller: &Caller,
+        mut command: Command,
+    ) -> Result<Asked, Problem> {
         let id = self.new_id()?;
         command.id = Some(id.clone());
         command.holder = caller.holder(command.holder.take())?;
@@ -143,7 +155,8 @@ impl Door {
         let template = spec.template().map(|template| template.template.clone());
         // Whoever may make machines of a template is given the template, or all that come of it.
         let seen = caller.sees(&name)
-            || (command.action == Action::Create && template.as_ref().is_some_and(|it| caller.sees(it)));
+            || (command.action == Action::Create
+                && template.as_ref().is_some_and(|it| caller.sees(it)));
         if !seen {
             return Err(no_such_target());
         }
@@ -158,7 +171,11 @@ impl Door {
     }
 
     /// Whose a request to see is that a seed's client makes.
-    pub(crate) async fn seen_by(&self, caller: &Caller, mut command: Command) -> Result<TargetName, Problem> {
+    pub(crate) async fn seen_by(
+        &self,
+        caller: &Caller,
+        mut command: Command,
+    ) -> Result<TargetName, Problem> {
         let id = CommandId::parse("seen").map_err(|error| Problem::invalid(error.to_string()))?;
         self.address(caller, &mut command, &id).await
     }
@@ -187,7 +204,8 @@ impl Door {
         let callers = callers.filter(|trace| telemetry::is_traceparent(trace));
         telemetry::join(&span, callers);
         let trace = span.in_scope(telemetry::traceparent).or_else(|| callers.map(str::to_owned));
-        let attributes = trace.map(|trace| (TRACE_ATTRIBUTE.to_owned(), trace)).into_iter().collect();
+        let attributes =
+            trace.map(|trace| (TRACE_ATTRIBUTE.to_owned(), trace)).into_iter().collect();
         let body = asked.command.to_json().to_string();
         match self.queue.send(&Outgoing { body, attributes, delay_seconds: 0 }).await {
             Ok(()) => {
@@ -261,7 +279,11 @@ pub(crate) fn no_such_target() -> Problem {
 }
 
 /// The same, with what there is for whoever may see it.
-pub(crate) fn unknown_target(caller: &Caller, name: &str, fleet: &lamplighter_runtime::Fleet) -> Problem {
+pub(crate) fn unknown_target(
+    caller: &Caller,
+    name: &str,
+    fleet: &lamplighter_runtime::Fleet,
+) -> Problem {
     if !caller.sees_all() {
         return no_such_target();
     }

@@ -65,9 +65,8 @@ fn too_large() -> Problem {
 async fn read(mut body: axum::body::Body) -> Result<Bytes, Problem> {
     let mut whole = Vec::new();
     loop {
-        let frame = std::future::poll_fn(|context| {
-            std::pin::Pin::new(&mut body).poll_frame(context)
-        });
+        let frame =
+            std::future::poll_fn(|context| std::pin::Pin::new(&mut body).poll_frame(context));
         match frame.await {
             None => return Ok(whole.into()),
             Some(Ok(frame)) => {
@@ -102,7 +101,8 @@ impl FromRequestParts<Arc<Door>> for Patience {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &Arc<Door>) -> Result<Self, Problem> {
-        let query = Query::<WaitQuery>::try_from_uri(&parts.uri).ok().and_then(|query| query.0.wait);
+        let query =
+            Query::<WaitQuery>::try_from_uri(&parts.uri).ok().and_then(|query| query.0.wait);
         if let Some(text) = query {
             let seconds = text.parse().ok().filter(|seconds| *seconds <= WAIT_SECONDS_MAX);
             return seconds.map(Self::Seconds).ok_or_else(|| {
@@ -121,7 +121,8 @@ fn preferred(headers: &HeaderMap) -> Patience {
         if word.eq_ignore_ascii_case("respond-async") {
             return Patience::Async;
         }
-        let seconds = word.split_once('=').filter(|(name, _)| name.trim().eq_ignore_ascii_case("wait"));
+        let seconds =
+            word.split_once('=').filter(|(name, _)| name.trim().eq_ignore_ascii_case("wait"));
         let seconds = seconds.and_then(|(_, value)| value.trim().trim_matches('"').parse().ok());
         if let Some(seconds) = seconds {
             return Patience::Seconds(u64::min(seconds, WAIT_SECONDS_MAX));
@@ -151,7 +152,9 @@ impl FromRequestParts<Arc<Door>> for Key {
         let mut values = parts.headers.get_all(IDEMPOTENCY_KEY).iter();
         let Some(value) = values.next() else { return Ok(Self(None)) };
         if values.next().is_some() {
-            return Err(Problem::invalid("the header Idempotency-Key comes twice; expected it once"));
+            return Err(Problem::invalid(
+                "the header Idempotency-Key comes twice; expected it once",
+            ));
         }
         // The draft has it as a string of structured fields, in quotes; nobody sends it so, and everybody may.
         let text = value.to_str().unwrap_or_default();

@@ -117,6 +117,10 @@ pub(crate) async fn replay(
     if read.id.is_some() && replayed.replayed == 0 {
         return Err(Problem::not_found("no dead letter has this id"));
     }
-    tracing::info!(by = caller.name(), replayed = replayed.replayed, "dead letters were sent again");
+    tracing::info!(
+        by = caller.name(),
+        replayed = replayed.replayed,
+        "dead letters were sent again"
+    );
     Ok(Json(replayed))
 }

@@ -81,7 +81,12 @@ pub struct Door {
 impl Door {
     /// A door of this fleet. Of the ports it uses the queue (to send), the table (to read) and the clock.
     #[must_use]
-    pub fn new(fleet: Arc<Fleet>, http: Http, ports: &Ports, letters: Option<Arc<dyn Letters>>) -> Self {
+    pub fn new(
+        fleet: Arc<Fleet>,
+        http: Http,
+        ports: &Ports,
+        letters: Option<Arc<dyn Letters>>,
+    ) -> Self {
         Self {
             access: Access::new(&http),
             limits: Limits::new(&http),

@@ -45,7 +45,8 @@ pub(crate) struct Connection {
 }
 
 fn quota(per_second: u32) -> Quota {
-    let rate = NonZeroU32::new(per_second).or(NonZeroU32::new(RATE_DEFAULT)).unwrap_or(NonZeroU32::MIN);
+    let rate =
+        NonZeroU32::new(per_second).or(NonZeroU32::new(RATE_DEFAULT)).unwrap_or(NonZeroU32::MIN);
     let burst = rate.saturating_mul(NonZeroU32::new(BURST_SECONDS).unwrap_or(NonZeroU32::MIN));
     Quota::per_second(rate).allow_burst(burst)
 }
@@ -78,7 +79,8 @@ impl Limits {
     /// the caller has written itself.
     pub(crate) fn address(&self, peer: SocketAddr, headers: &HeaderMap) -> IpAddr {
         let forwarded = headers.get_all(FORWARDED).iter().filter_map(|value| value.to_str().ok());
-        let mut hops: Vec<&str> = forwarded.flat_map(|value| value.split(',')).map(str::trim).collect();
+        let mut hops: Vec<&str> =
+            forwarded.flat_map(|value| value.split(',')).map(str::trim).collect();
         match self.proxies {
             0 => peer.ip(),
             proxies => {
@@ -106,7 +108,10 @@ impl Limits {
     }
 }
 
-fn too_many(what: &str, not_until: &governor::NotUntil<<DefaultClock as governor::clock::Clock>::Instant>) -> Problem {
+fn too_many(
+    what: &str,
+    not_until: &governor::NotUntil<<DefaultClock as governor::clock::Clock>::Instant>,
+) -> Problem {
     let wait = not_until.wait_time_from(DefaultClock::default().now());
     let detail = format!("this {what} asks too often; wait as Retry-After says");
     // A second is the least that the header can say.

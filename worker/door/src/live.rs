@@ -76,8 +76,10 @@ pub(crate) async fn watch(door: &Door) {
         }
         let pause = match door.everything().await {
             Ok(looked) => {
-                let targets: BTreeMap<TargetName, Looked<'static>> =
-                    looked.into_iter().map(|one| (one.record.target.clone(), one.owned())).collect();
+                let targets: BTreeMap<TargetName, Looked<'static>> = looked
+                    .into_iter()
+                    .map(|one| (one.record.target.clone(), one.owned()))
+                    .collect();
                 let more = targets.len() / TARGETS_PER_SECOND;
                 number += 1;
                 door.live.picture.send_if_modified(|picture| {
@@ -108,10 +110,15 @@ fn same(one: &Targets, other: &Targets) -> bool {
 }
 
 /// `GET /v1/events`
-pub(crate) async fn events(State(door): State<Arc<Door>>, caller: Caller) -> Result<Response, Problem> {
+pub(crate) async fn events(
+    State(door): State<Arc<Door>>,
+    caller: Caller,
+) -> Result<Response, Problem> {
     caller.need(Right::Read)?;
     if door.live.watching() >= WATCHING_MAX {
-        return Err(Problem::unavailable(format!("{WATCHING_MAX} watch already, which is the limit")));
+        return Err(Problem::unavailable(format!(
+            "{WATCHING_MAX} watch already, which is the limit"
+        )));
     }
     let (events, stream) = mpsc::channel(BUFFER);
     let pictures = door.live.picture.subscribe();
@@ -138,7 +145,8 @@ async fn tell(
     let mut known: BTreeMap<TargetName, u64> = BTreeMap::new();
     let mut ready = false;
     loop {
-        let Ok(picture) = pictures.wait_for(|picture| picture.number > 0).await.map(|it| it.clone())
+        let Ok(picture) =
+            pictures.wait_for(|picture| picture.number > 0).await.map(|it| it.clone())
         else {
             return;
         };

@@ -85,7 +85,10 @@ impl Metrics {
 }
 
 /// `GET /metrics`
-pub(crate) async fn metrics(State(door): State<Arc<Door>>, caller: Caller) -> Result<Response, Problem> {
+pub(crate) async fn metrics(
+    State(door): State<Arc<Door>>,
+    caller: Caller,
+) -> Result<Response, Problem> {
     caller.need(Right::Read)?;
     let metrics = &door.metrics;
     metrics.waiting.set(u64::try_from(door.outcomes.waiting()).unwrap_or(u64::MAX));

@@ -170,16 +170,24 @@ impl Parameter {
                 ("query", "sent", false, json!({ "type": "integer" }), about)
             }
             Self::Wait => ("query", "wait", false, wait, "Wait so many seconds for the outcome"),
-            Self::Prefer => {
-                ("header", "Prefer", false, json!({ "type": "string" }), "`wait=25`, as RFC 7240 has it")
-            }
+            Self::Prefer => (
+                "header",
+                "Prefer",
+                false,
+                json!({ "type": "string" }),
+                "`wait=25`, as RFC 7240 has it",
+            ),
             Self::IdempotencyKey => {
                 let about = "The command's id: a repetition with the same key does nothing twice";
                 ("header", "Idempotency-Key", false, id, about)
             }
-            Self::Name => {
-                ("path", "name", true, json!({ "type": "string" }), "The target's name, or its EC2 instance's id")
-            }
+            Self::Name => (
+                "path",
+                "name",
+                true,
+                json!({ "type": "string" }),
+                "The target's name, or its EC2 instance's id",
+            ),
         };
         json!({
             "in": place, "name": name, "required": required, "schema": schema, "description": description,
@@ -236,13 +244,19 @@ fn words(route: Route) -> (&'static str, &'static str, &'static str) {
             "Puts a command on the queue. 202 says that it is there, and where its outcome will be; with `wait` 200 \
              brings the outcome, if it comes in time. An outcome may be a failure: it says so in `outcome`.",
         ),
-        Route::GetCommand => {
-            ("commands", "What became of a command", "With `wait`, once it has ended or the time is over.")
+        Route::GetCommand => (
+            "commands",
+            "What became of a command",
+            "With `wait`, once it has ended or the time is over.",
+        ),
+        Route::Targets => {
+            ("targets", "All targets", "With the machines that were launched for requests.")
         }
-        Route::Targets => ("targets", "All targets", "With the machines that were launched for requests."),
         Route::Target => ("targets", "One target", ""),
         Route::Why => ("targets", "Why a target is as it is", ""),
-        Route::History => ("targets", "What happened to a target", "The last things that happened, oldest first."),
+        Route::History => {
+            ("targets", "What happened to a target", "The last things that happened, oldest first.")
+        }
         Route::Events => (
             "targets",
             "What changes, as it changes",
@@ -250,8 +264,12 @@ fn words(route: Route) -> (&'static str, &'static str, &'static str) {
              `gone` for one that is no more.",
         ),
         Route::Me => ("access", "Who is asking", "What this token may."),
-        Route::Letters => ("dead letters", "Messages that could not be worked on", "Without their bodies."),
-        Route::Replay => ("dead letters", "Send them again", "With their ids and their times of sending."),
+        Route::Letters => {
+            ("dead letters", "Messages that could not be worked on", "Without their bodies.")
+        }
+        Route::Replay => {
+            ("dead letters", "Send them again", "With their ids and their times of sending.")
+        }
         Route::Health => ("health", "The process lives", ""),
         Route::Ready => ("health", "The table answers", ""),
         Route::Metrics => ("health", "Numbers for Prometheus", ""),
@@ -268,13 +286,16 @@ fn operation(route: Route, open: bool, schemas: &mut SchemaGenerator) -> Value {
     let good = json!({ "description": "As asked", "content": content });
     if route == Route::PostCommand {
         let header = json!({ "Location": { "schema": { "type": "string" }, "description": "Where its outcome is" } });
-        let sent = json!({ "description": "It is on the queue", "content": content, "headers": header });
+        let sent =
+            json!({ "description": "It is on the queue", "content": content, "headers": header });
         responses.insert("202".to_owned(), sent);
     }
     responses.insert("200".to_owned(), good);
-    let problem = json!({ MEDIA_TYPE: { "schema": schemas.subschema_for::<Problem>().to_value() } });
+    let problem =
+        json!({ MEDIA_TYPE: { "schema": schemas.subschema_for::<Problem>().to_value() } });
     for status in doc.problems {
-        let name = axum::http::StatusCode::from_u16(*status).ok().and_then(|it| it.canonical_reason());
+        let name =
+            axum::http::StatusCode::from_u16(*status).ok().and_then(|it| it.canonical_reason());
         let response = json!({ "description": name.unwrap_or("Problem"), "content": problem });
         responses.insert(status.to_string(), response);
     }

@@ -69,8 +69,7 @@ impl Problem {
     }
 
     pub(crate) fn unavailable(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail)
-            .retry_after(RETRY_SECONDS)
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail).retry_after(RETRY_SECONDS)
     }
 
     pub(crate) fn not_allowed(allow: &'static str) -> Self {
@@ -152,9 +151,7 @@ impl From<Unaddressed> for Problem {
             Unaddressed::Ambiguous { .. }
             | Unaddressed::NoService(_)
             | Unaddressed::AmbiguousTemplate(_)
-            | Unaddressed::IsTemplate(_) => {
-                Self::new(StatusCode::BAD_REQUEST, "no-target", detail)
-            }
+            | Unaddressed::IsTemplate(_) => Self::new(StatusCode::BAD_REQUEST, "no-target", detail),
         }
     }
 }

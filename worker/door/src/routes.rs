@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::{
-    ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HOST, ORIGIN, REFERRER_POLICY, RETRY_AFTER, VARY,
-    X_CONTENT_TYPE_OPTIONS,
+    ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HOST, ORIGIN, REFERRER_POLICY, RETRY_AFTER,
+    VARY, X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
@@ -147,7 +147,8 @@ pub(crate) async fn index() -> Response {
 
 /// Pages of these origins may use the API.
 fn cors(origins: &[String]) -> Option<CorsLayer> {
-    let origins: Vec<HeaderValue> = origins.iter().filter_map(|origin| origin.parse().ok()).collect();
+    let origins: Vec<HeaderValue> =
+        origins.iter().filter_map(|origin| origin.parse().ok()).collect();
     if origins.is_empty() {
         return None;
     }
@@ -162,11 +163,7 @@ fn cors(origins: &[String]) -> Option<CorsLayer> {
             header("prefer"),
             header("x-current-user-id"),
         ])
-        .expose_headers([
-            axum::http::header::LOCATION,
-            RETRY_AFTER,
-            header("preference-applied"),
-        ])
+        .expose_headers([axum::http::header::LOCATION, RETRY_AFTER, header("preference-applied")])
         .max_age(Duration::from_secs(PREFLIGHT_SECONDS));
     Some(layer)
 }
@@ -205,7 +202,9 @@ fn ours(door: &Door, headers: &HeaderMap, changes: bool) -> Result<(), Problem> 
     let strange = (!origin.is_empty() && !same && !listed)
         || (text(FETCH_SITE) == Some("cross-site") && !listed);
     if changes && strange {
-        return Err(Problem::forbidden("a page of another origin asks; [http] origins lists those that may"));
+        return Err(Problem::forbidden(
+            "a page of another origin asks; [http] origins lists those that may",
+        ));
     }
     Ok(())
 }
@@ -235,7 +234,8 @@ async fn finish(State(door): State<Arc<Door>>, request: Request, next: Next) -> 
     if plain && (status.is_client_error() || status.is_server_error()) && method != Method::HEAD {
         // Of the library's own: a path that is no UTF-8, a query that is none.
         let kept = response.headers().clone();
-        response = Problem::new(status, "invalid", "the request is not as expected").into_response();
+        response =
+            Problem::new(status, "invalid", "the request is not as expected").into_response();
         for (name, value) in kept.iter().filter(|(name, _)| *name == axum::http::header::ALLOW) {
             response.headers_mut().insert(name, value.clone());
         }
@@ -275,7 +275,8 @@ mod tests {
         for own in ["localhost", "localhost:8080", "127.0.0.1:80", "[::1]:8080", "LOCALHOST"] {
             assert!(is_loopback(own), "{own}");
         }
-        for other in ["", "evil.example", "localhost.evil.example:80", "127.0.0.1.evil", "10.0.0.1"] {
+        for other in ["", "evil.example", "localhost.evil.example:80", "127.0.0.1.evil", "10.0.0.1"]
+        {
             assert!(!is_loopback(other), "{other}");
         }
     }

@@ -104,7 +104,9 @@ impl Seed {
 }
 
 /// What somebody may.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Right {
     /// See targets, commands and events.
@@ -162,8 +164,10 @@ impl TokenHash {
         }
         let mut hash = [0_u8; 32];
         for (place, pair) in hash.iter_mut().zip(bytes.chunks(2)) {
-            let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|it| u8::try_from(it).ok());
-            let (high, low) = (digit(pair[0]).ok_or_else(wrong)?, digit(pair[1]).ok_or_else(wrong)?);
+            let digit =
+                |byte: u8| char::from(byte).to_digit(16).and_then(|it| u8::try_from(it).ok());
+            let (high, low) =
+                (digit(pair[0]).ok_or_else(wrong)?, digit(pair[1]).ok_or_else(wrong)?);
             *place = high << 4 | low;
         }
         Ok(Self(hash))
@@ -350,8 +354,7 @@ pub struct Destination(Url);
 
 impl Destination {
     /// What is taken, in words.
-    pub const EXPECTED: &str =
-        "an http or https URL without user, query and fragment, such as \"https://app.example.com/\"";
+    pub const EXPECTED: &str = "an http or https URL without user, query and fragment, such as \"https://app.example.com/\"";
 
     /// Reads a URL.
     ///
@@ -392,9 +395,9 @@ pub(crate) fn plain_url(text: &str) -> Option<Url> {
         && url.username().is_empty()
         && url.password().is_none();
     // `https:/host` and `https:host` are read as well; who writes so means to be misread.
-    let begins = text.get(..url.scheme().len() + 3).is_some_and(|start| {
-        start.eq_ignore_ascii_case(&format!("{}://", url.scheme()))
-    });
+    let begins = text
+        .get(..url.scheme().len() + 3)
+        .is_some_and(|start| start.eq_ignore_ascii_case(&format!("{}://", url.scheme())));
     (plain && begins).then_some(url)
 }
 
@@ -456,7 +459,8 @@ mod tests {
         leads(base, "https://app.example.com.evil/", false);
         leads(base, "https://app.example.com@evil/", false);
         leads(base, "https://evil/https://app.example.com/", false);
-        for odd in ["//evil", "javascript:alert(1)", "https:\\\\evil", "https:app.example.com/", ""] {
+        for odd in ["//evil", "javascript:alert(1)", "https:\\\\evil", "https:app.example.com/", ""]
+        {
             leads(base, odd, false);
         }
         leads(base, "https://app.example.com/\n", false);
@@ -467,7 +471,8 @@ mod tests {
 
     #[test]
     fn a_destination_is_definite() {
-        for wrong in ["app.example.com", "ftp://a/", "https://u@a/", "https://a/?x", "https://a/#x"] {
+        for wrong in ["app.example.com", "ftp://a/", "https://u@a/", "https://a/?x", "https://a/#x"]
+        {
             assert!(Destination::parse(wrong).is_err(), "{wrong}");
         }
     }
@@ -500,11 +505,15 @@ mod tests {
     #[test]
     fn tokens_come_from_a_secret_and_nothing_of_it_is_repeated() {
         let hash = TokenHash::of("x").to_string();
-        let text = format!(r#"{{"ci": {{"sha256": "{hash}", "may": ["read", "command"], "holder": "*"}}}}"#);
+        let text = format!(
+            r#"{{"ci": {{"sha256": "{hash}", "may": ["read", "command"], "holder": "*"}}}}"#
+        );
         let tokens = tokens_of_secret(&text).unwrap();
         assert_eq!(tokens[0].speaks_for, SpeaksFor::Anyone);
         assert_eq!(tokens[0].targets, [Targets::Prefix(String::new())]);
-        for wrong in [r#"{"ci": {"sha256": "hunter2", "may": []}}"#, r#"{"ci": "hunter2"}"#, "hunter2"] {
+        for wrong in
+            [r#"{"ci": {"sha256": "hunter2", "may": []}}"#, r#"{"ci": "hunter2"}"#, "hunter2"]
+        {
             let error = tokens_of_secret(wrong).unwrap_err();
             let mut told = error.to_string();
             told.extend(std::error::Error::source(&error).map(ToString::to_string));

@@ -66,7 +66,11 @@ impl<'d> Looked<'d> {
 
     /// The same, for longer than the fleet is at hand.
     pub(crate) fn owned(self) -> Looked<'static> {
-        Looked { spec: Cow::Owned(self.spec.into_owned()), record: self.record, unresolved: self.unresolved }
+        Looked {
+            spec: Cow::Owned(self.spec.into_owned()),
+            record: self.record,
+            unresolved: self.unresolved,
+        }
     }
 
     /// As the API shows it to this caller.
@@ -123,7 +127,8 @@ fn unseen<'d>(spec: Cow<'d, TargetSpec>, now: Timestamp) -> Option<Looked<'d>> {
     }
     let resource = spec.resource();
     let unresolved = resource.is_none();
-    let resource = resource.or_else(|| InstanceId::parse(PLACEHOLDER).ok().map(Resource::Instance))?;
+    let resource =
+        resource.or_else(|| InstanceId::parse(PLACEHOLDER).ok().map(Resource::Instance))?;
     let record = TargetRecord::first_contact(spec.name.clone(), spec.kind(), resource, now);
     Some(Looked { spec, record, unresolved })
 }

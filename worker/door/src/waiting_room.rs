@@ -77,7 +77,12 @@ struct Admitted {
 
 impl Door {
     /// Who waits for what, and where to.
-    fn admit_to_wait(&self, target: &str, uri: &Uri, headers: &HeaderMap) -> Result<Admitted, Problem> {
+    fn admit_to_wait(
+        &self,
+        target: &str,
+        uri: &Uri,
+        headers: &HeaderMap,
+    ) -> Result<Admitted, Problem> {
         let mut query = pairs(uri.query());
         let in_header = headers.contains_key(AUTHORIZATION) || self.access.auth() == Auth::None;
         let caller = match query.remove("token") {
@@ -88,16 +93,25 @@ impl Door {
             self.limits.token(name)?;
         }
         caller.need(Right::Wait)?;
-        let target = TargetName::parse(target).ok().filter(|name| self.fleet.has(name) && caller.sees(name));
+        let target =
+            TargetName::parse(target).ok().filter(|name| self.fleet.has(name) && caller.sees(name));
         let target = target.ok_or_else(no_such_target)?;
         let allowed = self.http.wait.get(&target);
-        let allowed = allowed.ok_or_else(|| Problem::not_found("this target has no waiting room"))?;
+        let allowed =
+            allowed.ok_or_else(|| Problem::not_found("this target has no waiting room"))?;
         let to = query.get("to").and_then(|to| plain_url(to));
         let to = to.filter(|to| allowed.iter().any(|destination| destination.has(to)));
         let to = to.ok_or_else(|| {
-            Problem::invalid("the link does not say, in `to`, an address that this waiting room may lead to")
+            Problem::invalid(
+                "the link does not say, in `to`, an address that this waiting room may lead to",
+            )
         })?;
-        Ok(Admitted { caller, target, to, asked: query.get("asked").is_some_and(|asked| asked == "1") })
+        Ok(Admitted {
+            caller,
+            target,
+            to,
+            asked: query.get("asked").is_some_and(|asked| asked == "1"),
+        })
     }
 }
 
@@ -170,7 +184,9 @@ pub(crate) async fn wake(
     uri: Uri,
     headers: HeaderMap,
 ) -> Response {
-    let is_form = headers.get(CONTENT_TYPE).is_some_and(|it| it.as_bytes().starts_with(b"application/x-www-form"));
+    let is_form = headers
+        .get(CONTENT_TYPE)
+        .is_some_and(|it| it.as_bytes().starts_with(b"application/x-www-form"));
     let by_form = for_people(&headers) && is_form;
     match waken(&door, &target, &uri, &headers).await {
         Ok(_) if by_form => {
@@ -238,6 +254,9 @@ mod tests {
 
     #[test]
     fn what_is_filled_into_a_page_stays_text() {
-        assert_eq!(escaped("<a href='x'>&\"{{detail}}"), "&lt;a href=&#39;x&#39;&gt;&amp;&quot;&#123;&#123;detail}}");
+        assert_eq!(
+            escaped("<a href='x'>&\"{{detail}}"),
+            "&lt;a href=&#39;x&#39;&gt;&amp;&quot;&#123;&#123;detail}}"
+        );
     }
 }

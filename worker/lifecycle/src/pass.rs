@@ -20,8 +20,8 @@ use crate::limits::{
 use crate::observed::{Observed, PowerState, Sighting};
 use crate::probe::{IdleOverride, Round};
 use crate::record::{
-    Check, CheckPurpose, CommandRecord, Contradiction, Doing, HistoryEntry, LastOutcome, OpenCommand, Phase,
-    Step, TargetRecord,
+    Check, CheckPurpose, CommandRecord, Contradiction, Doing, HistoryEntry, LastOutcome,
+    OpenCommand, Phase, Step, TargetRecord,
 };
 use crate::spec::TargetSpec;
 use crate::{Question, Sent, UnitProbe, answer};

@@ -29,7 +29,12 @@ const REPLAY_PER_SECOND: u32 = 50;
 #[derive(Debug, Args)]
 pub(crate) struct ServeArgs {
     /// Where to listen; a load balancer with TLS belongs before what is not this machine alone
-    #[arg(long, value_name = "ADDRESS:PORT", env = "LAMPLIGHTER_LISTEN", default_value = "127.0.0.1:8080")]
+    #[arg(
+        long,
+        value_name = "ADDRESS:PORT",
+        env = "LAMPLIGHTER_LISTEN",
+        default_value = "127.0.0.1:8080"
+    )]
     listen: SocketAddr,
 }
 
@@ -93,23 +98,24 @@ impl Opened {
     async fn learn(&self) -> Result<(), CliError> {
         let Some((aws, secret)) = &self.secret else { return Ok(()) };
         let text = read_secret(aws, secret).await?;
-        let tokens = tokens_of_secret(&text)
-            .map_err(|error| CliError::Failed { what: "cannot read the tokens", source: Box::new(error) })?;
+        let tokens = tokens_of_secret(&text).map_err(|error| CliError::Failed {
+            what: "cannot read the tokens",
+            source: Box::new(error),
+        })?;
         self.door.learn_tokens(tokens);
         Ok(())
     }
 
     /// Serves, and keeps the tokens fresh meanwhile. Those that were known stay, where the secret cannot be read.
-    pub(super) async fn serve(
-        self,
-        listener: TcpListener,
-        shutdown: impl Future<Output = ()>,
-    ) {
+    pub(super) async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
         let fresh = async {
             loop {
                 tokio::time::sleep(SECRET_EVERY).await;
                 if let Err(error) = self.learn().await {
-                    tracing::error!(error = &error as &dyn std::error::Error, "the tokens stay as they were");
+                    tracing::error!(
+                        error = &error as &dyn std::error::Error,
+                        "the tokens stay as they were"
+                    );
                 }
             }
         };
@@ -143,7 +149,8 @@ impl Letters for DeadLetters {
 
     async fn replay(&self, id: Option<&str>) -> Result<Replayed, CallError> {
         let which = id.map_or(Which::All, |id| Which::Id(id.to_owned()));
-        let done = dead_letters::replay(&self.aws, &self.names, &which, REPLAY_PER_SECOND, |_| {}).await?;
+        let done =
+            dead_letters::replay(&self.aws, &self.names, &which, REPLAY_PER_SECOND, |_| {}).await?;
         Ok(Replayed { replayed: done.replayed, kept: done.kept })
     }
 }

@@ -7,14 +7,14 @@ use std::collections::BTreeSet;
 
 use lamplighter_door::Http;
 use lamplighter_door::settings::{
-    Auth, Destination, RATE_DEFAULT, Right, Seed, SpeaksFor, Targets, Token, TokenHash, parse_origin,
-    parse_prefix,
+    Auth, Destination, RATE_DEFAULT, Right, Seed, SpeaksFor, Targets, Token, TokenHash,
+    parse_origin, parse_prefix,
 };
 use lamplighter_events::{Holder, TargetName};
 use lamplighter_lifecycle::Place;
 use lamplighter_runtime::Fleet;
 
-use super::{Config, ConfigError};
+use super::ConfigError;
 use super::reader::{Item, Reader, one_of};
 
 /// More than anybody keeps in a file; a secret takes the rest.
@@ -150,7 +150,9 @@ fn seeds(reader: &Reader<'_>, fleet: &Fleet, http: &mut Http) -> Result<(), Conf
         let name = item.parse(TargetName::EXPECTED, TargetName::parse)?;
         let fits = match seed {
             Seed::Walrus => fleet.templates.contains_key(&name),
-            Seed::PositionKeeper | Seed::Fluidity | Seed::PyElli => fleet.targets.contains_key(&name),
+            Seed::PositionKeeper | Seed::Fluidity | Seed::PyElli => {
+                fleet.targets.contains_key(&name)
+            }
         };
         if !fits {
             let known = match seed {
@@ -158,7 +160,9 @@ fn seeds(reader: &Reader<'_>, fleet: &Fleet, http: &mut Http) -> Result<(), Conf
                 _ => fleet.targets.keys(),
             };
             let known: Vec<&str> = known.map(|name| name.as_str()).collect();
-            return Err(item.refuse(&format!("nothing of the kind is named \"{name}\""), &one_of(&known)));
+            return Err(
+                item.refuse(&format!("nothing of the kind is named \"{name}\""), &one_of(&known))
+            );
         }
         http.seeds.insert(seed, name);
     }
@@ -170,35 +174,12 @@ fn seeds(reader: &Reader<'_>, fleet: &Fleet, http: &mut Http) -> Result<(), Conf
             continue;
         }
         let Some(name) = follows(seed, fleet) else {
-            // The seeds' variables may still bring a target.
-            if fleet.targets.is_empty() && fleet.templates.is_empty() {
-                continue;
-            }
             let word = seed.as_str();
             return Err(item.refuse(
                 &format!("which target \"{word}\" means does not follow from the fleet"),
                 &format!("[http.targets] {word} = \"…\""),
             ));
         };
-        http.seeds.insert(seed, name);
-    }
-    Ok(())
-}
-
-/// Finds the targets of the seeds that the file alone did not have, once the seeds' variables are read.
-pub(crate) fn settle(config: &mut Config, file: &str) -> Result<(), ConfigError> {
-    let Some(http) = &mut config.http else { return Ok(()) };
-    for seed in http.compat.clone() {
-        if http.seeds.contains_key(&seed) {
-            continue;
-        }
-        let word = seed.as_str();
-        let name = follows(seed, &config.fleet).ok_or_else(|| {
-            ConfigError::Environment(format!(
-                "{file}: which target [http] compat \"{word}\" means does not follow from the fleet; expected \
-                 [http.targets] {word} = \"…\""
-            ))
-        })?;
         http.seeds.insert(seed, name);
     }
     Ok(())
@@ -230,8 +211,7 @@ fn follows(seed: Seed, fleet: &Fleet) -> Option<TargetName> {
 }
 
 fn wait(item: &Item<'_>, fleet: &Fleet, http: &mut Http) -> Result<(), ConfigError> {
-    let name =
-        TargetName::parse(item.key).map_err(|error| item.refuse_key(&error.to_string()))?;
+    let name = TargetName::parse(item.key).map_err(|error| item.refuse_key(&error.to_string()))?;
     let Some(spec) = fleet.targets.get(&name) else {
         let known: Vec<&str> = fleet.targets.keys().map(|name| name.as_str()).collect();
         let message = format!("no target is named \"{name}\"; expected {}", one_of(&known));

@@ -205,7 +205,6 @@ pub(crate) fn load(
     if let Some(text) = text {
         let mut config = parse(TEXT_VARIABLE, text)?;
         environment::override_fleet(env, TEXT_VARIABLE, &mut config.fleet, &mut config.warnings)?;
-        http::settle(&mut config, TEXT_VARIABLE)?;
         config.origin = Origin::Text;
         return Ok(config);
     }
@@ -225,7 +224,6 @@ pub(crate) fn load(
     let folder = path.parent().unwrap_or(Path::new(""));
     let mut config = parse_beside(folder, &name, &read(path)?)?;
     environment::override_fleet(env, &name, &mut config.fleet, &mut config.warnings)?;
-    http::settle(&mut config, &name)?;
     config.origin = Origin::File(path.to_owned());
     Ok(config)
 }

@@ -2,12 +2,10 @@
 
 #![allow(clippy::needless_pass_by_value)] // `expect![…]` reads best by value.
 
-use std::collections::BTreeMap;
-
 use expect_test::{Expect, expect};
 use lamplighter_door::settings::{Auth, Right, Seed, SpeaksFor};
 
-use super::{Config, ConfigError, load, parse};
+use super::{Config, ConfigError, parse};
 
 const TARGETS: &str = "\
 [targets.position-keeper]
@@ -56,7 +54,7 @@ fn a_door_is_read_with_its_defaults() {
         hash()
     ))
     .unwrap();
-    assert_eq!(http.warnings.len(), 1, "{:?}", http.warnings); // position-keeper without max_hold
+    assert_eq!(http.warnings, Vec::<String>::new());
     let http = http.http.unwrap();
     assert_eq!((http.auth, http.prefix.as_str(), http.proxies), (Auth::Tokens, "/v2", 1));
     assert_eq!((http.per_token, http.per_address), (7, 50));
@@ -73,11 +71,23 @@ fn a_door_is_read_with_its_defaults() {
 
 #[test]
 fn a_door_without_tokens_is_said_in_so_many_words_and_warned_of() {
-    check("[http]\n", expect![[r#"lamplighter.toml:17:1: http: auth is missing; expected "tokens", or "none" where whoever reaches the door may do everything"#]]);
-    check("[http]\nauth = \"open\"\n", expect![[r#""#]]);
+    check(
+        "[http]\n",
+        expect![[
+            r#"lamplighter.toml:17:2: http: auth is missing; expected "tokens", or "none" where whoever reaches the door may do everything"#
+        ]],
+    );
+    check(
+        "[http]\nauth = \"open\"\n",
+        expect![[
+            r#"lamplighter.toml:18:8: http.auth: "open" is not valid; expected "tokens" or "none""#
+        ]],
+    );
     check(
         &format!("[http]\nauth = \"none\"\n[http.tokens.a]\nsha256 = \"{}\"\nmay = []\n", hash()),
-        expect![[r#""#]],
+        expect![[
+            r#"lamplighter.toml:18:8: http.auth: "none", and there are tokens; expected "tokens""#
+        ]],
     );
     let warned = |http: &str, word: &str| {
         let warnings = fleet(http).unwrap().warnings;
@@ -86,7 +96,10 @@ fn a_door_without_tokens_is_said_in_so_many_words_and_warned_of() {
     warned("[http]\nauth = \"none\"\n", "whoever reaches the door");
     warned("[http]\nauth = \"tokens\"\n", "nobody gets in");
     warned(
-        &format!("[http]\nauth = \"tokens\"\n[http.tokens.a]\nsha256 = \"{}\"\nmay = []\ntargets = [\"x\"]", hash()),
+        &format!(
+            "[http]\nauth = \"tokens\"\n[http.tokens.a]\nsha256 = \"{}\"\nmay = []\ntargets = [\"x\"]",
+            hash()
+        ),
         "no target is named x",
     );
 }
@@ -95,50 +108,93 @@ fn a_door_without_tokens_is_said_in_so_many_words_and_warned_of() {
 fn a_token_in_place_of_its_hash_is_refused_and_not_repeated() {
     check(
         "[http]\nauth = \"tokens\"\n[http.tokens.a]\nsha256 = \"lamp_my-secret\"\nmay = [\"read\"]\n",
-        expect![[r#""#]],
+        expect![
+            "lamplighter.toml:20:10: http.tokens.a.sha256: these 14 characters are no SHA-256; expected 64 hex digits, as `lamplighter token NAME` prints them"
+        ],
     );
     check(
-        &format!("[http]\nauth = \"tokens\"\n[http.tokens.a]\nsha256 = \"{}\"\nmay = [\"write\"]\n", hash()),
-        expect![[r#""#]],
+        &format!(
+            "[http]\nauth = \"tokens\"\n[http.tokens.a]\nsha256 = \"{}\"\nmay = [\"write\"]\n",
+            hash()
+        ),
+        expect![[
+            r#"lamplighter.toml:21:8: http.tokens.a.may[0]: "write" is not valid; expected "read" or "command" or "admin" or "wait""#
+        ]],
     );
 }
 
 #[test]
 fn what_a_seed_means_follows_or_is_said() {
-    check("[http]\nauth = \"none\"\ncompat = [\"pyelli\"]\n", expect![[r#""#]]);
-    check("[http]\nauth = \"none\"\ncompat = [\"foundry\"]\n", expect![[r#""#]]);
-    check("[http]\nauth = \"none\"\n[http.targets]\nwalrus = \"backend\"\n", expect![[r#""#]]);
-    let http = fleet("[http]\nauth = \"none\"\ncompat = [\"pyelli\"]\n[http.targets]\npyelli = \"backend\"\n");
+    check(
+        "[http]\nauth = \"none\"\ncompat = [\"pyelli\"]\n",
+        expect![[
+            r#"lamplighter.toml:19:11: http.compat[0]: which target "pyelli" means does not follow from the fleet; expected [http.targets] pyelli = "…""#
+        ]],
+    );
+    check(
+        "[http]\nauth = \"none\"\ncompat = [\"foundry\"]\n",
+        expect![[
+            r#"lamplighter.toml:19:11: http.compat[0]: "foundry" is not valid; expected "position-keeper" or "fluidity" or "pyelli" or "walrus""#
+        ]],
+    );
+    check(
+        "[http]\nauth = \"none\"\n[http.targets]\nwalrus = \"backend\"\n",
+        expect![[
+            r#"lamplighter.toml:20:10: http.targets.walrus: nothing of the kind is named "backend"; expected one of model"#
+        ]],
+    );
+    let http = fleet(
+        "[http]\nauth = \"none\"\ncompat = [\"pyelli\"]\n[http.targets]\npyelli = \"backend\"\n",
+    );
     assert_eq!(http.unwrap().http.unwrap().seeds[&Seed::PyElli].as_str(), "backend");
 }
 
 #[test]
-fn a_seeds_variables_may_bring_the_target() {
-    let env: BTreeMap<String, String> = [
-        ("LAMPLIGHTER_FLEET_TOML", "[http]\nauth = \"none\"\ncompat = [\"pyelli\"]\n"),
-        ("INSTANCE_ID", "i-0123456789"),
-    ]
-    .map(|(name, value)| (name.to_owned(), value.to_owned()))
-    .into();
-    let config = load(None, &env).unwrap();
-    let name = &config.http.unwrap().seeds[&Seed::PyElli];
-    assert!(config.fleet.targets.contains_key(name));
-    let without: BTreeMap<String, String> = env.into_iter().take(2).filter(|(name, _)| name != "INSTANCE_ID").collect();
-    let error = load(None, &without).unwrap_err().to_string();
-    assert!(error.contains("pyelli"), "{error}");
-}
-
-#[test]
 fn a_waiting_room_is_for_what_is_stopped_again() {
-    check("[http]\nauth = \"none\"\n[http.wait.server]\nto = [\"https://a/\"]\n", expect![[r#""#]]);
-    check("[http]\nauth = \"none\"\n[http.wait.nobody]\nto = [\"https://a/\"]\n", expect![[r#""#]]);
-    check("[http]\nauth = \"none\"\n[http.wait.backend]\nto = [\"//a\"]\n", expect![[r#""#]]);
+    check(
+        "[http]\nauth = \"none\"\n[http.wait.server]\nto = [\"https://a/\"]\n",
+        expect![
+            "lamplighter.toml:19:12: http.wait.server: a link would wake server, and nothing would ever stop it; expected an idle policy or max_hold on [targets.server]"
+        ],
+    );
+    check(
+        "[http]\nauth = \"none\"\n[http.wait.nobody]\nto = [\"https://a/\"]\n",
+        expect![[
+            r#"lamplighter.toml:19:12: http.wait.nobody: no target is named "nobody"; expected one of backend, position-keeper, server"#
+        ]],
+    );
+    check(
+        "[http]\nauth = \"none\"\n[http.wait.backend]\nto = [\"//a\"]\n",
+        expect![[
+            r#"lamplighter.toml:20:7: http.wait.backend.to[0]: this is no such URL; expected an http or https URL without user, query and fragment, such as "https://app.example.com/""#
+        ]],
+    );
 }
 
 #[test]
 fn what_cannot_be_an_address_is_refused() {
-    check("[http]\nauth = \"none\"\nprefix = \"v2\"\n", expect![[r#""#]]);
-    check("[http]\nauth = \"none\"\norigins = [\"*\"]\n", expect![[r#""#]]);
-    check("[http]\nauth = \"none\"\nproxies = 11\n", expect![[r#""#]]);
-    check("[http]\nauth = \"none\"\nport = 80\n", expect![[r#""#]]);
+    check(
+        "[http]\nauth = \"none\"\nprefix = \"v2\"\n",
+        expect![[
+            r#"lamplighter.toml:19:10: http.prefix: it is no plain path; expected a path such as "/v2", without a slash at its end"#
+        ]],
+    );
+    check(
+        "[http]\nauth = \"none\"\norigins = [\"*\"]\n",
+        expect![[
+            r#"lamplighter.toml:19:12: http.origins[0]: this is no origin; expected scheme, host and port where it is no usual one, such as "https://app.example.com""#
+        ]],
+    );
+    check(
+        "[http]\nauth = \"none\"\nproxies = 11\n",
+        expect![
+            "lamplighter.toml:19:11: http.proxies: 11 is not valid; expected a whole number from 0 to 10"
+        ],
+    );
+    check(
+        "[http]\nauth = \"none\"\nport = 80\n",
+        expect![[
+            r#"lamplighter.toml:19:1: http: unknown key "port"; expected one of auth, compat, prefix, origins, proxies, tokens, tokens_secret, targets, wait, limits"#
+        ]],
+    );
 }

@@ -194,7 +194,10 @@ impl Door {
 
 /// Some fields of a JSON object, in this order.
 fn only(json: &Value, names: &[&str]) -> Fields {
-    names.iter().map(|name| ((*name).to_owned(), json.get(*name).cloned().unwrap_or_default())).collect()
+    names
+        .iter()
+        .map(|name| ((*name).to_owned(), json.get(*name).cloned().unwrap_or_default()))
+        .collect()
 }
 
 /// The body that a query stands for.

@@ -12,7 +12,9 @@ use axum::response::{IntoResponse, Response};
 use lamplighter_events::{Action, MalformedKind};
 use serde_json::{Value, json};
 
-use super::{AT_ONCE_SECONDS, Fields, GATEWAY_SECONDS, allowed, ended, goes_on, not_taken, only, outcome_of};
+use super::{
+    AT_ONCE_SECONDS, Fields, GATEWAY_SECONDS, allowed, ended, goes_on, not_taken, only, outcome_of,
+};
 use crate::Door;
 use crate::access::Caller;
 use crate::commands::{Asked, read};
@@ -40,7 +42,8 @@ pub(super) async fn post(
     }
     let asked = door.admit(&caller, command, key).await?;
     door.send(&asked, &headers).await?;
-    let at_once = asked.command.action == Action::Start && !matches!(patience, Patience::Seconds(_));
+    let at_once =
+        asked.command.action == Action::Start && !matches!(patience, Patience::Seconds(_));
     let record = match at_once {
         // The client polls the backend itself: taken is enough.
         true => door.follow(&asked, patience.or(AT_ONCE_SECONDS), |_| true).await?,

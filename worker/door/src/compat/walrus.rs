@@ -46,8 +46,10 @@ pub(super) async fn create(
     let mut command = read(&body, Some("create"), &headers)?;
     // Both of them where neither is named: FastAPI's form for a field that is missing.
     if command.parameters.is_empty() {
-        let missing = json!([{ "loc": ["body", "blob_id"], "msg": "Field required", "type": "missing" }]);
-        let problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", "blob_id: field required");
+        let missing =
+            json!([{ "loc": ["body", "blob_id"], "msg": "Field required", "type": "missing" }]);
+        let problem =
+            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", "blob_id: field required");
         return Err(problem.with("detail", missing));
     }
     if command.template.is_none() && command.target.is_none() {
@@ -81,7 +83,9 @@ async fn launching(door: &Door, asked: &Asked, taken: bool) -> Result<Response, 
     let now = door.clock.now();
     let mut fields = match door.record_of(asked).await? {
         Some(record) => provisioned(&ProvisionedStatus::of(&record, now)),
-        None => Fields::from_iter([("processing_status".to_owned(), "waiting_for_instance".into())]),
+        None => {
+            Fields::from_iter([("processing_status".to_owned(), "waiting_for_instance".into())])
+        }
     };
     let status = fields.get("processing_status").cloned().unwrap_or_default();
     fields.insert("status".to_owned(), status);
@@ -115,12 +119,16 @@ fn shown(looked: &Looked<'_>, door: &Door) -> Fields {
     fields.insert("state".to_owned(), json!(seen.map(|seen| seen.state().as_str())));
     fields.insert("private_ip".to_owned(), json!(instance.and_then(|it| it.private_ip.clone())));
     fields.insert("target".to_owned(), record.target.as_str().into());
-    fields.insert("status".to_owned(), fields.get("processing_status").cloned().unwrap_or_default());
+    fields
+        .insert("status".to_owned(), fields.get("processing_status").cloned().unwrap_or_default());
     fields
 }
 
 /// `GET /api/instances`
-pub(super) async fn list(State(door): State<Arc<Door>>, caller: Caller) -> Result<Json<Value>, Problem> {
+pub(super) async fn list(
+    State(door): State<Arc<Door>>,
+    caller: Caller,
+) -> Result<Json<Value>, Problem> {
     caller.need(Right::Read)?;
     let template = door.http.seeds.get(&Seed::Walrus);
     let looked = door.everything().await?;
@@ -185,7 +193,11 @@ pub(super) async fn delete(
     let wait = patience.or(GATEWAY_SECONDS);
     let record = door.follow(&asked, wait, |record| record.outcome.is_some()).await?;
     if let Some(outcome) = outcome_of(record.as_deref()) {
-        return Ok(if outcome.outcome == Verdict::Done { ended(outcome) } else { refused(outcome) });
+        return Ok(if outcome.outcome == Verdict::Done {
+            ended(outcome)
+        } else {
+            refused(outcome)
+        });
     }
     let mut fields = shown(&looked, &door);
     match door.record_of(&asked).await? {
