@@ -19,14 +19,14 @@ use serde_json::{Map, Value, json};
 use crate::Door;
 use crate::access::Caller;
 use crate::commands::read;
-use crate::inbound::{Body, Key, PREFER, Patience};
+use crate::inbound::{JsonBody, Key, PREFER, Patience};
 use crate::problem::Problem;
 use crate::settings::{Auth, Right};
 use crate::targets::RunShown;
 
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 /// What is not known after it was said to be sent for so long, was not sent: SQS keeps a message for 14 days.
-const SENT_DAYS_MAX: i64 = 14;
+const SENT_SECONDS_MAX: i64 = 14 * 86_400;
 /// The readiness check's own deadline: balancers ask every few seconds.
 const READY_WITHIN: Duration = Duration::from_secs(4);
 
@@ -57,7 +57,7 @@ pub(crate) struct Command {
     target: Option<TargetName>,
     /// How far it is.
     state: CommandState,
-    /// When it was sent, by the queue's clock.
+    /// When it was sent: by the door's clock, and once it was taken by the queue's.
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     sent_at: Option<Timestamp>,
     /// When a worker took it.
@@ -86,13 +86,18 @@ impl Command {
         }
     }
 
-    fn sent(id: &CommandId, action: Option<Action>, target: Option<TargetName>) -> Self {
+    fn sent(
+        id: &CommandId,
+        action: Option<Action>,
+        target: Option<TargetName>,
+        at: Timestamp,
+    ) -> Self {
         Self {
             id: id.clone(),
             action,
             target,
             state: CommandState::Sent,
-            sent_at: None,
+            sent_at: Some(at),
             accepted_at: None,
             outcome: None,
         }
@@ -114,7 +119,7 @@ pub(crate) async fn post_command(
     patience: Patience,
     Key(key): Key,
     headers: HeaderMap,
-    Body(body): Body,
+    JsonBody(body): JsonBody,
 ) -> Result<Response, Problem> {
     let asked = door.admit(&caller, read(&body, None, &headers)?, key).await?;
     let record = match door.send(&asked, &headers).await? {
@@ -127,7 +132,10 @@ pub(crate) async fn post_command(
     };
     let view = match &record {
         Some(record) => Command::of(record),
-        None => Command::sent(&asked.id, Some(asked.command.action), asked.target.clone()),
+        None => {
+            let action = Some(asked.command.action);
+            Command::sent(&asked.id, action, asked.target.clone(), door.clock.now())
+        }
     };
     let status = if view.outcome.is_some() { StatusCode::OK } else { StatusCode::ACCEPTED };
     let mut response = (status, Json(view)).into_response();
@@ -143,10 +151,15 @@ pub(crate) async fn post_command(
     Ok(response)
 }
 
-/// How many seconds ago an address says that its command was sent.
-pub(crate) fn sent_ago(uri: &Uri, now: Timestamp) -> Option<i64> {
-    let sent: i64 = pairs(uri.query()).get("sent")?.parse().ok()?;
-    now.as_second().checked_sub(sent)
+/// When an address says that its command was sent, if that can have been.
+pub(crate) fn sent(uri: &Uri, now: Timestamp) -> Result<Option<Timestamp>, Problem> {
+    let Some(text) = pairs(uri.query()).remove("sent") else { return Ok(None) };
+    let at = text.parse().ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
+    let at = at
+        .ok_or_else(|| Problem::invalid("the query's `sent` is no time; expected epoch seconds"))?;
+    let age = now.duration_since(at).as_secs();
+    // The clock of the door that wrote it may be ahead of this one's.
+    Ok(Some(at).filter(|_| (-60..=SENT_SECONDS_MAX).contains(&age)))
 }
 
 /// `GET /v1/commands/{id}`
@@ -162,6 +175,7 @@ pub(crate) async fn get_command(
         caller.need(Right::Read)?;
     }
     let id = CommandId::parse(&id).map_err(|error| Problem::invalid(error.to_string()))?;
+    let said = sent(&uri, door.clock.now())?;
     let unknown = || {
         let detail = format!(
             "no command with the id {id} is known: it was never sent, no worker has taken it yet, or it ended \
@@ -179,13 +193,9 @@ pub(crate) async fn get_command(
         None => door.store.load_command(&id).await?.map(Arc::new),
     };
     let Some(record) = record else {
-        let age = sent_ago(&uri, door.clock.now());
-        // The clock of the door that wrote it may be ahead of this one's.
-        return match age {
-            Some(-60..) if age <= Some(SENT_DAYS_MAX * 86_400) => {
-                Ok(Json(Command::sent(&id, None, None)))
-            }
-            _ => Err(unknown()),
+        return match said {
+            Some(at) => Ok(Json(Command::sent(&id, None, None, at))),
+            None => Err(unknown()),
         };
     };
     let visible = match &record.target {

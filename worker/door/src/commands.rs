@@ -21,7 +21,10 @@ use tokio::time::Instant;
 use crate::Door;
 use crate::access::{CALLER, Caller};
 use crate::problem::Problem;
-use crate::settings::Seed;
+use crate::settings::{Right, Seed};
+
+/// How long whoever asks waits for the first look at a target.
+const FIRST_SIGHT_WITHIN: Duration = Duration::from_secs(5);
 
 /// A command that may be sent.
 #[derive(Debug)]
@@ -62,7 +65,13 @@ pub(crate) fn read(
     let none = BTreeMap::new();
     let envelope = Value::Object(envelope).to_string();
     match parse(&envelope, &none, &BTreeMap::new()) {
-        Ok(Inbound::Command(command)) => Ok(command),
+        Ok(Inbound::Command(command)) => match action.map(Action::parse) {
+            Some(Ok(path)) if path != command.action => Err(Problem::invalid(format!(
+                "the path says {path}, and the body {}; expected one of them",
+                command.action
+            ))),
+            _ => Ok(command),
+        },
         Ok(_) => Err(Problem::invalid("the body is no command; expected one")),
         Err(malformed) if malformed.kind == MalformedKind::NoAction => {
             let detail =
@@ -178,6 +187,24 @@ impl Door {
     ) -> Result<TargetName, Problem> {
         let id = CommandId::parse("seen").map_err(|error| Problem::invalid(error.to_string()))?;
         self.address(caller, &mut command, &id).await
+    }
+
+    /// Sends for a first look, where no worker has looked at a target yet: who asked the seeds how it is was told.
+    pub(crate) async fn first_sight(
+        &self,
+        caller: &Caller,
+        target: &TargetName,
+    ) -> Result<(), Problem> {
+        let known = self.store.load(target).await?.is_some_and(|record| record.observed.is_some());
+        if known || !caller.has(Right::Command) {
+            return Ok(());
+        }
+        let mut command = Command::new(Action::Status);
+        command.target = Some(TargetRef::Name(target.clone()));
+        let asked = self.admit(caller, command, None).await?;
+        self.send(&asked, &HeaderMap::new()).await?;
+        self.follow(&asked, FIRST_SIGHT_WITHIN, |record| record.outcome.is_some()).await?;
+        Ok(())
     }
 
     /// The target that a seed's paths mean.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Query, Request};
-use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
+use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, StatusCode};
 use http_body::Body as _;
@@ -78,6 +78,30 @@ async fn read(mut body: axum::body::Body) -> Result<Bytes, Problem> {
             }
             Some(Err(_)) => return Err(Problem::invalid("the body ended early, or is no HTTP")),
         }
+    }
+}
+
+/// A whole body that says of itself that it is JSON, or nothing. The seeds' paths take what their clients send.
+#[derive(Debug)]
+pub(crate) struct JsonBody(pub(crate) Bytes);
+
+impl FromRequest<Arc<Door>> for JsonBody {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, door: &Arc<Door>) -> Result<Self, Problem> {
+        let said =
+            request.headers().get(CONTENT_TYPE).map(|said| said.to_str().unwrap_or_default());
+        let essence = said.map(|said| said.split(';').next().unwrap_or_default().trim());
+        let is_json = essence.is_none_or(|it| {
+            it.eq_ignore_ascii_case("application/json")
+                || it.to_ascii_lowercase().ends_with("+json")
+        });
+        if !is_json {
+            let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+            let detail = "the body is no JSON, by its Content-Type; expected application/json";
+            return Err(Problem::new(status, "unsupported-media-type", detail));
+        }
+        Body::from_request(request, door).await.map(|Body(body)| Self(body))
     }
 }
 

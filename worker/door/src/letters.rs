@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Door;
 use crate::access::Caller;
-use crate::inbound::Body;
+use crate::inbound::JsonBody;
 use crate::problem::Problem;
 use crate::settings::Right;
 
@@ -103,7 +103,7 @@ pub(crate) async fn list(
 pub(crate) async fn replay(
     State(door): State<Arc<Door>>,
     caller: Caller,
-    Body(body): Body,
+    JsonBody(body): JsonBody,
 ) -> Result<Json<Replayed>, Problem> {
     let letters = letters(&door, &caller)?;
     let expected = "expected {\"id\": \"…\"} or {\"all\": true}";

@@ -38,8 +38,8 @@ mod targets;
 mod waiting_room;
 
 use std::future::Future;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use lamplighter_runtime::Fleet;
@@ -73,6 +73,8 @@ pub struct Door {
     outcomes: Arc<Outcomes>,
     live: Live,
     metrics: Metrics,
+    /// `/openapi.json`
+    document: OnceLock<String>,
     /// Only this machine reaches it.
     loopback: AtomicBool,
     closing: watch::Sender<bool>,
@@ -93,6 +95,7 @@ impl Door {
             outcomes: Arc::default(),
             live: Live::default(),
             metrics: Metrics::default(),
+            document: OnceLock::new(),
             loopback: AtomicBool::new(false),
             closing: watch::Sender::new(false),
             queue: Arc::clone(&ports.queue),

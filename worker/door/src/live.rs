@@ -132,7 +132,9 @@ pub(crate) async fn events(
         }
     });
     let keep_alive = KeepAlive::new().interval(COMMENT_EVERY).text("still here");
-    Ok(Sse::new(ReceiverStream::new(stream)).keep_alive(keep_alive).into_response())
+    // Some proxies keep what streams until there is more of it.
+    let unbuffered = [("x-accel-buffering", "no")];
+    Ok((unbuffered, Sse::new(ReceiverStream::new(stream)).keep_alive(keep_alive)).into_response())
 }
 
 /// Tells one who watches what is new to it, until it goes.

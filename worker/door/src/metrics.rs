@@ -5,7 +5,8 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::HeaderMap;
+use axum::http::header::{ACCEPT, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use lamplighter_events::Action;
 use lamplighter_lifecycle::Phase;
@@ -88,6 +89,7 @@ impl Metrics {
 pub(crate) async fn metrics(
     State(door): State<Arc<Door>>,
     caller: Caller,
+    headers: HeaderMap,
 ) -> Result<Response, Problem> {
     caller.need(Right::Read)?;
     let metrics = &door.metrics;
@@ -105,6 +107,11 @@ pub(crate) async fn metrics(
     let mut text = String::new();
     encode(&mut text, &metrics.registry)
         .map_err(|_| Problem::unavailable("the numbers cannot be written"))?;
-    let media_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    // Older scrapers know the plain form alone, of which this text is one too.
+    let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    let media_type = match accept.contains("application/openmetrics-text") {
+        true => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        false => "text/plain; version=0.0.4; charset=utf-8",
+    };
     Ok(([(CONTENT_TYPE, media_type)], text).into_response())
 }

@@ -4,8 +4,9 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
 use lamplighter_events::Command as CommandBody;
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -59,7 +60,19 @@ shape!(Target, {
         "paused": { "type": ["object", "null"] },
         "wake_at": { "type": ["string", "null"], "format": "date-time" },
         "rev": { "type": "integer", "minimum": 0 },
-        "last_outcome": { "type": ["object", "null"] },
+        "last_outcome": {
+            "type": ["object", "null"],
+            "properties": {
+                "command": { "type": "string" },
+                "action": { "type": "string" },
+                "holder": { "type": "string" },
+                "outcome": { "enum": ["done", "rejected", "failed"] },
+                "cause": { "type": "string" },
+                "message": { "type": "string" },
+                "at": { "type": "string", "format": "date-time" },
+            },
+            "required": ["command", "action", "holder", "outcome", "message", "at"],
+        },
         "usual_start_seconds": { "type": ["integer", "null"], "minimum": 0 },
         "runs": {
             "type": "array",
@@ -209,7 +222,7 @@ fn doc(route: Route, schemas: &mut SchemaGenerator) -> Doc {
         Route::Replay => json_of(schemas.subschema_for::<Replayed>()),
         Route::Health | Route::Ready => json_of(schemas.subschema_for::<Status>()),
         Route::Events => Answer::Text("text/event-stream"),
-        Route::Metrics => Answer::Text("application/openmetrics-text"),
+        Route::Metrics => Answer::Text("text/plain"),
     };
     let parameters: &[Parameter] = match route {
         Route::PostCommand => &[Parameter::Wait, Parameter::Prefer, Parameter::IdempotencyKey],
@@ -349,8 +362,10 @@ fn openapi(auth: Auth) -> Value {
 }
 
 /// `GET /openapi.json`
-pub(crate) async fn document(State(door): State<Arc<Door>>) -> Json<Value> {
-    Json(openapi(door.access.auth()))
+pub(crate) async fn document(State(door): State<Arc<Door>>) -> Response {
+    // Made once: it takes longer than all that is asked otherwise.
+    let text = door.document.get_or_init(|| openapi(door.access.auth()).to_string());
+    ([(CONTENT_TYPE, "application/json")], text.clone()).into_response()
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use axum::http::header::{
     ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HOST, ORIGIN, REFERRER_POLICY, RETRY_AFTER,
     VARY, X_CONTENT_TYPE_OPTIONS,
 };
+use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
@@ -178,28 +179,37 @@ async fn guard(State(door): State<Arc<Door>>, request: Request, next: Next) -> R
             return problem.into_response();
         }
     }
-    if door.access.auth() == Auth::None {
-        let changes = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
-        if let Err(problem) = ours(&door, request.headers(), changes) {
-            return problem.into_response();
-        }
+    if let Err(problem) = one_host(&request) {
+        return problem.into_response();
+    }
+    if door.access.auth() == Auth::None
+        && let Err(problem) = ours(&door, &request)
+    {
+        return problem.into_response();
     }
     next.run(request).await
 }
 
 /// Without tokens the browser of whoever may reach the door is what a stranger's page would use: by a request of its
 /// own, or under a name of its own that leads here.
-fn ours(door: &Door, headers: &HeaderMap, changes: bool) -> Result<(), Problem> {
-    let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-    let host = text(HOST).unwrap_or_default();
+fn ours(door: &Door, request: &Request) -> Result<(), Problem> {
+    let headers = request.headers();
+    let text = |name: HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or_default());
+    // The request line's own host counts before the header's (RFC 9112 §3.2.2).
+    let host = match request.uri().authority() {
+        Some(authority) => authority.as_str(),
+        None => text(HOST).unwrap_or_default(),
+    };
     if door.loopback() && !is_loopback(host) {
         let detail = "this door is for its own machine; expected the Host localhost or 127.0.0.1";
         return Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, "misdirected", detail));
     }
-    let origin = text(ORIGIN).unwrap_or_default();
-    let listed = door.http.origins.iter().any(|known| known == origin);
-    let same = origin.split_once("://").is_some_and(|(_, its)| its.eq_ignore_ascii_case(host));
-    let strange = (!origin.is_empty() && !same && !listed)
+    let changes = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+    let origin = text(ORIGIN);
+    let listed = origin.is_some_and(|origin| door.http.origins.iter().any(|known| known == origin));
+    let its = origin.and_then(|origin| origin.split_once("://"));
+    let same = its.is_some_and(|(_, its)| its.eq_ignore_ascii_case(host));
+    let strange = (origin.is_some() && !same && !listed)
         || (text(FETCH_SITE) == Some("cross-site") && !listed);
     if changes && strange {
         return Err(Problem::forbidden(
@@ -209,14 +219,26 @@ fn ours(door: &Door, headers: &HeaderMap, changes: bool) -> Result<(), Problem> 
     Ok(())
 }
 
+/// With two of them somebody else may have read the other one.
+fn one_host(request: &Request) -> Result<(), Problem> {
+    if request.headers().get_all(HOST).iter().nth(1).is_some() {
+        return Err(Problem::invalid("the header Host comes twice; expected it once"));
+    }
+    Ok(())
+}
+
 /// `localhost`, `127.0.0.1`, `[::1]`, with a port or without.
 fn is_loopback(host: &str) -> bool {
-    let name = match host.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or_default(),
-        None => host.split(':').next().unwrap_or_default(),
-    };
-    name.eq_ignore_ascii_case("localhost")
-        || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+    let Ok(authority) = host.parse::<Authority>() else { return false };
+    let bare = authority.as_str() == host && !host.contains('@');
+    // A port that is none is read by nobody alike.
+    let port = host.strip_prefix(authority.host()).is_some_and(|rest| {
+        rest.is_empty() || rest.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok())
+    });
+    let name = authority.host().trim_start_matches('[').trim_end_matches(']');
+    let own = name.eq_ignore_ascii_case("localhost")
+        || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
+    bare && port && own
 }
 
 /// What every answer has, and what is noted of it. The query is noted nowhere: it may hold a token.
@@ -274,6 +296,11 @@ mod tests {
     fn a_name_that_leads_here_is_not_the_machines_own() {
         for own in ["localhost", "localhost:8080", "127.0.0.1:80", "[::1]:8080", "LOCALHOST"] {
             assert!(is_loopback(own), "{own}");
+        }
+        for other in
+            ["127.0.0.1:evil", "127.0.0.1@evil.example", "evil@127.0.0.1", "127.0.0.1:99999"]
+        {
+            assert!(!is_loopback(other), "{other}");
         }
         for other in ["", "evil.example", "localhost.evil.example:80", "127.0.0.1.evil", "10.0.0.1"]
         {

@@ -342,10 +342,26 @@ pub fn tokens_of_secret(text: &str) -> Result<Vec<Token>, TokensError> {
         let hash = TokenHash::parse(&text.sha256)?;
         Ok(Token { name: holder, hash, may: text.may.clone(), targets: targets?, speaks_for })
     };
-    let each = read.iter().map(|(name, text)| {
-        token((name, text)).map_err(|error| TokensError::Field { name: name.clone(), error })
-    });
-    each.collect()
+    let mut tokens: Vec<Token> = Vec::with_capacity(read.len());
+    for (name, text) in &read {
+        let refuse = |error| TokensError::Field { name: name.clone(), error };
+        let token = token((name, text)).map_err(refuse)?;
+        if let Some(other) = tokens.iter().find(|other| other.hash == token.hash) {
+            return Err(refuse(same_hash(&other.name)));
+        }
+        tokens.push(token);
+    }
+    Ok(tokens)
+}
+
+/// Two names for one token would have two sets of rights.
+#[must_use]
+pub fn same_hash(other: &Holder) -> FieldError {
+    FieldError {
+        field: "sha256".to_owned(),
+        problem: format!("it is that of {other} too"),
+        expected: "a token of its own for each".to_owned(),
+    }
 }
 
 /// Where a waiting room may lead: an origin, and what a path there must begin with.

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use lamplighter_door::Http;
 use lamplighter_door::settings::{
     Auth, Destination, RATE_DEFAULT, Right, Seed, SpeaksFor, Targets, Token, TokenHash,
-    parse_origin, parse_prefix,
+    parse_origin, parse_prefix, same_hash,
 };
 use lamplighter_events::{Holder, TargetName};
 use lamplighter_lifecycle::Place;
@@ -71,7 +71,14 @@ pub(crate) fn http(
     }
     if let Some(item) = reader.get("tokens") {
         for item in item.open_table()?.items() {
-            http.tokens.push(token(&item, fleet, warnings)?);
+            let token = token(&item, fleet, warnings)?;
+            if let Some(other) = http.tokens.iter().find(|other| other.hash == token.hash) {
+                let error = same_hash(&other.name);
+                return Err(
+                    item.refuse_key(&format!("{}; expected {}", error.problem, error.expected))
+                );
+            }
+            http.tokens.push(token);
         }
         if http.tokens.len() > TOKENS_MAX {
             let problem = format!("has {} tokens", http.tokens.len());

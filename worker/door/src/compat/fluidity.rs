@@ -38,8 +38,7 @@ pub(super) async fn wake(
     headers: HeaderMap,
     Body(body): Body,
 ) -> Result<Response, Problem> {
-    let mut command = read(&body, Some("wake"), &headers)?;
-    command.target = command.target.or_else(|| door.seeds_target(Seed::Fluidity));
+    let command = door.of_seed(read(&body, Some("wake"), &headers)?, Seed::Fluidity)?;
     let asked = door.admit(&caller, command, key).await?;
     door.send(&asked, &headers).await?;
     // Taken is enough, unless the caller says how long it waits for more.
@@ -78,7 +77,7 @@ pub(super) async fn wake(
 }
 
 /// What is so far of a wake.
-fn waking(record: &TargetRecord, id: &str, now: Timestamp) -> Fields {
+pub(super) fn waking(record: &TargetRecord, id: &str, now: Timestamp) -> Fields {
     let open = record.open.iter().find(|open| open.id.as_str() == id);
     let status = match open.and_then(|open| open.found) {
         Some(PowerState::Running) => "already_running",
@@ -115,8 +114,7 @@ pub(super) async fn kill(
     headers: HeaderMap,
     Body(body): Body,
 ) -> Result<Response, Problem> {
-    let mut command = read(&body, Some("kill"), &headers)?;
-    command.target = command.target.or_else(|| door.seeds_target(Seed::Fluidity));
+    let command = door.of_seed(read(&body, Some("kill"), &headers)?, Seed::Fluidity)?;
     let asked = door.admit(&caller, command, key).await?;
     door.send(&asked, &headers).await?;
     let wait = patience.or(GATEWAY_SECONDS);
@@ -146,9 +144,10 @@ pub(super) async fn status(
     uri: Uri,
 ) -> Result<Json<Fields>, Problem> {
     caller.need(Right::Read)?;
-    let mut command = read(&body_of(&pairs(uri.query())), Some("status"), &HeaderMap::new())?;
-    command.target = command.target.or_else(|| door.seeds_target(Seed::Fluidity));
+    let command = read(&body_of(&pairs(uri.query())), Some("status"), &HeaderMap::new())?;
+    let command = door.of_seed(command, Seed::Fluidity)?;
     let name = door.seen_by(&caller, command).await?;
+    door.first_sight(&caller, &name).await?;
     let looked = door.target(&caller, name.as_str()).await?;
     let json = looked.json(&caller, door.clock.now());
     let mut fields = counts(&looked.record);

@@ -21,7 +21,7 @@ use axum::http::StatusCode;
 use axum::http::header::{LOCATION, RETRY_AFTER};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
-use lamplighter_events::{Action, Cause, Outcome, TargetRef, Verdict};
+use lamplighter_events::{Action, Cause, Command, Outcome, TargetRef, Verdict};
 use lamplighter_lifecycle::{CommandRecord, TargetRecord};
 use lamplighter_runtime::ports::CallError;
 use serde_json::{Map, Value, json};
@@ -157,6 +157,26 @@ impl Door {
     /// The target that a seed's paths mean, where the request names none.
     fn seeds_target(&self, seed: Seed) -> Option<TargetRef> {
         self.http.seeds.get(&seed).cloned().map(TargetRef::Name)
+    }
+
+    /// A command on one of a seed's own paths: of its target, where it names none, and of no other kind.
+    fn of_seed(&self, mut command: Command, seed: Seed) -> Result<Command, Problem> {
+        let own = self.seeds_target(seed);
+        let fits = match (&command.target, seed) {
+            (None, _) | (Some(TargetRef::EcsService { .. }), Seed::Fluidity) => true,
+            (Some(TargetRef::Name(name)), Seed::Fluidity) => {
+                self.fleet.spec(name).is_none_or(|spec| spec.service().is_some())
+            }
+            (Some(named), _) => Some(named) == own.as_ref(),
+        };
+        if !fits {
+            let seed = seed.as_str();
+            return Err(Problem::invalid(format!(
+                "this path is of {seed}, and the body names another target; /v1/commands takes every target"
+            )));
+        }
+        command.target = command.target.or(own);
+        Ok(command)
     }
 
     /// The record of a command's target, as it is now.

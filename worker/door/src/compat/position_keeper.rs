@@ -26,8 +26,7 @@ pub(super) async fn start(
     headers: HeaderMap,
     Body(body): Body,
 ) -> Result<Response, Problem> {
-    let mut command = read(&body, Some("start"), &headers)?;
-    command.target = command.target.or_else(|| door.seeds_target(Seed::PositionKeeper));
+    let command = door.of_seed(read(&body, Some("start"), &headers)?, Seed::PositionKeeper)?;
     let asked = door.admit(&caller, command, key).await?;
     door.send(&asked, &headers).await?;
     let wait = patience.or(GATEWAY_SECONDS);
@@ -83,8 +82,7 @@ pub(super) async fn stop(
     headers: HeaderMap,
     Body(body): Body,
 ) -> Result<Response, Problem> {
-    let mut command = read(&body, Some("stop"), &headers)?;
-    command.target = command.target.or_else(|| door.seeds_target(Seed::PositionKeeper));
+    let command = door.of_seed(read(&body, Some("stop"), &headers)?, Seed::PositionKeeper)?;
     let asked = door.admit(&caller, command, key).await?;
     door.send(&asked, &headers).await?;
     let wait = patience.or(GATEWAY_SECONDS);
@@ -112,6 +110,7 @@ pub(super) async fn status(
 ) -> Result<Json<Fields>, Problem> {
     caller.need(Right::Read)?;
     let target = door.seeds_name(&caller, Seed::PositionKeeper)?;
+    door.first_sight(&caller, &target).await?;
     let looked = door.target(&caller, target.as_str()).await?;
     let json = looked.json(&caller, door.clock.now());
     let names = [

@@ -10,10 +10,11 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use lamplighter_events::{Action, MalformedKind};
+use lamplighter_lifecycle::Resource;
 use serde_json::{Value, json};
 
 use super::{
-    AT_ONCE_SECONDS, Fields, GATEWAY_SECONDS, allowed, ended, goes_on, not_taken, only, outcome_of,
+    AT_ONCE_SECONDS, Fields, GATEWAY_SECONDS, allowed, ended, fluidity, goes_on, not_taken, only, outcome_of,
 };
 use crate::Door;
 use crate::access::Caller;
@@ -72,6 +73,11 @@ async fn so_far(
     let mut fields = Fields::new();
     if let Some(record) = door.record_of(asked).await? {
         let begun = record.accepted_at.is_some();
+        let wakes = asked.command.action == Action::Start
+            && matches!(record.resource, Resource::Service(_));
+        // Seed 001's clients read the counts.
+        let of_service =
+            wakes.then(|| fluidity::waking(&record, asked.id.as_str(), door.clock.now()));
         if let Some(looked) = door.so_far(asked, record) {
             let json = looked.json(caller, door.clock.now());
             fields = only(&json, &["target", "instance", "phase", "step"]);
@@ -85,6 +91,7 @@ async fn so_far(
                 }
                 _ => None,
             };
+            fields.extend(of_service.unwrap_or_default());
         }
     }
     if !taken {

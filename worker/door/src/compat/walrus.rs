@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use super::{Fields, GATEWAY_SECONDS, ended, fields_of, goes_on, not_taken, outcome_of, status_of};
 use crate::Door;
 use crate::access::Caller;
-use crate::api::sent_ago;
+use crate::api::sent;
 use crate::commands::{Asked, read};
 use crate::inbound::{Body, Key, Patience, WAIT_SECONDS_MAX};
 use crate::problem::Problem;
@@ -153,13 +153,13 @@ pub(super) async fn one(
         Err(problem) => problem,
     };
     // It was asked for a moment ago, and no worker has taken it yet.
-    let sent = sent_ago(&uri, door.clock.now());
+    let sent = sent(&uri, door.clock.now())?;
     let made = TargetName::parse(&id).ok().filter(|name| {
         let spec = door.fleet.spec(name);
         caller.sees(name) && spec.is_some_and(|spec| spec.template().is_some())
     });
     match (sent, made) {
-        (Some(-60..=86_400), Some(name)) if problem.status() == StatusCode::NOT_FOUND => {
+        (Some(_), Some(name)) if problem.status() == StatusCode::NOT_FOUND => {
             let word = Value::from("waiting_for_instance");
             let mut fields = Fields::from_iter([("target".to_owned(), name.as_str().into())]);
             fields.insert("instance_id".to_owned(), Value::Null);
