@@ -276,6 +276,14 @@ test("axe finds nothing, by day and by night", async () => {
   }
 });
 
+test("by night it is dark, and the picture of it is not empty", () => withPage({ colorScheme: "dark" }, async (page) => {
+  await row(page, "pyelli").waitFor();
+  const [red, green, blue] = (await page.evaluate(() => getComputedStyle(document.body).backgroundColor)).match(/\d+/g).map(Number);
+  assert.ok(red + green + blue < 120);
+  const picture = await page.screenshot();
+  assert.ok(picture.length > 20_000, `${picture.length} bytes`);
+}));
+
 test("who wants no motion sees none", () => withPage({ reducedMotion: "reduce" }, async (page) => {
   await row(page, "fluidity").waitFor();
   assert.equal(await page.evaluate(() => document.getAnimations().length), 0);
