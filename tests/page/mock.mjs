@@ -34,9 +34,9 @@ export async function startMock({ port = 0, fleet = "small", token = null, may =
     verdict: null,
     // Requests to these paths are answered with this status: `{ path, status, times }`.
     broken: [],
-    // What the waiting room's target fails with.
+    // What was asked, in order.
     requests: [],
-    // Every state JSON echoes this instead of what was asked, where set.
+    // What the waiting room's state says as `to`, where it is not what was asked.
     echo: undefined,
   };
   const streams = new Set();

@@ -257,11 +257,11 @@ export class TargetView {
       const until = momentOf(run.until);
       if (from === null) return null;
       const parts = [
-        until === null ? "still on" : `${lengthInWords((until - from) / 1000)}`,
+        until !== null ? lengthInWords((until - from) / 1000) : ready !== null ? "still on" : null,
         ready !== null ? `ready after ${lengthInWords((ready - from) / 1000)}` : until !== null ? "never ready" : "not ready yet",
       ];
       return el("li", { dataset: { failed: ready === null && until !== null ? "yes" : "no" } },
-        el("time", { datetime: run.from, title: fullTime(from) }, dayAndClock(from)), el("span", {}, parts.join(", ")));
+        el("time", { datetime: run.from, title: fullTime(from) }, dayAndClock(from)), el("span", {}, parts.filter(Boolean).join(", ")));
     }).filter(Boolean));
   }
 
