@@ -86,6 +86,14 @@ test("who may only read sees no dead letters and a holder that is fixed", () => 
   await page.getByText("right “admin”").waitFor();
 }, { mock: { token: "r", may: ["read"], holder: "reader" }, hash: "#token=r" }));
 
+test("who may not look is told so, and the door is left alone", () => withPage(async (page, mock) => {
+  await page.getByText("it lacks the right “read”").waitFor();
+  assert.equal(await line(page), "no right to look");
+  const asked = mock.world.requests.length;
+  await page.waitForTimeout(1500);
+  assert.equal(mock.world.requests.length, asked);
+}, { mock: { token: "w", may: ["wait"] }, hash: "#token=w" }));
+
 test("a command that the token may not give is told on its row", () => withPage(async (page, mock) => {
   await row(page, "pyelli").waitFor();
   mock.world.broken.push({ path: "/v1/commands", status: 403, times: 1 });

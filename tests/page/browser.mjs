@@ -29,7 +29,7 @@ const NETWORK = /^Failed to load resource: /;
 // A page of its own context. `page.faults` collects what it may not do; `closed(page)` checks that there is nothing.
 export async function open(browser, url, { script = true, clock, ...options } = {}) {
   const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, locale: "en-GB", javaScriptEnabled: script, ...options });
-  context.setDefaultTimeout(10_000);
+  context.setDefaultTimeout(20_000);
   const page = await context.newPage();
   page.faults = [];
   const own = new URL(url).origin;
@@ -87,7 +87,7 @@ export async function fitsItsWidth(page, label) {
   assert.equal(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), true, `${label}: no scrolling sideways`);
 }
 
-export async function eventually(check, label, milliseconds = 8000) {
+export async function eventually(check, label, milliseconds = 15_000) {
   const end = Date.now() + milliseconds;
   let last;
   while (Date.now() < end) {

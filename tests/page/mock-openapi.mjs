@@ -30,6 +30,7 @@ export function openapi() {
       "/v1/targets/{name}": { parameters: [name], get: { operationId: "target", tags: ["targets"], summary: "One target", responses: { 200: { description: "The target.", content: json(ref("Target")) }, 404: problem } } },
       "/v1/events": { get: { operationId: "events", tags: ["targets"], summary: "Changes as they happen", description: "Server-sent events.", responses: { 200: { description: "Events without end.", content: { "text/event-stream": { schema: { type: "string" } } } } } } },
       "/v1/dead-letters/replay": { post: { operationId: "replay", tags: ["commands"], summary: "Replay dead letters", deprecated: true, requestBody: { content: json({ oneOf: [{ type: "object", title: "One", properties: { id: { type: "string" } }, required: ["id"] }, { type: "object", title: "All", properties: { all: { const: true } }, required: ["all"] }] }) }, responses: { 200: { description: "How many." } } } },
+      "/v1/me": { get: { operationId: "me", tags: ["health"], summary: "Who asks", responses: { 200: { description: "Its rights." } } } },
       "/healthz": { get: { operationId: "healthz", tags: ["health"], security: [], summary: "Whether the process lives", responses: { 200: { description: "It does.", content: { "text/plain": { schema: { type: "string" } } } } } } },
     },
     components: {

@@ -34,16 +34,20 @@ export async function startMock({ port = 0, fleet = "small", token = null, may =
     verdict: null,
     // Requests to these paths are answered with this status: `{ path, status, times }`.
     broken: [],
-    // What the waiting room's target fails with.
+    // What was asked, in order.
     requests: [],
-    // Every state JSON echoes this instead of what was asked, where set.
+    // What the waiting room's state says as `to`, where it is not what was asked.
     echo: undefined,
   };
   const streams = new Set();
   const waiting = new Set();
 
+  // As the door shows a target: without what only this world knows of it.
+  const hidden = new Set(["fails", "exclusive", "wait_from"]);
+  const shown = (value) => JSON.stringify(value, (key, inner) => (hidden.has(key) ? undefined : inner));
+
   function tell(name, data) {
-    for (const stream of streams) stream.write(`event: ${name}\ndata: ${JSON.stringify(data)}\n\n`);
+    for (const stream of streams) stream.write(`event: ${name}\ndata: ${shown(data)}\n\n`);
   }
 
   function change(name, fields, what) {
@@ -155,7 +159,7 @@ export async function startMock({ port = 0, fleet = "small", token = null, may =
 
   function json(response, value, status = 200, headers = {}) {
     response.writeHead(status, { "Content-Type": "application/json", "Cache-Control": "no-store", ...headers });
-    response.end(JSON.stringify(value));
+    response.end(shown(value));
   }
 
   async function page(response, name, fill = {}, status = 200) {
@@ -249,9 +253,10 @@ export async function startMock({ port = 0, fleet = "small", token = null, may =
     if (what === "me") {
       return json(response, { auth: world.token ? "tokens" : "none", name: world.token ? "tester" : null, may: world.may, holder: world.holder, targets: ["*"] });
     }
+    if (!world.may.includes("read")) return problem(response, 403, "Forbidden", "the right read is needed");
     if (what === "events") {
       response.writeHead(200, { "Content-Type": "text/event-stream", "Cache-Control": "no-store" });
-      for (const target of world.targets.values()) response.write(`event: target\ndata: ${JSON.stringify(target)}\n\n`);
+      for (const target of world.targets.values()) response.write(`event: target\ndata: ${shown(target)}\n\n`);
       response.write(": hello\n\nevent: ready\ndata: {}\n\n");
       streams.add(response);
       request.socket.on("close", () => streams.delete(response));

@@ -108,7 +108,7 @@ test("dead letters are listed, and replayed one or all, after a question", () =>
 
 test("the API page draws each operation, sends it and shows the answer and the curl line", () => withPage("/docs", async (page, mock) => {
   await page.getByRole("heading", { level: 1, name: "Lamplighter API" }).waitFor();
-  assert.equal(await page.locator(".operation").count(), 7);
+  assert.equal(await page.locator(".operation").count(), 8);
   await accessible(page, "the API page");
   const send = page.locator("#op-sendCommand");
   await send.locator("summary").first().click();

@@ -134,6 +134,8 @@ function openMenu(opener, actions, act) {
     menu.addEventListener("toggle", (event) => {
       if (event.newState === "closed") menu.opener?.setAttribute("aria-expanded", "false");
     });
+    // It stands where its button stood.
+    addEventListener("scroll", () => menu.matches(":popover-open") && menu.hidePopover(), { passive: true });
     document.body.append(menu);
   }
   menu.opener = opener;

@@ -98,6 +98,7 @@ const LINES = {
   reconnecting: ["reconnecting", "The line to the door broke; what is shown may be old"],
   polling: ["every few seconds", "Events do not come through; the list is asked instead"],
   refused: ["signed out", "The door wants a token"],
+  denied: ["no right to look", "This token lacks the right “read”"],
 };
 
 store.addEventListener("line", () => {
@@ -169,12 +170,16 @@ addEventListener("keydown", (event) => {
   board.focusSearch();
 });
 
+function mendable() {
+  return ["reconnecting", "polling"].includes(store.line);
+}
+
 // A page that was away for long asks at once, rather than at its next try.
 document.addEventListener("visibilitychange", () => {
-  if (!document.hidden && store.line !== "live" && store.line !== "refused") store.begin();
+  if (!document.hidden && mendable()) store.begin();
 });
 addEventListener("online", () => {
-  if (store.line !== "live" && store.line !== "refused") store.begin();
+  if (mendable()) store.begin();
 });
 
 takeTokenFromAddress();

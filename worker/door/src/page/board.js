@@ -315,6 +315,7 @@ export class Board {
   }
 
   #emptyText() {
+    if (this.#store.line === "denied") return "This token may not look at targets: it lacks the right “read”.";
     if (!this.#store.complete) return "Looking for the lamps…";
     if (this.#rows.size === 0) return "There is no target here that this token may see.";
     return "No target is like that.";
@@ -325,7 +326,7 @@ export class Board {
     const counts = Object.fromEntries(PHASES.map((phase) => [phase, 0]));
     for (const target of this.#store.targets.values()) counts[phaseOf(target)] = (counts[phaseOf(target)] ?? 0) + 1;
     const total = this.#store.targets.size;
-    if (!this.#store.complete && total === 0) return "";
+    if (total === 0 && (!this.#store.complete || this.#store.line === "denied")) return "";
     if (total === 0) return "No lamps yet.";
     const said = [];
     const is = (n) => (n === 1 ? "is" : "are");

@@ -10,8 +10,9 @@ import { verdictInWords } from "./words.js";
 
 // How often a command that may not have arrived is sent again, always with the same key.
 const SENDS_MAX = 5;
-// How long the door holds one question for the outcome.
+// How long the door holds one question for the outcome; shorter until it is known that a worker has it, which is news too.
 const WAIT_SECONDS = 20;
+const WAIT_UNTIL_ACCEPTED_SECONDS = 2;
 // A command that the door does not know yet may still be on the queue for so many questions.
 const UNKNOWN_MAX = 5;
 // What went well is gone by itself after a while; what did not stays until somebody has read it.
@@ -76,7 +77,8 @@ export class Tickets extends EventTarget {
     for (;;) {
       const asked = Date.now();
       try {
-        const answer = await get(`/v1/commands/${encodeURIComponent(id)}?wait=${WAIT_SECONDS}`);
+        const seconds = ticket.state === "accepted" ? WAIT_SECONDS : WAIT_UNTIL_ACCEPTED_SECONDS;
+        const answer = await get(`/v1/commands/${encodeURIComponent(id)}?wait=${seconds}`);
         failures = 0;
         if (answer.outcome) return answer;
         this.#note(ticket, "");

@@ -14,7 +14,7 @@ export class Store extends EventTarget {
   me = null;
   // Whether the first full picture has come.
   complete = false;
-  // `connecting`, `live`, `reconnecting`, `polling`, `refused`.
+  // `connecting`, `live`, `reconnecting`, `polling`, `refused` (no token that will do), `denied` (it may not look).
   line = "connecting";
   #changed = new Set();
   #due = false;
@@ -53,19 +53,27 @@ export class Store extends EventTarget {
     let tries = 0;
     for (;;) {
       const from = Date.now();
+      let asked = 0;
       try {
         await this.#meet(signal);
         await this.#listen(signal, () => { tries = 0; });
       } catch (error) {
         if (signal.aborted) throw error;
-        if (error instanceof Problem && error.status === 401) return;
         if (!(error instanceof Problem)) throw error;
+        if (error.status === 401) return;
+        if (error.status === 403) {
+          this.complete = true;
+          this.#setLine("denied");
+          this.#tellSoon();
+          return;
+        }
+        asked = 1000 * (error.retryAfter ?? 0);
       }
       if (Date.now() - from > GOOD_LINE_MS) tries = 0;
       this.#setLine("reconnecting");
       // Twice without events: somebody between holds them back, or the door is down. The list tells which.
       if (tries >= 2) await this.#poll(signal);
-      await pause(pauseBefore(tries, { most: POLL_MS }), signal);
+      await pause(Math.max(asked, pauseBefore(tries, { most: POLL_MS })), signal);
       tries += 1;
     }
   }

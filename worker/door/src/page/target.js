@@ -37,6 +37,8 @@ export class TargetView {
   #rev = null;
   #timer = null;
   #entries = [];
+  // Why it cannot be shown, where the door said so.
+  #trouble = "";
   #keys = new Map();
 
   #lamp = icon("lamp-off", "detail-lamp");
@@ -93,6 +95,7 @@ export class TargetView {
       this.#name = name;
       this.#rev = null;
       this.#entries = [];
+      this.#trouble = "";
       this.#all = false;
       this.#more.hidden = true;
       this.#keys.clear();
@@ -131,7 +134,8 @@ export class TargetView {
       if (!(error instanceof Problem)) throw error;
       if (name !== this.#name || error.status === 401) return;
       const { head, detail } = problemInWords(error);
-      setText(this.#missing, error.status === 404 ? `There is no target ${name}.` : [head, detail].filter(Boolean).join(": "));
+      this.#trouble = error.status === 404 ? `There is no target ${name}.` : [head, detail].filter(Boolean).join(": ");
+      this.#paint();
     }
   }
 
@@ -155,8 +159,7 @@ export class TargetView {
     const gone = !target && this.#rev !== null;
     this.#missing.hidden = Boolean(target);
     this.#body.hidden = !target && !gone;
-    if (gone) setText(this.#missing, `${this.#name} is gone. This is what was last known of it.`);
-    else if (!target && this.#store.complete === false) setText(this.#missing, "Looking for it…");
+    setText(this.#missing, gone ? `${this.#name} is gone. This is what was last known of it.` : this.#trouble || "Looking for it…");
     if (!target) {
       this.#buttons.element.hidden = true;
       return;
@@ -254,11 +257,11 @@ export class TargetView {
       const until = momentOf(run.until);
       if (from === null) return null;
       const parts = [
-        until === null ? "still on" : `${lengthInWords((until - from) / 1000)}`,
+        until !== null ? lengthInWords((until - from) / 1000) : ready !== null ? "still on" : null,
         ready !== null ? `ready after ${lengthInWords((ready - from) / 1000)}` : until !== null ? "never ready" : "not ready yet",
       ];
       return el("li", { dataset: { failed: ready === null && until !== null ? "yes" : "no" } },
-        el("time", { datetime: run.from, title: fullTime(from) }, dayAndClock(from)), el("span", {}, parts.join(", ")));
+        el("time", { datetime: run.from, title: fullTime(from) }, dayAndClock(from)), el("span", {}, parts.filter(Boolean).join(", ")));
     }).filter(Boolean));
   }
 

@@ -2,7 +2,7 @@
 
 import { el, place, setAttribute, setText } from "./dom.js";
 import {
-  clockTime, count, dateInWords, dayAndClock, fullTime, hoursInWords, lengthInWords, momentOf, phaseOf, weekdayInWords,
+  clockTime, count, dateInWords, dayAndClock, dayOfMonth, fullTime, hoursInWords, lengthInWords, momentOf, phaseOf, weekdayInWords,
 } from "./words.js";
 
 export const DAYS = 7;
@@ -99,7 +99,7 @@ export class Bars {
 }
 
 export function dayHeads(frame) {
-  return el("div", { class: "day-heads", "aria-hidden": "true" }, frame.midnights.map((at) => el("span", {}, weekdayInWords(at))));
+  return el("div", { class: "day-heads", "aria-hidden": "true" }, frame.midnights.map((at) => el("span", {}, weekdayInWords(at), el("span", { class: "day-of-month" }, ` ${dayOfMonth(at)}`))));
 }
 
 class WeekRow {

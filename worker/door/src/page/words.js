@@ -119,7 +119,7 @@ export function lengthInWords(seconds) {
 // Hours with one digit, for sums.
 export function hoursInWords(milliseconds) {
   const hours = milliseconds / 3_600_000;
-  if (hours > 0 && hours < 0.05) return "under 0.1 h";
+  if (hours > 0 && hours < 0.05) return "< 0.1 h";
   return `${hours.toFixed(1)} h`;
 }
 
@@ -136,7 +136,8 @@ const DAY_AND_CLOCK = new Intl.DateTimeFormat(undefined, {
 const WEEKDAY_AND_CLOCK = new Intl.DateTimeFormat(undefined, { weekday: "short", hour: "2-digit", minute: "2-digit" });
 const SECONDS = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 const DATE = new Intl.DateTimeFormat(undefined, { weekday: "long", day: "numeric", month: "long" });
-const WEEKDAY = new Intl.DateTimeFormat(undefined, { weekday: "short", day: "numeric" });
+const WEEKDAY = new Intl.DateTimeFormat(undefined, { weekday: "short" });
+const DAY_OF_MONTH = new Intl.DateTimeFormat(undefined, { day: "numeric" });
 
 export const fullTime = (at) => FULL.format(at);
 export const clockTime = (at) => CLOCK.format(at);
@@ -144,6 +145,7 @@ export const clockWithSeconds = (at) => SECONDS.format(at);
 export const dayAndClock = (at) => DAY_AND_CLOCK.format(at);
 export const dateInWords = (at) => DATE.format(at);
 export const weekdayInWords = (at) => WEEKDAY.format(at);
+export const dayOfMonth = (at) => DAY_OF_MONTH.format(at);
 
 // `18:00` where that is today, with the weekday where that is enough, else with the date.
 export function shortTime(at, now) {
