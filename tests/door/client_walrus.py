@@ -1,4 +1,4 @@
-"""A front end of the Walrus manager: a page (cross-origin) or a script with `requests`.
+"""A front end of Walrus: a page (cross-origin) or a script with `requests`.
 
 Written from the seed's document alone. `POST /api/instances` is *synchronous*: it answers when the machine is ready,
 which "can take 5-10 minutes"; a script that uses `requests` has no timeout of its own. Errors are FastAPI's: JSON.
@@ -27,7 +27,7 @@ class Reply:
         return self.status < 400
 
 
-class WalrusManager:
+class Walrus:
     def __init__(self, base, token=None, seconds=600, headers=None):
         parts = urllib.parse.urlsplit(base)
         self.where = (parts.hostname, parts.port)
