@@ -7,6 +7,7 @@ import unittest
 
 import harness
 import parallel
+import wire
 from client_walrus import Walrus
 from harness import Door, secret, token_toml
 
@@ -165,9 +166,7 @@ class Retries(Machines):
     def test_a_client_that_goes_away_leaves_nothing_behind(self):
         """The launch goes on, and whoever asks again with the same blob gets that machine."""
         with self.local.connect() as connection:
-            connection.send(
-                f'POST /api/instances HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {len(BLOB) + 17}\r\n\r\n{{"blob_id": "x{BLOB}"}}'.encode()
-            )
+            connection.send(wire.request("POST", "/api/instances", {"blob_id": f"x{BLOB}"}))
             harness.eventually("it is asked", lambda: self.launches() == self.before + 1)
         again = self.client.create(f"x{BLOB}")
         self.assertEqual(again.status, 201, again)
