@@ -109,6 +109,17 @@ def binary():
     return str(path)
 
 
+def environment():
+    """Nothing of the caller's environment that the binary would read."""
+    kept = ("PATH", "HOME", "TMPDIR", "LAMPLIGHTER_TEST_RUN")
+    return {
+        **{name: os.environ[name] for name in kept if name in os.environ},
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    }
+
+
 def eventually(what, probe, seconds=PATIENCE_SECONDS, every=0.1):
     """What `probe` answers as soon as it is true."""
     until = time.monotonic() + seconds
@@ -121,7 +132,7 @@ def eventually(what, probe, seconds=PATIENCE_SECONDS, every=0.1):
         time.sleep(every)
 
 
-def _ends_with_its_parent():
+def ends_with_its_parent():
     try:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
     except (AttributeError, OSError):
@@ -134,19 +145,15 @@ class Local:
     def __init__(self, fleet, *arguments, env=None, log="info"):
         self.folder = Path(tempfile.mkdtemp(prefix="lamplighter-door-"))
         (self.folder / "lamplighter.toml").write_text(fleet)
-        kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR", "LAMPLIGHTER_TEST_RUN") if name in os.environ}
         self.stderr = open(self.folder / "stderr", "wb")
         self.process = subprocess.Popen(
             [
                 binary(), "local", "--json", "--aws-port", "0", "--http-port", "0",
                 "--fleet", str(self.folder / "lamplighter.toml"), *arguments,
             ],
-            env={
-                **kept, "AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": os.devnull,
-                "AWS_SHARED_CREDENTIALS_FILE": os.devnull, "LAMPLIGHTER_LOG": log, **(env or {}),
-            },
+            env={**environment(), "LAMPLIGHTER_LOG": log, **(env or {})},
             cwd=self.folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self.stderr,
-            preexec_fn=_ends_with_its_parent,
+            preexec_fn=ends_with_its_parent,
         )  # fmt: skip
         lines = queue.Queue()
         self.reader = threading.Thread(target=self._read, args=(lines,), daemon=True)
@@ -197,6 +204,20 @@ class Local:
         except urllib.error.HTTPError as error:
             with error:
                 raise AssertionError(f"{method} {path}: {error.code} {error.read()!r}") from None
+
+    def aws(self, service, operation, said):
+        """One call of AWS's own, as somebody else's program would make it."""
+        version = "1.0" if service == "AmazonSQS" else "1.1"
+        name = {"AmazonSQS": "sqs"}.get(service, service)
+        headers = {
+            "Content-Type": f"application/x-amz-json-{version}",
+            "X-Amz-Target": f"{service}.{operation}",
+            "Authorization": f"AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/{name}/aws4_request, "
+            "SignedHeaders=host, Signature=0",
+        }
+        request = urllib.request.Request(self.endpoint, json.dumps(said).encode(), headers)
+        with urllib.request.urlopen(request, timeout=10) as response:
+            return json.loads(response.read())
 
     def count(self, operation):
         """How often `ec2:StartInstances` and the like were asked."""

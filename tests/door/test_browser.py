@@ -255,7 +255,8 @@ class WaitingRoom(Browser):
 
     def path(self, to=f"{APP}/", target="pyelli", token="guest", tail="", **more):
         query = {"to": to, **({"token": secret(token)} if token else {}), **more}
-        return f"/wait/{target}{tail}?{urllib.parse.urlencode({name: value for name, value in query.items() if value is not None})}"
+        said = {name: value for name, value in query.items() if value is not None}
+        return f"/wait/{target}{tail}?{urllib.parse.urlencode(said)}"
 
     def asked(self):
         return self.local.count("ec2:StartInstances")
@@ -313,7 +314,7 @@ class WaitingRoom(Browser):
             "//evil.example", "///evil.example", "/\\evil.example", "\\\\evil.example", "javascript:alert(1)",
             "JaVaScRiPt:alert(1)", "java\nscript:alert(1)", "\x01javascript:alert(1)",
             "data:text/html,<script>alert(1)</script>", "vbscript:x", "file:///etc/passwd", EVIL, f"{APP}.evil.example/",
-            f"{APP}@evil.example/", f"https://app.example.com:x@evil.example/",
+            f"{APP}@evil.example/", "https://app.example.com:x@evil.example/",
             "http://app.example.com/", f"{APP}:8443/", "https://app.example.com\\@evil.example/",
             "https://app.example.com\\.evil.example/", "https:app.example.com/", "https:/app.example.com/x",
             "https:///app.example.com/", "https://evil.example/https://app.example.com/", f"https://evil.example#{APP}/",

@@ -1,12 +1,10 @@
 """Our own API, as somebody would use it who has read its description and nothing else."""
 
 import datetime
-import json
 import re
 import time
 import unittest
 import urllib.parse
-import urllib.request
 
 import harness
 import parallel
@@ -152,7 +150,10 @@ class Commands(Api):
         """Ticks, signals and wake-ups are the worker's; nobody posts one as a command."""
         before = self.local.sent()
         for body in [
-            {"source": "aws.ec2", "detail-type": "EC2 Instance State-change Notification", "detail": {"instance-id": harness.PYELLI, "state": "running"}},
+            {
+                "source": "aws.ec2", "detail-type": "EC2 Instance State-change Notification",
+                "detail": {"instance-id": harness.PYELLI, "state": "running"},
+            },
             {"lamplighter": "wake-up", "target": "pyelli", "rev": 1}, {"body": '{"action": "start", "target": "pyelli"}'},
             {"rawPath": "/start", "body": "{}"}, {"schedule": "idle-check"},
         ]:  # fmt: skip
@@ -369,15 +370,8 @@ class DeadLetters(Api):
 
     def poison(self, text):
         """A message on the command queue that nobody understands."""
-        body = json.dumps({"QueueUrl": self.local.ready["queue"], "MessageBody": text}).encode()
-        request = urllib.request.Request(
-            self.local.endpoint, body, {
-                "Content-Type": "application/x-amz-json-1.0", "X-Amz-Target": "AmazonSQS.SendMessage",
-                "Authorization": "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/sqs/aws4_request, SignedHeaders=host, Signature=0",
-            },
-        )  # fmt: skip
-        with urllib.request.urlopen(request, timeout=10) as response:
-            return json.loads(response.read())["MessageId"]
+        said = {"QueueUrl": self.local.ready["queue"], "MessageBody": text}
+        return self.local.aws("AmazonSQS", "SendMessage", said)["MessageId"]
 
     def test_they_are_listed_and_replayed_by_who_may(self):
         marks = [f"poison-{index}" for index in range(3)]

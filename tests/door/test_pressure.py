@@ -13,6 +13,7 @@ from harness import Door, secret, token_toml
 load_tests = parallel.load_tests
 
 FAIR_SECONDS = 3.0
+JSON_HEAD = b"Host: 127.0.0.1\r\nContent-Type: application/json\r\n"
 
 
 def ask_quickly(test, seconds=FAIR_SECONDS):
@@ -58,15 +59,15 @@ class Dribble(Door):
             "a header": (b"GET /v1/targets HTTP/1.1\r\nHost: 127.0.0.1\r\nX-A: ", b"a"),
             "request line": (b"GET /", b"a"),
             "body": (
-                b"POST /v1/commands HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: 5000\r\n\r\n{",
+                b"POST /v1/commands HTTP/1.1\r\n" + JSON_HEAD + b"Content-Length: 5000\r\n\r\n{",
                 b" ",
             ),
             "chunks": (
-                b"POST /v1/commands HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n",
+                b"POST /v1/commands HTTP/1.1\r\n" + JSON_HEAD + b"Transfer-Encoding: chunked\r\n\r\n",
                 b"1\r\n \r\n",
             ),
             "compat body": (
-                b"POST /api/instances HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: 5000\r\n\r\n{",
+                b"POST /api/instances HTTP/1.1\r\n" + JSON_HEAD + b"Content-Length: 5000\r\n\r\n{",
                 b" ",
             ),
         }

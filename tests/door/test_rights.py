@@ -44,8 +44,10 @@ class Strangers(Rights):
         for value in [
             None, "", "Bearer", "Bearer ", f"Basic {token}", f"Token {token}", token, f"Bearer {token}x", f"Bearer {token[:-1]}",
             f"Bearer {token.upper()}", f"Bearer  {token} x", f"Bearer {token},{token}", f"Bearer: {token}", f'Bearer "{token}"',
-            f"Bearer {hashlib.sha256(token.encode()).hexdigest()}", "Bearer null", "Bearer undefined", "Bearer *", "Bearer alice", f"bearer{token}",
-            f"Bearer {'x' * 6000}", "Bearer \u00fc", f"Bearer {token}\u00a0", "Bearer ' or 1=1 --", "Digest username=alice", "Bearer " + "0" * 64,
+            f"Bearer {hashlib.sha256(token.encode()).hexdigest()}", "Bearer null", "Bearer undefined", "Bearer *", "Bearer alice",
+            f"bearer{token}",
+            f"Bearer {'x' * 6000}", "Bearer \u00fc", f"Bearer {token}\u00a0", "Bearer ' or 1=1 --", "Digest username=alice",
+            "Bearer " + "0" * 64,
         ]:  # fmt: skip
             with self.subTest(value=(value or "")[:60]):
                 headers = {} if value is None else {"Authorization": value}

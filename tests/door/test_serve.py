@@ -8,7 +8,6 @@ import socket
 import subprocess
 import tomllib
 import unittest
-import urllib.request
 
 import harness
 import parallel
@@ -36,17 +35,15 @@ class Served:
         with socket.socket() as listener:
             listener.bind(("127.0.0.1", 0))
             self.address = listener.getsockname()
-        kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR", "LAMPLIGHTER_TEST_RUN") if name in os.environ}
         self.log = local.folder / f"{name}.log"
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(
                 [harness.binary(), "serve", "--fleet", str(path), *(arguments or ("--listen", f"127.0.0.1:{self.address[1]}"))],
                 env={
-                    **kept, "AWS_ENDPOINT_URL": local.endpoint, "AWS_REGION": "us-east-1", "AWS_ACCESS_KEY_ID": "door",
-                    "AWS_SECRET_ACCESS_KEY": "door", "AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": os.devnull,
-                    "AWS_SHARED_CREDENTIALS_FILE": os.devnull, "LAMPLIGHTER_LOG": "info",
+                    **harness.environment(), "AWS_ENDPOINT_URL": local.endpoint, "AWS_REGION": "us-east-1",
+                    "AWS_ACCESS_KEY_ID": "door", "AWS_SECRET_ACCESS_KEY": "door", "LAMPLIGHTER_LOG": "info",
                 },
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=harness._ends_with_its_parent,
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=harness.ends_with_its_parent,
             )  # fmt: skip
 
     def ready(self):
@@ -81,15 +78,8 @@ class Serve(harness.Door):
         self.local.ask("POST", "/v1/commands?wait=20", {"action": "kill", "target": "pyelli"}, bearer("alice"))
 
     def put_secret(self, value):
-        body = json.dumps({"Name": "lamplighter/tokens", "SecretString": json.dumps(value), "ClientRequestToken": "0" * 32}).encode()
-        request = urllib.request.Request(
-            self.local.endpoint, body, {
-                "Content-Type": "application/x-amz-json-1.1", "X-Amz-Target": "secretsmanager.CreateSecret",
-                "Authorization": "AWS4-HMAC-SHA256 Credential=t/20260101/us-east-1/secretsmanager/aws4_request, SignedHeaders=host, Signature=0",
-            },
-        )  # fmt: skip
-        with urllib.request.urlopen(request, timeout=10):
-            pass
+        said = {"Name": "lamplighter/tokens", "SecretString": json.dumps(value), "ClientRequestToken": "0" * 32}
+        self.local.aws("secretsmanager", "CreateSecret", said)
 
     def test_one_key_at_two_doors_starts_once(self):
         doors = [self.serve("one"), self.serve("two")]
@@ -113,12 +103,19 @@ class Serve(harness.Door):
             self.assertEqual(door.process.wait(20), 0, door.log.read_text()[-2000:])
 
     def test_tokens_of_a_secret(self):
-        guest = {"sha256": hashlib.sha256(secret("guest").encode()).hexdigest(), "may": ["read"], "targets": ["pyelli"], "holder": "guest"}
+        guest = {
+            "sha256": hashlib.sha256(secret("guest").encode()).hexdigest(),
+            "may": ["read"],
+            "targets": ["pyelli"],
+            "holder": "guest",
+        }
         self.put_secret({"guest": guest})
         door = self.serve()
         answer = door.ask("GET", "/v1/me", headers=bearer("guest"))
         self.assertEqual(answer.status, 200, answer)
-        self.assertEqual(answer.json, {"auth": "tokens", "name": "guest", "may": ["read"], "holder": "guest", "targets": ["pyelli"]})
+        self.assertEqual(
+            answer.json, {"auth": "tokens", "name": "guest", "may": ["read"], "holder": "guest", "targets": ["pyelli"]}
+        )
         self.assertEqual(door.ask("GET", "/v1/targets/position-keeper", headers=bearer("guest")).status in (403, 404), True)
         self.assertEqual(door.ask("GET", "/v1/me", headers=bearer("alice")).status, 200)
         self.assertEqual(door.ask("GET", "/v1/me", headers=bearer("nobody")).status, 401)
@@ -152,8 +149,10 @@ class Refused(harness.Door):
             '[http]\nauth = "tokens"\norigins = ["https://a/b"]\n',
             '[http]\nauth = "tokens"\n[http.tokens.x]\nsha256 = "abc"\nmay = ["read"]\n',
             f'[http]\nauth = "tokens"\n[http.tokens.x]\nsha256 = "{digest}"\nmay = ["fly"]\n',
-            f'[http]\nauth = "tokens"\n[http.tokens.x]\nsha256 = "{digest}"\nmay = ["read"]\ntargets = ["nobody"]\n', '[http]\nauth = "tokens"\n[http.tokens.x]\nmay = ["read"]\n',
-            f'[http]\nauth = "tokens"\n[http.tokens.x]\nsha256 = "{digest}"\nmay = ["read"]\n[http.tokens.y]\nsha256 = "{digest}"\nmay = ["admin"]\n',
+            f'[http]\nauth = "tokens"\n[http.tokens.x]\nsha256 = "{digest}"\nmay = ["read"]\ntargets = ["nobody"]\n',
+            '[http]\nauth = "tokens"\n[http.tokens.x]\nmay = ["read"]\n',
+            f'[http]\nauth = "tokens"\n[http.tokens.x]\nsha256 = "{digest}"\nmay = ["read"]\n'
+            f'[http.tokens.y]\nsha256 = "{digest}"\nmay = ["admin"]\n',
             '[http]\nauth = "tokens"\n[http.wait.nobody]\nto = ["https://a.example/"]\n',
             '[http]\nauth = "tokens"\n[http.wait.pyelli]\nto = ["javascript:x"]\n',
             '[http]\nauth = "tokens"\n[http.wait.pyelli]\nto = ["https://a.example"]\n[http.limits]\nper_address = -1\n',
@@ -171,12 +170,15 @@ class Refused(harness.Door):
         self.ends('[http]\nauth = "none"\n', "--listen", taken)
 
 
+def token(name):
+    environment = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "")}
+    words = [harness.binary(), "token", name]
+    return subprocess.run(words, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30)
+
+
 class Token(unittest.TestCase):
     def test_a_new_token_and_its_hash(self):
-        environment = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "")}
-        said = [
-            subprocess.run([harness.binary(), "token", "bob"], env=environment, capture_output=True, text=True, timeout=30) for _ in range(2),
-        ]  # fmt: skip
+        said = [token("bob") for _ in range(2)]
         texts = [it.stdout + it.stderr for it in said]
         self.assertEqual([it.returncode for it in said], [0, 0], texts)
         self.assertNotEqual(texts[0], texts[1])
@@ -187,8 +189,7 @@ class Token(unittest.TestCase):
         found = [word for word in words if hashlib.sha256(word.encode()).hexdigest() == digest]
         self.assertEqual(len(found), 1, "the token is said once, and the hash is its own")
         self.assertGreaterEqual(len(found[0]), 32)
-        refused = subprocess.run([harness.binary(), "token", "b ö/b"], env=environment, capture_output=True, text=True, timeout=30)
-        self.assertNotEqual(refused.returncode, 0)
+        self.assertNotEqual(token("b ö/b").returncode, 0)
 
 
 if __name__ == "__main__":
