@@ -234,9 +234,10 @@ class Local:
         return self.counts("ec2:StartInstances", "ec2:RunInstances") + raised
 
     def sent(self):
-        """How many messages went to the command queue."""
+        """How many messages went to the command queue; of targets that are on, the worker sends some itself."""
+        queue = self.ready["queue"].rsplit("/", 1)[1]
         calls = self.control("GET", "/calls")["calls"]
-        return sum(it["operation"].startswith("SendMessage") for it in calls)
+        return sum(it["operation"].startswith("SendMessage") and it["target"].startswith(queue) for it in calls)
 
     def machine(self, instance):
         return self.control("GET", f"/machines/{instance}")
