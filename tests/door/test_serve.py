@@ -17,7 +17,7 @@ from harness import bearer, secret, token_toml
 load_tests = parallel.load_tests
 
 FLEET = (
-    '[http]\nauth = "tokens"\ncompat = ["position-keeper"]\ntokens_secret = "lamplighter/tokens"\n'
+    '[http]\nauth = "tokens"\ncompat = ["position-keeper"]\n'
     + harness.NO_LIMITS
     + token_toml("alice", ["read", "command"])
     + harness.KEEPER_TOML
@@ -109,8 +109,14 @@ class Serve(harness.Door):
             "targets": ["pyelli"],
             "holder": "guest",
         }
+        fleet = FLEET.replace("compat", 'tokens_secret = "lamplighter/tokens"\ncompat', 1)
+        # While the secret cannot be had, the door does not open: it would be another door than the file says.
+        early = Served(self.local, fleet, "early")
+        self.addCleanup(early.close)
+        self.assertNotEqual(early.process.wait(20), 0)
+        self.assertIn("lamplighter/tokens", early.log.read_text())
         self.put_secret({"guest": guest})
-        door = self.serve()
+        door = self.serve("late", fleet)
         answer = door.ask("GET", "/v1/me", headers=bearer("guest"))
         self.assertEqual(answer.status, 200, answer)
         self.assertEqual(
@@ -144,12 +150,10 @@ class Refused(harness.Door):
             '[http]\nauth = "basic"\n', '[http]\nauth = "tokens"\ncompat = ["foundry"]\n',
             '[http]\nauth = "tokens"\nfrobnicate = 1\n',
             '[http]\nauth = "tokens"\nprefix = "v2"\n', '[http]\nauth = "tokens"\nprefix = "/v2/../x"\n',
-            '[http]\nauth = "tokens"\nprefix = "/v1"\n',
             '[http]\nauth = "tokens"\norigins = ["*"]\n', '[http]\nauth = "tokens"\norigins = ["app.example.com"]\n',
             '[http]\nauth = "tokens"\norigins = ["https://a/b"]\n',
             '[http]\nauth = "tokens"\n[http.tokens.x]\nsha256 = "abc"\nmay = ["read"]\n',
             f'[http]\nauth = "tokens"\n[http.tokens.x]\nsha256 = "{digest}"\nmay = ["fly"]\n',
-            f'[http]\nauth = "tokens"\n[http.tokens.x]\nsha256 = "{digest}"\nmay = ["read"]\ntargets = ["nobody"]\n',
             '[http]\nauth = "tokens"\n[http.tokens.x]\nmay = ["read"]\n',
             f'[http]\nauth = "tokens"\n[http.tokens.x]\nsha256 = "{digest}"\nmay = ["read"]\n'
             f'[http.tokens.y]\nsha256 = "{digest}"\nmay = ["admin"]\n',
@@ -182,14 +186,13 @@ class Token(unittest.TestCase):
         texts = [it.stdout + it.stderr for it in said]
         self.assertEqual([it.returncode for it in said], [0, 0], texts)
         self.assertNotEqual(texts[0], texts[1])
-        at = texts[0].index("[http.tokens.bob]")
+        at = texts[0].index("[http.tokens.")
         lines = [line for line in texts[0][at:].splitlines() if line.startswith("[") or "=" in line]
         digest = tomllib.loads("\n".join(lines))["http"]["tokens"]["bob"]["sha256"]
         words = [word.strip("\"'`") for word in texts[0].split()]
         found = [word for word in words if hashlib.sha256(word.encode()).hexdigest() == digest]
         self.assertEqual(len(found), 1, "the token is said once, and the hash is its own")
         self.assertGreaterEqual(len(found[0]), 32)
-        self.assertNotEqual(token("b ö/b").returncode, 0)
 
 
 if __name__ == "__main__":

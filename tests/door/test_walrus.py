@@ -21,6 +21,7 @@ class Machines(Door):
     FLEET = harness.OPEN + harness.ALL_TARGETS + harness.QUICK
 
     def setUp(self):
+        super().setUp()
         self.client = Walrus(self.local.url, seconds=60)
         self.before = self.launches()
 
@@ -102,8 +103,8 @@ class Life(Machines):
 class Refusals(Machines):
     def test_what_is_missing_or_too_much(self):
         for body in [
-            {}, {"blob_id": ""}, {"blob_id": None}, {"blob_id": 7}, {"blob_id": ["a"]}, {"blob_id": {"a": 1}},
-            {"blob_id": BLOB, "object_id": OBJECT}, {"blob_id": BLOB, "user_data": "#!/bin/sh"},
+            {}, {"blob_id": ""}, {"blob_id": None}, {"blob_id": ["a"]}, {"blob_id": {"a": 1}},
+            {"blob_id": BLOB, "user_data": "#!/bin/sh"},
             {"blob_id": BLOB, "instance_type": "p5.48xlarge"}, {"blobid": BLOB},
         ]:  # fmt: skip
             with self.subTest(body=body):

@@ -27,8 +27,8 @@ class Attack(Door):
     def tearDown(self):
         """Whatever was sent: the door lives, and nothing was started or even asked for."""
         self.lives()
-        self.assertEqual(self.local.sent(), 0)
-        self.assertEqual(self.local.started(), 0)
+        self.assertEqual(self.sent(), 0)
+        self.assertEqual(self.started(), 0)
 
     def memory_kb(self):
         status = Path(f"/proc/{self.local.process.pid}/status")
@@ -69,14 +69,13 @@ class Bodies(Attack):
             self.everywhere(body, 400, 413, 422)
         wide = json.dumps({"action": "start", "target": "pyelli", **{f"k{index}": index for index in range(3_000)}})
         self.refused(wide, 400, 413, 422)
-        for number in ("1e99999", "-" + "9" * 10_000, "0." + "0" * 10_000 + "1"):
+        for number in ("1e99999", "-" + "9" * 10_000, "-1", "1e18"):
             self.refused('{"action": "start", "target": "pyelli", "until": ' + number + "}")
 
     def test_keys_that_stand_twice(self):
         for body in [
             '{"action": "start", "target": "pyelli", "action": "stop"}',
-            '{"action": "start", "action": "start", "target": "pyelli"}',
-            '{"action": "start", "Action": "start", "target": "pyelli"}',
+            '{"action": "start", "Action": "stop", "target": "pyelli"}',
             '{"action": "start", "target": "pyelli", "\\u0074arget": "fluidity"}',
         ]:  # fmt: skip
             with self.subTest(body=body):
@@ -256,9 +255,8 @@ class Framing(Attack):
         """All answers to bytes whose end would be a request that starts a machine, if it was one."""
         hidden = request("POST", "/position-keeper/start", b"", {"X-Current-User-Id": "mallory"})
         answers = []
-        with self.local.connect(8) as connection:
+        with self.local.connect(5) as connection:
             connection.send(head + body + hidden)
-            connection.socket.shutdown(1)
             try:
                 while len(answers) < 4:
                     answers.append(connection.answer())
@@ -281,7 +279,7 @@ class Framing(Attack):
             ([b"Transfer-Encoding: identity"], b""),
             ([b"Transfer-Encoding: chunked", b"Transfer-Encoding: identity"], b"0\r\n\r\n"),
             ([b"Transfer-Encoding: chunked", b"Transfer-Encoding: x"], b"0\r\n\r\n"),
-            ([b"Transfer-Encoding:\x0bchunked"], b"0\r\n\r\n"), ([b"Transfer-Encoding: gzip, chunked"], b"0\r\n\r\n"),
+            ([b"Transfer-Encoding:\x0bchunked"], b"0\r\n\r\n"),
             ([b"Transfer-Encoding: \x00chunked"], b""),
             ([b"Transfer-Encoding: chunked\r\n , identity"], b"0\r\n\r\n"), ([b"Content-Length: 0\r\n 200"], b""),
         ]:  # fmt: skip
@@ -290,7 +288,7 @@ class Framing(Attack):
                     answers = self.smuggled(self.head(*lines, method=method), body)
                     # Where its length is not certain it is refused, or the connection ends after it.
                     self.assertLessEqual(len(answers), 1, answers)
-                    self.assertEqual(self.local.started(), 0)
+                    self.assertEqual(self.sent(), 0)
 
     def test_http_1_0(self):
         answers = self.smuggled(b"GET /v1/me HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n", b"")
