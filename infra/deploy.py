@@ -1,8 +1,9 @@
-"""Deploys Lamplighter for one environment; scripts/deploy is its door.
+"""Deploys Lamplighter for one environment; scripts/deploy is what people call.
 
 Theory. One order, and each step may be done again: build, validate, store the fleet, show the change set,
-execute it, apply the schedules, try it. The stack remembers its parameters, so that a later deploy says only
-what changes. `plan` stops after it has shown, and leaves nothing behind.
+execute it, apply the schedules, the same for the door's stack where there is a door, try both. The stacks
+remember their parameters, so that a later deploy says only what changes. `plan` stops after it has shown, and
+leaves nothing behind.
 
 Invariants. Nothing that holds records or messages is removed or replaced without a yes. What AWS is reached
 by (credentials, region, AWS_ENDPOINT_URL) is read as every AWS tool reads it.
@@ -20,10 +21,11 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import boto3
+import door as doors
 import fleet as fleets
 import image
 from botocore.exceptions import BotoCoreError, ClientError
-from stack import OptionError, Stack, StackError, check_value, option, template
+from stack import DOOR, TEMPLATE, OptionError, Stack, StackError, check_value, option, template
 
 ROOT = Path(__file__).resolve().parent.parent
 # A folder that git ignores: what is generated is kept here.
@@ -54,7 +56,7 @@ def heading(text):
 
 
 def arguments_of(parameters, argv):
-    """The command line; an option for each parameter of the template."""
+    """The command line; an option for each parameter of the templates."""
     parser = argparse.ArgumentParser(
         prog="scripts/deploy",
         description="Builds, validates, shows the change set, deploys, applies the schedules, and tries it.",
@@ -72,28 +74,38 @@ def arguments_of(parameters, argv):
     parser.add_argument("--no-smoke", action="store_true", help="does not try the worker at the end")
     parser.add_argument("--smoke-target", metavar="TARGET", help="whose status is asked for; default: the first of the fleet")
     parser.add_argument("--smoke-seconds", metavar="N", type=int, default=SMOKE_SECONDS, help=f"default: {SMOKE_SECONDS}")
-    group = parser.add_argument_group("parameters of the stack")
-    for name, spec in parameters.items():
-        if name not in WRITTEN:
-            default = f" (default: {spec['Default']})" if spec.get("Default", "") != "" else ""
-            group.add_argument(option(name), dest=name, metavar="VALUE", help=(spec["Description"] + default).replace("%", "%%"))
+    parser.add_argument("--door", choices=["yes", "no"], help="whether there is an HTTP door; default: as it is, at first no")
+    parser.add_argument(
+        "--door-without-tokens", action="store_true", help='lets the internet in where the fleet says [http] auth = "none"'
+    )
+    for title, specs in [("the stack", parameters), ("the door", doors.own_parameters(parameters))]:
+        group = parser.add_argument_group(f"parameters of {title}")
+        for name, spec in specs.items():
+            if name not in WRITTEN:
+                default = f" (default: {spec['Default']})" if spec.get("Default", "") != "" else ""
+                help_text = (spec["Description"] + default).replace("%", "%%")
+                group.add_argument(option(name), dest=name, metavar="VALUE", help=help_text)
     args = parser.parse_args(argv)
     args.action = "destroy" if args.destroy else ALIASES.get(args.action, args.action)
     return args
 
 
 class Deployment:
-    """What is deployed: an environment, its stack and its fleet."""
+    """What is deployed: an environment, its stack, its fleet and its door."""
 
     def __init__(self, args, parameters):
         self.args, self.env, self.specs = args, args.env, parameters
         check_value("Env", parameters["Env"], args.env)
+        if args.env.endswith("-door"):
+            other = args.env.removesuffix("-door")
+            raise OptionError(f'--env "{args.env}" is not valid: that is what the door of {other} is called')
         region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
         self.session = boto3.Session(region_name=region)
         if not self.session.region_name:
             raise DeployError("no AWS region is configured: set AWS_REGION, or `region` in the profile (AWS_PROFILE)")
         self.ssm = self.session.client("ssm")
         self.stack = Stack(self.session.client("cloudformation"), self.env, say)
+        self.door = doors.Door(self.session.client("cloudformation"), args, say, parameters)
         self.folder = Path(args.keep).resolve() if args.keep else KEPT / self.env
         self.given = {name: getattr(args, name) for name in parameters if getattr(args, name, None) is not None}
         for name, value in self.given.items():
@@ -106,6 +118,7 @@ class Deployment:
     def resolve(self):
         """The values of all parameters, and the fleet."""
         before = self.stack.parameters()
+        self.door.choose()
         self.values = {
             name: self.given.get(name, before.get(name, str(spec.get("Default", ""))))
             for name, spec in self.specs.items()
@@ -127,6 +140,8 @@ class Deployment:
         self._name_secrets(found)
         self._name_launches(found)
         self.values["FleetParameter"] = fleets.parameter_name(self.env, self.text)
+        if self.door.wanted:
+            self.door.resolve(self.values, found, self.where)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.file.write_text(self.text, encoding="utf-8")
         say(f"{self.where}: {len(self.targets)} targets, {len(self.schedules)} schedules; kept as {self._short(self.file)}")
@@ -208,8 +223,12 @@ class Deployment:
         target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
         self.binary = str((target if target.is_absolute() else ROOT / target) / "debug" / "lamplighter")
 
+    @property
+    def needs_image(self):
+        return self.values["WorkerHost"] == "fargate" or self.door.wanted
+
     def build_image(self):
-        if self.values["WorkerHost"] != "fargate" or "WorkerImage" in self.given:
+        if not self.needs_image or "WorkerImage" in self.given:
             return
         heading("image")
         self.values["WorkerImage"] = image.pushed(self.session.client("ecr"), self.stack.name, say)
@@ -218,12 +237,14 @@ class Deployment:
         heading("validate")
         for what, command in [
             ("the policies", [sys.executable, str(ROOT / "infra" / "policies.py"), "--check"]),
-            ("cfn-lint", [sys.executable, "-c", CFN_LINT, str(ROOT / "infra" / "lamplighter.yaml")]),
+            ("cfn-lint", [sys.executable, "-c", CFN_LINT, str(TEMPLATE), str(DOOR)]),
         ]:
             if subprocess.run(command, check=False).returncode != 0:
                 raise DeployError(f"{what}: see above")
             say(f"  {what}: no findings")
         self.stack.validate()
+        if self.door.wanted:
+            self.door.stack.validate()
         say("  CloudFormation takes the template")
         if self._lamplighter("check", str(self.file), fleet=None) != 0:
             raise DeployError(f"{self.where}: see above")
@@ -256,20 +277,42 @@ class Deployment:
 
     def changes(self):
         heading("changes")
-        change_set = self.stack.change_set(self.values)
+        return self._shown(self.stack, self.values)
+
+    def door_changes(self):
+        """The same for the door, which gets from the first stack what that one has made."""
+        if not self.door.wanted:
+            return None
+        heading("changes of the door")
+        return self._shown(self.door.stack, self.door.values_with(self.values, self.stack.outputs()))
+
+    @staticmethod
+    def _shown(stack, values):
+        change_set = stack.change_set(values)
         if change_set is None:
             say("  none")
             return None
-        self.stack.show(change_set)
+        stack.show(change_set)
         return change_set
 
-    def execute(self, change_set):
-        losses = self.stack.losses(change_set)
+    def execute(self, stack, change_set):
+        losses = stack.losses(change_set)
         if losses and not self._may(f"{', '.join(losses)} would be lost with what they hold. Go on?"):
-            self.stack.forget(change_set)
-            raise DeployError(f"{', '.join(losses)} would be lost; nothing was changed (--yes allows it)")
-        heading("deploy")
-        self.stack.execute(change_set)
+            stack.forget(change_set)
+            raise DeployError(f"{', '.join(losses)} would be lost; nothing of {stack.name} was changed (--yes allows it)")
+        heading("deploy" if stack is self.stack else "deploy the door")
+        stack.execute(change_set)
+
+    def ask_for_the_doors_end(self):
+        """Before anything is changed, where --door no would take one away."""
+        if self.door.is_there and not self.door.wanted:
+            if not self._may(f"Delete {self.door.stack.name} with its log?"):
+                raise DeployError("nothing was changed: --door no takes the door away with its log; --yes allows it")
+
+    def end_the_door(self):
+        if self.door.is_there and not self.door.wanted:
+            heading("destroy the door")
+            self.door.delete()
 
     def apply_schedules(self):
         heading("schedules")
@@ -296,18 +339,26 @@ class Deployment:
             )
         say("  a worker took the command from the queue and answered")
 
+    def smoke_the_door(self):
+        heading("smoke test of the door")
+        self.door.smoke(self.args.smoke_seconds)
+
     def destroy(self):
         before = self.stack.parameters()
+        self.door.choose()
         self._tell_what_is_on(before)
-        if not self._may(f"Delete {self.stack.name} with its queue, records, dead letters and log?"):
+        whole = f"{self.stack.name} and its door" if self.door.is_there else self.stack.name
+        if not self._may(f"Delete {whole} with its queue, records, dead letters and log?"):
             raise DeployError("nothing was deleted; --yes allows it where nobody can be asked")
         self._remove_schedules(before)
         heading("destroy")
+        # First what sends to the queue and has its image and its fleet from what goes next.
+        self.door.delete()
         had = self.stack.delete()
         say(f"  the stack {self.stack.name} {'is deleted' if had else 'was not there'}")
         self.values = {}
         say(f"  {self.forget_fleets(0)} stored fleets are deleted")
-        if before.get("WorkerHost") == "fargate" and f"/{self.stack.name}:" in before.get("WorkerImage", ""):
+        if f"/{self.stack.name}:" in before.get("WorkerImage", ""):
             gone = image.forget(self.session.client("ecr"), self.stack.name)
             say(f"  the repository {self.stack.name} {'is deleted' if gone else 'was not there'}")
 
@@ -380,6 +431,22 @@ class Deployment:
         return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
 
 
+def plan(deployment):
+    """Shows both change sets, and leaves nothing behind."""
+    if deployment.needs_image and not deployment.values["WorkerImage"]:
+        # The image is built by `deploy`; what it will be called changes nothing in the plan.
+        deployment.values["WorkerImage"] = f"{deployment.stack.name}:planned"
+    for stack, changes in [
+        (deployment.stack, deployment.changes),
+        (deployment.door.stack, deployment.door_changes),
+    ]:
+        change_set = changes()
+        if change_set:
+            stack.forget(change_set)
+    if deployment.door.is_there and not deployment.door.wanted:
+        say(f"  {deployment.door.stack.name} would be deleted")
+
+
 def run(argv):
     parameters = template()["Parameters"]
     args = arguments_of(parameters, argv)
@@ -393,28 +460,34 @@ def run(argv):
     deployment.resolve()
     if args.action == "smoke":
         deployment.smoke()
+        if deployment.door.is_there:
+            deployment.smoke_the_door()
         return
     deployment.validate()
     if args.action == "validate":
         return
     if args.action == "plan":
-        if deployment.values["WorkerHost"] == "fargate" and not deployment.values["WorkerImage"]:
-            # The image is built by `deploy`; what it will be called changes nothing in the plan.
-            deployment.values["WorkerImage"] = f"{deployment.stack.name}:planned"
-        change_set = deployment.changes()
-        if change_set:
-            deployment.stack.forget(change_set)
+        plan(deployment)
         return
+    deployment.ask_for_the_doors_end()
     deployment.build_image()
     deployment.store_fleet()
     change_set = deployment.changes()
     if change_set:
-        deployment.execute(change_set)
+        deployment.execute(deployment.stack, change_set)
     deployment.apply_schedules()
+    change_set = deployment.door_changes()
+    if change_set:
+        deployment.execute(deployment.door.stack, change_set)
+    deployment.end_the_door()
     deployment.forget_fleets(FLEETS_KEPT)
     if not args.no_smoke:
         deployment.smoke()
+        if deployment.door.wanted:
+            deployment.smoke_the_door()
     say(f"\n{deployment.stack.name} is deployed.")
+    if deployment.door.wanted:
+        say(f"Its door: {deployment.door.stack.outputs().get('DoorUrl')}")
 
 
 def main(argv):
@@ -423,7 +496,7 @@ def main(argv):
     except (OptionError, fleets.FleetError) as error:
         print(f"scripts/deploy: {error}", file=sys.stderr)
         return 2
-    except (DeployError, StackError, image.ImageError) as error:
+    except (DeployError, StackError, doors.DoorError, image.ImageError) as error:
         print(f"scripts/deploy: {error}", file=sys.stderr)
         return 1
     except (BotoCoreError, ClientError) as error:

@@ -156,13 +156,27 @@ def secret_names(fleet):
     found = set()
     for spec in fleet.get("targets", {}).values():
         instance = spec.get("instance_id")
-        if not isinstance(instance, dict) or "secret" not in instance:
-            continue
-        name = instance["secret"]
-        if name.startswith("arn:"):
-            name = re.sub(r"-[A-Za-z0-9]{6}$", "", name.split(":secret:", 1)[-1])
-        found.add(name)
+        if isinstance(instance, dict) and "secret" in instance:
+            found.add(_secret_name(instance["secret"]))
     return sorted(found)
+
+
+def _secret_name(name):
+    """A secret's name without ARN and suffix."""
+    if not name.startswith("arn:"):
+        return name
+    return re.sub(r"-[A-Za-z0-9]{6}$", "", name.split(":secret:", 1)[-1])
+
+
+def http_of(fleet):
+    """[http], by which the door is opened; None where the fleet has none. Without a word about it, by tokens."""
+    http = fleet.get("http")
+    return {"auth": "tokens", "proxies": 0, **http} if isinstance(http, dict) else None
+
+
+def tokens_secret(fleet):
+    """The name of the secret that holds the door's tokens; empty where the fleet names none."""
+    return _secret_name(str((http_of(fleet) or {}).get("tokens_secret", "")))
 
 
 def launch_templates(fleet):

@@ -1,4 +1,4 @@
-"""Shows CloudWatch logs of the worker or of a target, and follows them; scripts/logs is its door.
+"""Shows CloudWatch logs of the worker, of the door or of a target, and follows them; scripts/logs is its door.
 
 Theory. CloudWatch takes lines late and out of order, so following looks back over a window and leaves out
 what was shown. Only that window is remembered.
@@ -26,6 +26,8 @@ WINDOW_SECONDS = 60
 LOOK_EVERY_SECONDS = 2
 # So many lines of the window are remembered at most; beyond them a line may be shown twice.
 REMEMBERED_MAX = 50_000
+# What the stacks run; no target of the fleet.
+OURS = ["worker", "door"]
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -42,8 +44,10 @@ def seconds(text):
 
 def arguments_of(argv):
     parser = argparse.ArgumentParser(prog="scripts/logs", description="Shows CloudWatch logs.", allow_abbrev=False)
-    parser.add_argument("what", metavar="TARGET|worker", help="a target with a log_group in the fleet file, or the worker")
-    parser.add_argument("-e", "--env", metavar="ENV", help="the environment: whose worker, and whose fleet file")
+    parser.add_argument(
+        "what", metavar="TARGET|worker|door", help="a target with a log_group in the fleet file, the worker or the door"
+    )
+    parser.add_argument("-e", "--env", metavar="ENV", help="the environment: whose worker or door, and whose fleet file")
     parser.add_argument("--fleet", metavar="FILE", help="the fleet file; default: ENV's, without -e ./lamplighter.toml")
     parser.add_argument("-f", "--follow", action="store_true", help="goes on until Ctrl-C")
     parser.add_argument("--since", type=seconds, default=600, metavar="DURATION", help="default: 10m")
@@ -69,14 +73,14 @@ def fleet_of(args, session):
 
 
 def group_of(args, session):
-    if args.what == "worker":
+    if args.what in OURS:
         if not args.env:
-            raise LogError("whose worker? expected -e ENV")
-        return f"/lamplighter/{args.env}/worker"
+            raise LogError(f"whose {args.what}? expected -e ENV")
+        return f"/lamplighter/{args.env}/{args.what}"
     fleet, where = fleet_of(args, session)
     targets = fleet.get("targets", {})
     if args.what not in targets:
-        known = ", ".join(["worker", *sorted(targets)])
+        known = ", ".join([*OURS, *sorted(targets)])
         raise LogError(f'no target of {where} is named "{args.what}"; expected one of {known}')
     group = targets[args.what].get("log_group")
     if not group:

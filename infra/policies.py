@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Writes the policies of infra/*-policy.json into the template, between its marks; --check only compares.
+"""Writes the policies of infra/*-policy.json into the templates, between their marks; --check only compares.
 
 Theory. The JSON files are the truth about rights: tests run every job under them, and fail for a right that
-is missing or not used. The template must say the same, so nobody writes it there by hand: what stands
+is missing or not used. The templates must say the same, so nobody writes it there by hand: what stands
 between `# begin NAME` and `# end NAME` is made here. A capital placeholder that is not known is refused,
 since it would reach IAM as text and allow nothing.
 
@@ -13,15 +13,19 @@ import json
 import re
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 HERE = Path(__file__).resolve().parent
-TEMPLATE = HERE / "lamplighter.yaml"
 
-# What each placeholder of the JSON files is in the template. Longer ones first: DEAD_LETTER_QUEUE is whole.
-MARKS = [
+# What each placeholder of the JSON files is in any template, and what it is in one of them. Longer ones first:
+# DEAD_LETTER_QUEUE is whole.
+EVERYWHERE = [
     ("arn:aws:", "arn:${AWS::Partition}:"),
     ("REGION", "${AWS::Region}"),
     ("ACCOUNT", "${AWS::AccountId}"),
+]
+STACK_MARKS = [
+    *EVERYWHERE,
     ("DEAD_LETTER_QUEUE", "${DeadLetters.QueueName}"),
     ("COMMAND_QUEUE", "${Commands.QueueName}"),
     ("TABLE", "${Table}"),
@@ -33,6 +37,13 @@ MARKS = [
     ("CLUSTER", "${ECSClusterName}"),
     ("SERVICE", "${ECSServiceName}"),
 ]
+DOOR_MARKS = [
+    *EVERYWHERE,
+    ("DEAD_LETTER_QUEUE", "${DeadLetterQueue}"),
+    ("COMMAND_QUEUE", "${CommandQueue}"),
+    ("TABLE", "${TableName}"),
+    ("TOKENS_SECRET", "${TokensSecret}"),
+]
 # A statement about something that a stack may not have, and the condition that says whether it has it.
 CONDITIONS = [
     ("${SecretName}", "HasSecret"),
@@ -40,6 +51,8 @@ CONDITIONS = [
     ("${LaunchTemplateId}", "HasLaunchTemplate"),
     ("${InstanceProfileRole}", "HasInstanceProfileRole"),
     ("${BootstrapDocument}", "HasBootstrapDocument"),
+    ("${DeadLetterQueue}", "HasDeadLetters"),
+    ("${TokensSecret}", "HasTokensSecret"),
 ]
 # What looks like a placeholder and is part of a name of AWS's, or of a key of the table.
 NO_PLACEHOLDERS = {"AWS", "TEMPLATE"}
@@ -53,9 +66,23 @@ class PolicyError(Exception):
     """A policy that cannot be written into the template."""
 
 
-def filled(where, text):
+class Template(NamedTuple):
+    """A template, its words for the placeholders, and the policies that it must have."""
+
+    path: Path
+    marks: list
+    needed: set
+
+
+TEMPLATES = [
+    Template(HERE / "lamplighter.yaml", STACK_MARKS, {"worker", "sender", "operator"}),
+    Template(HERE / "door.yaml", DOOR_MARKS, {"door"}),
+]
+
+
+def filled(where, text, marks):
     """The resource with the template's own words; refused where a placeholder is left."""
-    for mark, value in MARKS:
+    for mark, value in marks:
         text = re.sub(rf"(?<![A-Z_]){re.escape(mark)}(?![A-Z_])", lambda _: value, text)
     bare = re.sub(r"\$\{[^}]*\}", "", text)
     left = set(re.findall(r"[A-Z][A-Z_]{2,}", bare)) - NO_PLACEHOLDERS
@@ -70,8 +97,8 @@ def scalar(text):
     return text if plain else json.dumps(text)
 
 
-def resource(where, text):
-    text = filled(where, text)
+def resource(where, text, marks):
+    text = filled(where, text, marks)
     return f"!Sub {json.dumps(text)}" if "${" in text else scalar(text)
 
 
@@ -85,7 +112,7 @@ def flow(value, write):
     return f"{{ {inner} }}"
 
 
-def statement_lines(where, statement, indent):
+def statement_lines(where, statement, indent, marks):
     """The statement as an entry of a list of YAML, behind its condition where it has one. Each on as few lines as
     can be read: CloudFormation takes 51 200 bytes, and indentation would be most of them."""
 
@@ -93,7 +120,7 @@ def statement_lines(where, statement, indent):
         parts = []
         for key, value in statement.items():
             fills = key in ("Resource", "Condition")
-            write = (lambda text: resource(where, text)) if fills else scalar
+            write = (lambda text: resource(where, text, marks)) if fills else scalar
             parts.append(f"{key}: {flow(value, write)}")
         # Who and what on the first line, on what and when on lines of their own.
         head = [part for part in parts if not part.startswith(("Resource", "Condition"))]
@@ -112,7 +139,7 @@ def statement_lines(where, statement, indent):
 
 
 def statements(name):
-    """The statements of a policy by the name of its mark: `worker`, `sender`, `operator`."""
+    """The statements of a policy by the name of its mark: `worker`, `sender`, `operator`, `door`."""
     file = "operator" if name == "sender" else name
     path = HERE / f"{file}-policy.json"
     found = json.loads(path.read_text(encoding="utf-8"))["Statement"]
@@ -123,9 +150,9 @@ def statements(name):
     return path.name, found
 
 
-def generated(template):
-    """The template with every marked part made anew."""
-    lines, out, made = template.split("\n"), [], []
+def generated(template, text):
+    """The template's text with every marked part made anew."""
+    lines, out, made = text.split("\n"), [], []
     until = None
     for line in lines:
         begin = re.fullmatch(r"( *)# begin (\w+)(: .*)?", line)
@@ -136,14 +163,14 @@ def generated(template):
             indent, name = len(begin[1]), begin[2]
             file, found = statements(name)
             for statement in found:
-                out += statement_lines(f"{file}: {statement['Sid']}", statement, indent)
+                out += statement_lines(f"{file}: {statement['Sid']}", statement, indent, template.marks)
             until = f"# end {name}"
             made.append(name)
     if until is not None:
-        raise PolicyError(f"{TEMPLATE.name} has no `{until}`")
-    missing = {"worker", "sender", "operator"} - set(made)
+        raise PolicyError(f"{template.path.name} has no `{until}`")
+    missing = template.needed - set(made)
     if missing:
-        raise PolicyError(f"{TEMPLATE.name} has no `# begin` of {sorted(missing)}")
+        raise PolicyError(f"{template.path.name} has no `# begin` of {sorted(missing)}")
     return "\n".join(out)
 
 
@@ -151,20 +178,23 @@ def main(arguments):
     if arguments not in ([], ["--check"]):
         print("usage: infra/policies.py [--check]", file=sys.stderr)
         return 2
-    old = TEMPLATE.read_text(encoding="utf-8")
-    try:
-        new = generated(old)
-    except PolicyError as error:
-        print(f"infra/policies.py: {error}", file=sys.stderr)
-        return 1
-    if old == new:
-        return 0
-    if arguments:
-        print("infra/lamplighter.yaml and infra/*-policy.json differ: run infra/policies.py", file=sys.stderr)
-        return 1
-    TEMPLATE.write_text(new, encoding="utf-8")
-    print("infra/lamplighter.yaml is written anew")
-    return 0
+    code = 0
+    for template in TEMPLATES:
+        name, old = template.path.name, template.path.read_text(encoding="utf-8")
+        try:
+            new = generated(template, old)
+        except PolicyError as error:
+            print(f"infra/policies.py: {error}", file=sys.stderr)
+            return 1
+        if old == new:
+            continue
+        if arguments:
+            print(f"infra/{name} and infra/*-policy.json differ: run infra/policies.py", file=sys.stderr)
+            code = 1
+        else:
+            template.path.write_text(new, encoding="utf-8")
+            print(f"infra/{name} is written anew")
+    return code
 
 
 if __name__ == "__main__":

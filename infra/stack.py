@@ -1,4 +1,4 @@
-"""One CloudFormation stack: its parameters, change sets, waiting, deleting.
+"""One CloudFormation stack of an environment: its parameters, outputs, change sets, waiting, deleting.
 
 Theory. Nothing is changed but by a change set that was shown. Everything is waited for with a bound, and
 what failed is told by CloudFormation's own words, resource by resource.
@@ -14,6 +14,7 @@ import yaml
 from botocore.exceptions import ClientError, WaiterError
 
 TEMPLATE = Path(__file__).resolve().parent / "lamplighter.yaml"
+DOOR = Path(__file__).resolve().parent / "door.yaml"
 # CloudFormation's limit for a template that is sent with the call.
 TEMPLATE_BYTES_MAX = 51_200
 # A service whose tasks never come up is given up by ECS's circuit breaker within about ten minutes; an
@@ -47,14 +48,14 @@ def _plain(loader, node):
     return loader.construct_mapping(node, deep=True)
 
 
-def template():
+def template(path=TEMPLATE):
     """The template as data."""
-    return yaml.load(TEMPLATE.read_text(encoding="utf-8"), _Tags)  # noqa: S506 - a SafeLoader
+    return yaml.load(path.read_text(encoding="utf-8"), _Tags)  # noqa: S506 - a SafeLoader
 
 
-def body():
+def body(path=TEMPLATE):
     """The template as it is sent: comments that have a line of their own would count, too."""
-    text = TEMPLATE.read_text(encoding="utf-8")
+    text = path.read_text(encoding="utf-8")
     # What looks like a comment within a script is part of it.
     scalars = [token for token in yaml.scan(text) if isinstance(token, yaml.ScalarToken)]
     kept = {line for token in scalars for line in range(token.start_mark.line, token.end_mark.line + 1)}
@@ -90,13 +91,16 @@ def check_value(name, spec, value):
 
 
 class Stack:
-    """The stack of one environment."""
+    """A stack of one environment: the first one, or one beside it with a template of its own."""
 
-    def __init__(self, client, env, say):
+    def __init__(self, client, env, say, path=TEMPLATE):
         self.client = client
-        self.name = f"lamplighter-{env}"
+        self.path = path
+        self.name = f"lamplighter-{env}" if path == TEMPLATE else f"lamplighter-{env}-{path.stem}"
         self.env = env
         self.say = say
+        # What takes back this stack alone, where it could not be made.
+        self.undo = "--destroy" if path == TEMPLATE else f"--{path.stem} no"
 
     def found(self):
         """The stack, or None where there is none (a change set that was only looked at leaves a shell)."""
@@ -113,10 +117,15 @@ class Stack:
         stack = self.found() or {}
         return {entry["ParameterKey"]: entry["ParameterValue"] for entry in stack.get("Parameters", [])}
 
+    def outputs(self):
+        """What the stack tells of what it made; empty where there is none."""
+        stack = self.found() or {}
+        return {entry["OutputKey"]: entry["OutputValue"] for entry in stack.get("Outputs", [])}
+
     def validate(self):
-        text = body()
+        text = body(self.path)
         if len(text.encode()) > TEMPLATE_BYTES_MAX:
-            raise StackError(f"{TEMPLATE.name} has {len(text.encode())} bytes, at most {TEMPLATE_BYTES_MAX} are taken")
+            raise StackError(f"{self.path.name} has {len(text.encode())} bytes, at most {TEMPLATE_BYTES_MAX} are taken")
         self.client.validate_template(TemplateBody=text)
 
     def change_set(self, values):
@@ -125,7 +134,7 @@ class Stack:
         status = stack["StackStatus"] if stack else ""
         if status in ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED", "DELETE_FAILED"):
             raise StackError(
-                f"the stack {self.name} is {status}: its creation or removal failed; run scripts/deploy -e {self.env} --destroy"
+                f"the stack {self.name} is {status}: its creation or removal failed; run scripts/deploy -e {self.env} {self.undo}"
             )
         if status.endswith("_IN_PROGRESS"):
             raise StackError(f"the stack {self.name} is {status}: somebody is at work on it; try again later")
@@ -134,7 +143,7 @@ class Stack:
             StackName=self.name,
             ChangeSetName=name,
             ChangeSetType="UPDATE" if stack else "CREATE",
-            TemplateBody=body(),
+            TemplateBody=body(self.path),
             Parameters=[{"ParameterKey": key, "ParameterValue": values[key]} for key in sorted(values)],
             Capabilities=["CAPABILITY_NAMED_IAM"],
             # CloudFormation gives them to every resource that takes tags.

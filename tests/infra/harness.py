@@ -2,10 +2,11 @@
 
 *What is changed of ministack*, in its own process and nowhere else: it does not know the types of Application
 Auto Scaling, which are in the template behind a condition and so must be known to validate it (they are taken
-and make nothing), nor alarms with metric math (they stand there on their first metric alone), and it does not read a number that
+and make nothing), nor a security group's rule that is a resource of its own (it is put into its group), nor alarms with
+metric math (they stand there on their first metric alone), and it does not read a number that
 a parameter holds as text (an ECS service's count). `fast` makes its
 schedules tick thirty times as fast. Its CloudFormation leaves out a table's TTL, point-in-time recovery and
-encryption: those are compared in the template itself.
+encryption, and of a service its place in Cloud Map: those are compared in the template itself.
 """
 
 import os
@@ -37,6 +38,27 @@ for kind in ("ScalableTarget", "ScalingPolicy"):
         "delete": lambda physical_id, props: None,
     }
 
+rule = "AWS::EC2::SecurityGroupIngress"
+assert rule not in known._RESOURCE_HANDLERS, f"ministack has {rule} now"
+
+def inlets(props):
+    return known._ec2._security_groups[props["GroupId"]]["IpPermissions"]
+
+def let_in(logical_id, props, stack):
+    inlets(props).extend(known._ec2_sg_permissions([props]))
+    return f"{stack}-{logical_id}", {}
+
+def let_out(physical_id, props):
+    for permission in known._ec2_sg_permissions([props]):
+        if props["GroupId"] in known._ec2._security_groups and permission in inlets(props):
+            inlets(props).remove(permission)
+
+def let_others_in(physical_id, old, new, stack):
+    let_out(physical_id, old)
+    return let_in(physical_id, new, stack)[0], {}
+
+known._RESOURCE_HANDLERS[rule] = {"create": let_in, "update": let_others_in, "delete": let_out}
+
 record = known._cw_metric_alarm_record
 
 def without_math(name, props):
@@ -48,11 +70,13 @@ def without_math(name, props):
 
 known._cw_metric_alarm_record = without_math
 
+def counted(props):
+    return {**props, "DesiredCount": int(props["DesiredCount"])}
+
 service = known._RESOURCE_HANDLERS["AWS::ECS::Service"]
-create_service = service["create"]
-service["create"] = lambda logical_id, props, stack: create_service(
-    logical_id, {**props, "DesiredCount": int(props["DesiredCount"])}, stack
-)
+create_service, update_service = service["create"], service["update"]
+service["create"] = lambda logical_id, props, stack: create_service(logical_id, counted(props), stack)
+service["update"] = lambda physical_id, old, new, stack: update_service(physical_id, counted(old), counted(new), stack)
 """
 FAST = """
 from ministack.services import eventbridge, scheduler

@@ -137,7 +137,7 @@ class TheWholeWay(WithAccount):
         put("hello", "/plain")
         self.assertIn("hello", self.account.run(script, "plain", "-e", "test"))
         self.assertIn("hello", self.account.run(script, "plain", "--fleet", str(self.account.folder / "test.toml")))
-        self.assertIn("expected one of worker, plain", self.account.run(script, "plane", "-e", "test", code=1))
+        self.assertIn("expected one of worker, door, plain", self.account.run(script, "plane", "-e", "test", code=1))
         self.assertIn("expected -e ENV", self.account.run(script, "worker", code=1))
         self.assertIn("no log group /lamplighter/prod/worker", self.account.run(script, "worker", "-e", "prod", code=1))
 

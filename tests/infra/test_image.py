@@ -1,8 +1,11 @@
 """The image is built once for each commit: with an engine that only writes down what it was asked."""
 
+import json
+import re
 import subprocess
 import sys
 import tempfile
+import tomllib
 import unittest
 from pathlib import Path
 from unittest import mock
@@ -11,12 +14,41 @@ from harness import ROOT, Account
 
 sys.path.insert(0, str(ROOT / "infra"))
 import image  # noqa: E402
+import stack  # noqa: E402
 
 ENGINE = """#!/usr/bin/env bash
 printf '%s\\n' "$*" >>"$0.asked"
 [ "$1" != login ] || cat >>"$0.password"
 exit "${ENGINE_EXIT:-0}"
 """
+
+
+class Containerfile(unittest.TestCase):
+    """One image for the worker and for the door: the stacks say which verb."""
+
+    def setUp(self):
+        self.text = (ROOT / "infra" / "Containerfile").read_text(encoding="utf-8")
+
+    def said(self, word):
+        return re.findall(rf"^{word} (.*)$", self.text, re.M)[-1]
+
+    def test_the_verbs_and_the_port_are_those_of_the_stacks(self):
+        containers = [
+            stack.template(path)["Resources"]["Task"]["Properties"]["ContainerDefinitions"][0] for path in (stack.TEMPLATE, stack.DOOR)
+        ]
+        # The entry point takes the verb as it is: there is no shell to read a line.
+        self.assertEqual(json.loads(self.said("ENTRYPOINT")), ["/lamplighter"])
+        self.assertEqual([it["Command"][0] for it in containers], ["run", "serve"])
+        self.assertEqual(json.loads(self.said("CMD")), ["run"])
+        self.assertEqual({it["User"] for it in containers}, {self.said("USER")})
+        self.assertEqual(int(self.said("EXPOSE")), containers[1]["PortMappings"][0]["ContainerPort"])
+
+    def test_what_is_left_out_of_it_is_local_alone(self):
+        """The image is built without the default features; a door behind one of them would be missing."""
+        self.assertIn("--no-default-features", self.said("RUN"))
+        manifest = tomllib.loads((ROOT / "worker" / "Cargo.toml").read_text(encoding="utf-8"))
+        self.assertEqual([feature for feature in manifest["features"]["local"] if "door" in feature], [])
+        self.assertFalse(manifest["dependencies"].get("lamplighter-door", {}).get("optional"))
 
 
 class Image(unittest.TestCase):

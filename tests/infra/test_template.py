@@ -20,6 +20,7 @@ import stack  # noqa: E402
 
 TEMPLATE = stack.template()
 RESOURCES = TEMPLATE["Resources"]
+DOOR = stack.template(stack.DOOR)
 
 
 def defaults(**more):
@@ -31,18 +32,23 @@ def seed_001(**more):
     return defaults(ECSClusterName="fluidity-prod", ECSServiceName="fluidity-server-prod", **more)
 
 
-class Rights(unittest.TestCase):
-    def statements(self, logical_id):
-        properties = RESOURCES[logical_id]["Properties"]
-        document = properties.get("PolicyDocument") or properties["Policies"][0]["PolicyDocument"]
-        # What is there under a condition counts as there.
-        return [entry["Fn::If"][1] if "Fn::If" in entry else entry for entry in document["Statement"]]
+def entries(resource):
+    """The statements of a role's or a policy's document, as the template has them."""
+    properties = resource["Properties"]
+    document = properties.get("PolicyDocument") or properties["Policies"][0]["PolicyDocument"]
+    return document["Statement"]
 
-    def check(self, logical_id, file, sids=None):
+
+class Rights(unittest.TestCase):
+    def statements(self, logical_id, resources=RESOURCES):
+        # What is there under a condition counts as there.
+        return [entry["Fn::If"][1] if "Fn::If" in entry else entry for entry in entries(resources[logical_id])]
+
+    def check(self, logical_id, file, sids=None, resources=RESOURCES):
         """The role's statements are the file's, one by one, each placeholder by the template's own word."""
         expected = json.loads((ROOT / "infra" / file).read_text())["Statement"]
         expected = [statement for statement in expected if sids is None or statement["Sid"] in sids]
-        found = self.statements(logical_id)
+        found = self.statements(logical_id, resources)
         self.assertEqual([one["Sid"] for one in found], [one["Sid"] for one in expected])
         words = {
             "${AWS::Partition}": "aws", "${AWS::Region}": "REGION", "${AWS::AccountId}": "ACCOUNT",
@@ -50,7 +56,8 @@ class Rights(unittest.TestCase):
             "${Table}": "TABLE", "${EventBusName}": "BUS", "${SecretName}": "SECRET_NAME",
             "${ECSClusterName}": "CLUSTER", "${ECSServiceName}": "SERVICE",
             "${LaunchTemplateId}": "LAUNCH_TEMPLATE", "${InstanceProfileRole}": "INSTANCE_PROFILE_ROLE",
-            "${BootstrapDocument}": "BOOTSTRAP_DOCUMENT",
+            "${BootstrapDocument}": "BOOTSTRAP_DOCUMENT", "${CommandQueue}": "COMMAND_QUEUE",
+            "${DeadLetterQueue}": "DEAD_LETTER_QUEUE", "${TableName}": "TABLE", "${TokensSecret}": "TOKENS_SECRET",
         }  # fmt: skip
         for mine, theirs in zip(found, expected, strict=True):
             text = json.dumps(mine)
@@ -63,6 +70,20 @@ class Rights(unittest.TestCase):
         self.check("WorkerRole", "worker-policy.json")
         self.check("OperatorPolicy", "operator-policy.json")
         self.check("SenderPolicy", "operator-policy.json", sids=["SendCommands"])
+        self.check("DoorRole", "door-policy.json", resources=DOOR["Resources"])
+
+    def test_the_door_sends_and_reads_by_name_and_no_more(self):
+        """Nothing of the table is searched, nothing is written there, and no machine is touched."""
+        found = {}
+        for entry in entries(DOOR["Resources"]["DoorRole"]):
+            condition, statement = entry["Fn::If"][:2] if "Fn::If" in entry else ("always", entry)
+            found.setdefault(condition, set()).update((statement["Sid"], action) for action in statement["Action"])
+        always = {"sqs:GetQueueUrl", "sqs:SendMessage", "dynamodb:GetItem", "dynamodb:BatchGetItem"}
+        self.assertEqual({action for _, action in found["always"]}, always)
+        self.assertEqual({sid for sid, _ in found["HasDeadLetters"]}, {"ListAndReplayDeadLetters"})
+        self.assertNotIn("sqs:SendMessage", {action for _, action in found["HasDeadLetters"]})
+        self.assertEqual(found["HasTokensSecret"], {("ReadTheTokens", "secretsmanager:GetSecretValue")})
+        self.assertEqual(set(found), {"always", "HasDeadLetters", "HasTokensSecret"})
 
     def test_machines_are_bound_to_their_tag_and_documents_are_named(self):
         rights = self.statements("WorkerRole")
@@ -89,9 +110,8 @@ class Rights(unittest.TestCase):
         self.assertIn(words[action], text, statement["Sid"])
 
     def test_nothing_may_be_launched_where_no_template_is_given(self):
-        document = RESOURCES["WorkerRole"]["Properties"]["Policies"][0]["PolicyDocument"]
         found = {}
-        for entry in document["Statement"]:
+        for entry in entries(RESOURCES["WorkerRole"]):
             condition, statement = entry["Fn::If"][:2] if "Fn::If" in entry else (None, entry)
             for action in statement["Action"]:
                 found.setdefault(action, set()).add(condition)
@@ -106,32 +126,41 @@ class Rights(unittest.TestCase):
         self.assertEqual(sorted(patterns, key=str), sorted(rules, key=str))
 
     def test_what_is_written_by_hand_is_found(self):
-        text = policies.TEMPLATE.read_text(encoding="utf-8")
-        self.assertEqual(policies.generated(text), text)
-        more = text.replace("sqs:ReceiveMessage", "sqs:ReceiveMessage, sqs:PurgeQueue", 1)
-        self.assertNotEqual(more, text)
-        self.assertEqual(policies.generated(more), text)
-        with self.assertRaisesRegex(policies.PolicyError, "# end sender"):
-            policies.generated(text.replace("# end sender", ""))
+        for template, mark in zip(policies.TEMPLATES, ("sender", "door"), strict=True):
+            text = template.path.read_text(encoding="utf-8")
+            self.assertEqual(policies.generated(template, text), text)
+            more = text.replace("sqs:ReceiveMessage", "sqs:ReceiveMessage, sqs:PurgeQueue", 1)
+            self.assertNotEqual(more, text)
+            self.assertEqual(policies.generated(template, more), text)
+            with self.assertRaisesRegex(policies.PolicyError, f"{template.path.name} has no `# end {mark}`"):
+                policies.generated(template, text.replace(f"# end {mark}", ""))
+            with self.assertRaisesRegex(policies.PolicyError, f"{template.path.name} has no `# begin` of .*{mark}"):
+                policies.generated(template, "Resources:\n")
 
     def test_a_placeholder_that_nobody_knows_is_refused(self):
-        self.assertEqual(policies.filled("x", "arn:aws:ssm:REGION::document/AWS-RunShellScript"),
+        marks = policies.STACK_MARKS
+        self.assertEqual(policies.filled("x", "arn:aws:ssm:REGION::document/AWS-RunShellScript", marks),
                          "arn:${AWS::Partition}:ssm:${AWS::Region}::document/AWS-RunShellScript")  # fmt: skip
-        self.assertEqual(policies.filled("x", "arn:aws:sqs:REGION:ACCOUNT:DEAD_LETTER_QUEUE"),
+        self.assertEqual(policies.filled("x", "arn:aws:sqs:REGION:ACCOUNT:DEAD_LETTER_QUEUE", marks),
                          "arn:${AWS::Partition}:sqs:${AWS::Region}:${AWS::AccountId}:${DeadLetters.QueueName}")  # fmt: skip
-        for text in ("arn:aws:s3:::BUCKET", "arn:aws:x:REGION:ACCOUNT:TABLE_NAME"):
+        self.assertEqual(policies.filled("x", "arn:aws:sqs:REGION:ACCOUNT:DEAD_LETTER_QUEUE", policies.DOOR_MARKS),
+                         "arn:${AWS::Partition}:sqs:${AWS::Region}:${AWS::AccountId}:${DeadLetterQueue}")  # fmt: skip
+        # What one template knows, another need not.
+        for text in ("arn:aws:s3:::BUCKET", "arn:aws:x:REGION:ACCOUNT:TABLE_NAME", "arn:aws:x:TOKENS_SECRET"):
             with self.assertRaisesRegex(policies.PolicyError, "Here"):
-                policies.filled("Here", text)
+                policies.filled("Here", text, marks)
 
     def test_the_script_compares_and_writes(self):
         script = str(ROOT / "infra" / "policies.py")
         self.assertEqual(subprocess.run([sys.executable, script, "--check"], check=False).returncode, 0)
-        with tempfile.TemporaryDirectory() as folder:
-            copy = Path(folder) / "lamplighter.yaml"
-            copy.write_text(policies.TEMPLATE.read_text().replace("sqs:DeleteMessage", "sqs:PurgeQueue"))
-            with mock.patch.object(policies, "TEMPLATE", copy), mock.patch("builtins.print"):
-                self.assertEqual([policies.main(["--check"]), policies.main([]), policies.main(["--check"])], [1, 0, 0])
-            self.assertEqual(copy.read_text(), policies.TEMPLATE.read_text())
+        for template in policies.TEMPLATES:
+            with tempfile.TemporaryDirectory() as folder:
+                copy = Path(folder) / template.path.name
+                copy.write_text(template.path.read_text().replace("sqs:DeleteMessage", "sqs:PurgeQueue"))
+                copies = [template._replace(path=copy)]
+                with mock.patch.object(policies, "TEMPLATES", copies), mock.patch("builtins.print"):
+                    self.assertEqual([policies.main(["--check"]), policies.main([]), policies.main(["--check"])], [1, 0, 0])
+                self.assertEqual(copy.read_text(), template.path.read_text())
 
 
 class Shape(unittest.TestCase):
@@ -141,16 +170,21 @@ class Shape(unittest.TestCase):
             "Family", "ServiceName", "InstanceProfileName", "LaunchTemplateName", "AutoScalingGroupName",
             "AlarmName", "DashboardName",
         }  # fmt: skip
-        seen = 0
-        for logical_id, resource in RESOURCES.items():
-            for key, value in resource["Properties"].items():
-                # What refers to another resource has its name.
-                if isinstance(value, dict) and "Ref" in value:
-                    continue
-                if key in names or (key == "Name" and resource["Type"] == "AWS::Events::Rule"):
-                    self.assertIn("${Env}", json.dumps(value), f"{logical_id}.{key}")
-                    seen += 1
-        self.assertGreaterEqual(seen, 20)
+        named = {
+            "AWS::Events::Rule", "AWS::ElasticLoadBalancingV2::LoadBalancer", "AWS::ElasticLoadBalancingV2::TargetGroup",
+            "AWS::ServiceDiscovery::PrivateDnsNamespace",
+        }  # fmt: skip
+        for template, least in ((TEMPLATE, 20), (DOOR, 15)):
+            seen = 0
+            for logical_id, resource in template["Resources"].items():
+                for key, value in resource["Properties"].items():
+                    # What refers to another resource has its name.
+                    if isinstance(value, dict) and "Ref" in value:
+                        continue
+                    if key in names or (key == "Name" and resource["Type"] in named):
+                        self.assertIn("${Env}", json.dumps(value), f"{logical_id}.{key}")
+                        seen += 1
+            self.assertGreaterEqual(seen, least)
 
     def test_what_holds_records_is_encrypted_recoverable_and_forgets(self):
         table = RESOURCES["Table"]["Properties"]
@@ -165,28 +199,34 @@ class Shape(unittest.TestCase):
 
     def test_every_alarm_tells_the_topic_and_says_what_to_do(self):
         scaling = {"Busy", "Calm"}
-        alarms = {key: it for key, it in RESOURCES.items() if it["Type"] == "AWS::CloudWatch::Alarm" and key not in scaling}
-        self.assertEqual(set(alarms), {"DeadLetterAlarm", "OldestMessageAlarm", "WorkerMissingAlarm", "ErrorAlarm"})
+        of_the_stack = {"DeadLetterAlarm", "OldestMessageAlarm", "WorkerMissingAlarm", "ErrorAlarm"}
+        of_the_door = {"FaultAlarm", "UnhealthyAlarm", "MissingAlarm", "ErrorAlarm"}
         readme = (ROOT / "infra" / "README.md").read_text()
-        for key, alarm in alarms.items():
-            self.assertIn("AlarmTopicArn", json.dumps(alarm["Properties"]["AlarmActions"]), key)
-            name = alarm["Properties"]["AlarmName"]["Sub"].removeprefix("lamplighter-${Env}-")
-            self.assertTrue(f"`{name}`" in readme, f"infra/README.md does not tell of {name}")
+        for template, expected in ((TEMPLATE, of_the_stack), (DOOR, of_the_door)):
+            resources = template["Resources"].items()
+            alarms = {key: it for key, it in resources if it["Type"] == "AWS::CloudWatch::Alarm" and key not in scaling}
+            self.assertEqual(set(alarms), expected)
+            for key, alarm in alarms.items():
+                self.assertIn("AlarmTopicArn", json.dumps(alarm["Properties"]["AlarmActions"]), key)
+                name = alarm["Properties"]["AlarmName"]["Sub"].removeprefix("lamplighter-${Env}-")
+                self.assertTrue(f"`{name}`" in readme, f"infra/README.md does not tell of {name}")
 
     def test_the_errors_are_what_the_worker_logs(self):
         filter_pattern = RESOURCES["ErrorCount"]["Properties"]["FilterPattern"]
+        self.assertEqual(filter_pattern, DOOR["Resources"]["ErrorCount"]["Properties"]["FilterPattern"])
         field, level = re.fullmatch(r'\{ \$\.(\w+) = "(\w+)" \}', filter_pattern).groups()
         source = (ROOT / "worker/src/telemetry_setup.rs").read_text()
         self.assertIn(".json().flatten_event(true)", source)
         self.assertEqual((field, level), ("level", "ERROR"))
 
     def test_the_task_gets_the_fleet_in_the_variable_that_the_worker_reads(self):
-        secret = RESOURCES["Task"]["Properties"]["ContainerDefinitions"][0]["Secrets"][0]
         source = (ROOT / "worker/src/config/mod.rs").read_text()
-        self.assertEqual(secret["Name"], re.search(r'const TEXT_VARIABLE: &str = "(\w+)"', source)[1])
-        self.assertTrue(secret["ValueFrom"]["Sub"].endswith(":parameter${FleetParameter}"))
-        rights = RESOURCES["ExecutionRole"]["Properties"]["Policies"][0]["PolicyDocument"]["Statement"]
-        self.assertIn(secret["ValueFrom"], [statement["Resource"] for statement in rights])
+        for resources in (RESOURCES, DOOR["Resources"]):
+            secret = resources["Task"]["Properties"]["ContainerDefinitions"][0]["Secrets"][0]
+            self.assertEqual(secret["Name"], re.search(r'const TEXT_VARIABLE: &str = "(\w+)"', source)[1])
+            self.assertTrue(secret["ValueFrom"]["Sub"].endswith(":parameter${FleetParameter}"))
+            rights = entries(resources["ExecutionRole"])
+            self.assertIn(secret["ValueFrom"], [statement["Resource"] for statement in rights])
 
     def test_the_dashboard_is_json(self):
         body = re.sub(r"\$\{[^}]*\}", "x", RESOURCES["Dashboard"]["Properties"]["DashboardBody"]["Sub"])
@@ -216,11 +256,12 @@ class Shape(unittest.TestCase):
         rows = {
             "ECSClusterName": "--ecs-cluster-name", "IdleThresholdMinutes": "--idle-threshold-minutes",
             "SleepCheckInterval": "--sleep-check-interval", "VpcId": "--vpc-id", "AlarmTopicArn": "--alarm-topic-arn",
+            "DoorCidr": "--door-cidr", "CertificateArn": "--certificate-arn",
         }  # fmt: skip
         for name, expected in rows.items():
             self.assertEqual(stack.option(name), expected)
         readme = (ROOT / "infra" / "README.md").read_text()
-        for name, spec in TEMPLATE["Parameters"].items():
+        for name, spec in (TEMPLATE["Parameters"] | DOOR["Parameters"]).items():
             self.assertIn("Description", spec, name)
             self.assertTrue(f"`{name}`" in readme, f"infra/README.md does not tell of {name}")
 
@@ -239,11 +280,22 @@ class Shape(unittest.TestCase):
             ("LaunchTemplateId", "lt-0123456789abcdef0", True), ("LaunchTemplateId", "*", True),
             ("LaunchTemplateId", "mine", False), ("InstanceProfileRole", "models/walrus-*", True),
             ("InstanceProfileRole", "arn:aws:iam::1:role/x", False), ("BootstrapDocument", "Ours-Models", True),
+            ("DoorTasks", "10", True), ("DoorTasks", "0", False), ("DoorTasks", "11", False),
+            ("DoorReach", "private", True), ("DoorReach", "public", False), ("DoorScheme", "internet", False),
+            ("DoorCidr", "", True), ("DoorCidr", "10.0.0.0/16", True), ("DoorCidr", "0.0.0.0/0", True),
+            ("DoorCidr", "10.0.0.0", False), ("DoorCidr", "10.0.0.256/8", False), ("DoorCidr", "10.0.0.0/33", False),
+            ("DoorCidr", "10/0/0/0/8", False), ("DoorCidr", "10.0.0.0.8", False), ("DoorHostname", "door.example.com", True),
+            ("DoorHostname", "https://door.example.com", False), ("DoorHostname", "-a.example.com", False),
+            ("DoorHostname", "Door.example.com", False), ("DoorSubnetIds", "subnet-0a1b2c3d", False),
+            ("DoorSubnetIds", "subnet-0a1b2c3d,subnet-0a1b2c3e", True), ("TokensSecret", "ours/*", False),
+            ("TokensSecret", "ours/tokens", True), ("DoorLogsBucket", "s3://logs", False), ("DoorLogsBucket", "logs", True),
+            ("CertificateArn", "arn:aws:acm:eu-central-1:123456789012:certificate/0123abcd-01ab", True),
+            ("CertificateArn", "arn:aws:iam::123456789012:server-certificate/x", False),
         ]  # fmt: skip
         for name, value, fits in rows:
             with self.subTest(name=name, value=value):
                 try:
-                    stack.check_value(name, TEMPLATE["Parameters"][name], value)
+                    stack.check_value(name, (DOOR["Parameters"] | TEMPLATE["Parameters"])[name], value)
                     self.assertTrue(fits)
                 except stack.OptionError as error:
                     self.assertFalse(fits, error)
@@ -252,15 +304,15 @@ class Shape(unittest.TestCase):
 
 class Body(unittest.TestCase):
     def test_what_is_sent_says_the_same_in_fewer_bytes(self):
-        with tempfile.TemporaryDirectory() as folder:
-            copy = Path(folder) / "sent.yaml"
-            copy.write_text(stack.body(), encoding="utf-8")
-            with mock.patch.object(stack, "TEMPLATE", copy):
-                self.assertEqual(stack.template(), TEMPLATE)
-        self.assertNotIn("\n  # --", stack.body())
+        for path in (stack.TEMPLATE, stack.DOOR):
+            with tempfile.TemporaryDirectory() as folder:
+                copy = Path(folder) / "sent.yaml"
+                copy.write_text(stack.body(path), encoding="utf-8")
+                self.assertEqual(stack.template(copy), stack.template(path))
+            self.assertNotIn("\n  # --", stack.body(path))
+            # Room for what comes next.
+            self.assertLess(len(stack.body(path).encode()), 0.97 * stack.TEMPLATE_BYTES_MAX)
         self.assertIn("# Installs the worker.", stack.body())
-        # Room for what comes next.
-        self.assertLess(len(stack.body().encode()), 0.97 * stack.TEMPLATE_BYTES_MAX)
 
 
 class Losses(unittest.TestCase):
@@ -345,6 +397,23 @@ class Fleet(unittest.TestCase):
             "c": {"instance_id": "i-0123456789"}, "d": {},
         }}  # fmt: skip
         self.assertEqual(fleet.secret_names(found), ["PandaDbSecretCache", "ours/box"])
+
+    def test_how_the_door_is_opened_is_read_from_http(self):
+        arn = "arn:aws:secretsmanager:us-east-2:316490106381:secret:ours/tokens-pdzjei"
+        rows = [
+            ({}, None, ""),
+            ({"http": {}}, ("tokens", 0), ""),
+            ({"http": {"auth": "none", "proxies": 2}}, ("none", 2), ""),
+            ({"http": {"tokens_secret": "ours/tokens"}}, ("tokens", 0), "ours/tokens"),
+            ({"http": {"tokens_secret": arn}}, ("tokens", 0), "ours/tokens"),
+            # `lamplighter check` says what is wrong with it.
+            ({"http": 1}, None, ""),
+        ]
+        for found, expected, secret in rows:
+            with self.subTest(found=found):
+                http = fleet.http_of(found)
+                self.assertEqual(http and (http["auth"], http["proxies"]), expected)
+                self.assertEqual(fleet.tokens_secret(found), secret)
 
     def test_launch_templates_and_documents_are_those_of_the_templates(self):
         found = {"templates": {
