@@ -126,6 +126,15 @@ impl Caller {
         self.0.as_ref().is_none_or(|token| token.targets.iter().any(|some| some.has(target)))
     }
 
+    /// Whether it may have machines of a template: where the template is named, or all that come of it.
+    pub(crate) fn makes(&self, template: &TargetName) -> bool {
+        let all = |some: &Targets| match some {
+            Targets::One(name) => name == template,
+            Targets::Prefix(prefix) => format!("{template}.").starts_with(prefix.as_str()),
+        };
+        self.0.as_ref().is_none_or(|token| token.targets.iter().any(all))
+    }
+
     /// Whether every target does.
     pub(crate) fn sees_all(&self) -> bool {
         let all = |some: &Targets| *some == Targets::Prefix(String::new());
@@ -279,5 +288,12 @@ mod tests {
         let sees = |name: &str| caller.sees(&TargetName::parse(name).unwrap());
         assert!(sees("a") && sees("walrus.1") && !sees("b") && !sees("walrus"));
         assert!(!caller.sees_all());
+        let makes = |targets: &[&str]| {
+            let caller = access(&[Right::Command], targets, "*").of_token("right").unwrap();
+            caller.makes(&TargetName::parse("walrus").unwrap())
+        };
+        assert!(makes(&["walrus"]) && makes(&["walrus.*"]) && makes(&["*"]) && makes(&["wal*"]));
+        // One machine of it, or those of another, is not all of it.
+        assert!(!makes(&["walrus.0*"]) && !makes(&["walruses"]) && !makes(&["other.*"]));
     }
 }

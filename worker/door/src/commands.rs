@@ -165,7 +165,7 @@ impl Door {
         // Whoever may make machines of a template is given the template, or all that come of it.
         let seen = caller.sees(&name)
             || (command.action == Action::Create
-                && template.as_ref().is_some_and(|it| caller.sees(it)));
+                && template.as_ref().is_some_and(|it| caller.makes(it)));
         if !seen {
             return Err(no_such_target());
         }

@@ -35,6 +35,7 @@ mod routes;
 mod server;
 pub mod settings;
 mod targets;
+mod templates;
 mod waiting_room;
 
 use std::future::Future;

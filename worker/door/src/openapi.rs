@@ -19,6 +19,7 @@ use crate::letters::{LetterList, Replay, Replayed};
 use crate::problem::{MEDIA_TYPE, Problem};
 use crate::routes::Route;
 use crate::settings::Auth;
+use crate::templates::TemplateList;
 
 /// The schema of what is serialised from types of crate lifecycle, which knows no schemas: the fields that are always
 /// there, and room for those of a kind.
@@ -217,6 +218,7 @@ fn doc(route: Route, schemas: &mut SchemaGenerator) -> Doc {
         Route::Target => json_of(schemas.subschema_for::<Target>()),
         Route::Why => json_of(schemas.subschema_for::<Why>()),
         Route::History => json_of(schemas.subschema_for::<History>()),
+        Route::Templates => json_of(schemas.subschema_for::<TemplateList>()),
         Route::Me => json_of(schemas.subschema_for::<Me>()),
         Route::Letters => json_of(schemas.subschema_for::<LetterList>()),
         Route::Replay => json_of(schemas.subschema_for::<Replayed>()),
@@ -241,7 +243,7 @@ fn doc(route: Route, schemas: &mut SchemaGenerator) -> Doc {
         Route::Target | Route::Why | Route::History => &[400, 401, 403, 404, 429, 503],
         Route::Replay => &[400, 401, 403, 404, 408, 413, 415, 429, 503],
         Route::Letters => &[401, 403, 404, 429, 503],
-        Route::Targets | Route::Events | Route::Metrics => &[401, 403, 429, 503],
+        Route::Targets | Route::Templates | Route::Events | Route::Metrics => &[401, 403, 429, 503],
         Route::Me => &[401, 429],
         Route::Ready => &[503],
         Route::Health => &[],
@@ -270,6 +272,11 @@ fn words(route: Route) -> (&'static str, &'static str, &'static str) {
         Route::History => {
             ("targets", "What happened to a target", "The last things that happened, oldest first.")
         }
+        Route::Templates => (
+            "targets",
+            "What machines can be made from",
+            "A `create` names one, and its parameters.",
+        ),
         Route::Events => (
             "targets",
             "What changes, as it changes",

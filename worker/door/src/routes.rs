@@ -24,7 +24,7 @@ use crate::Door;
 use crate::problem::Problem;
 use crate::server::Peer;
 use crate::settings::{Auth, Seed};
-use crate::{api, assets, compat, letters, live, metrics, openapi, waiting_room};
+use crate::{api, assets, compat, letters, live, metrics, openapi, templates, waiting_room};
 
 /// Browsers may remember a preflight for so long.
 const PREFLIGHT_SECONDS: u64 = 600;
@@ -40,6 +40,7 @@ pub(crate) enum Route {
     Target,
     Why,
     History,
+    Templates,
     Events,
     Me,
     Letters,
@@ -50,13 +51,14 @@ pub(crate) enum Route {
 }
 
 impl Route {
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::PostCommand,
         Self::GetCommand,
         Self::Targets,
         Self::Target,
         Self::Why,
         Self::History,
+        Self::Templates,
         Self::Events,
         Self::Me,
         Self::Letters,
@@ -74,6 +76,7 @@ impl Route {
             Self::Target => "/v1/targets/{name}",
             Self::Why => "/v1/targets/{name}/why",
             Self::History => "/v1/targets/{name}/history",
+            Self::Templates => "/v1/templates",
             Self::Events => "/v1/events",
             Self::Me => "/v1/me",
             Self::Letters => "/v1/dead-letters",
@@ -97,6 +100,7 @@ impl Route {
             Self::Target => get(api::target),
             Self::Why => get(api::why),
             Self::History => get(api::history),
+            Self::Templates => get(templates::templates),
             Self::Events => get(live::events),
             Self::Me => get(api::me),
             Self::Letters => get(letters::list),

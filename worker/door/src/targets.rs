@@ -38,6 +38,8 @@ const PLACEHOLDER: &str = "i-00000000000000000";
 struct Shown<'r> {
     #[serde(flatten)]
     view: StatusView,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    template: Option<&'r TargetName>,
     last_outcome: Option<&'r LastOutcome>,
     usual_start_seconds: Option<u64>,
     runs: Vec<RunShown>,
@@ -78,6 +80,7 @@ impl<'d> Looked<'d> {
         let record = &self.record;
         let shown = Shown {
             view: StatusView::of(record, &self.spec, now),
+            template: self.spec.template().map(|spec| &spec.template),
             last_outcome: record.last_outcome.as_ref(),
             usual_start_seconds: usual_start_seconds(&record.runs),
             runs: RunShown::all(&record.runs),

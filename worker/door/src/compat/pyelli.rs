@@ -14,7 +14,8 @@ use lamplighter_lifecycle::Resource;
 use serde_json::{Value, json};
 
 use super::{
-    AT_ONCE_SECONDS, Fields, GATEWAY_SECONDS, allowed, ended, fluidity, goes_on, not_taken, only, outcome_of,
+    AT_ONCE_SECONDS, Fields, GATEWAY_SECONDS, allowed, ended, fluidity, goes_on, not_taken, only,
+    outcome_of,
 };
 use crate::Door;
 use crate::access::Caller;
