@@ -38,6 +38,11 @@ fn check(http: &str, expected: Expect) {
     }
 }
 
+/// Another one.
+fn other_hash() -> String {
+    "fedcba9876543210".repeat(4)
+}
+
 fn hash() -> String {
     "0123456789abcdef".repeat(4)
 }
@@ -48,10 +53,11 @@ fn a_door_is_read_with_its_defaults() {
         "[http]\nauth = \"tokens\"\nprefix = \"/v2\"\norigins = [\"https://app.example.com\"]\nproxies = 1\n\
          compat = [\"position-keeper\", \"fluidity\", \"walrus\"]\n\
          [http.tokens.ci]\nsha256 = \"{0}\"\nmay = [\"read\"]\n\
-         [http.tokens.gateway]\nsha256 = \"{0}\"\nmay = [\"command\", \"read\"]\nholder = \"*\"\ntargets = [\"model.*\"]\n\
+         [http.tokens.gateway]\nsha256 = \"{1}\"\nmay = [\"command\", \"read\"]\nholder = \"*\"\ntargets = [\"model.*\"]\n\
          [http.wait.backend]\nto = [\"https://app.example.com/\"]\n\
          [http.limits]\nper_token = 7\n",
-        hash()
+        hash(),
+        other_hash()
     ))
     .unwrap();
     assert_eq!(http.warnings, Vec::<String>::new());
@@ -121,6 +127,13 @@ fn a_token_in_place_of_its_hash_is_refused_and_not_repeated() {
             r#"lamplighter.toml:21:8: http.tokens.a.may[0]: "write" is not valid; expected "read" or "command" or "admin" or "wait""#
         ]],
     );
+}
+
+#[test]
+fn two_names_for_one_token_would_have_two_sets_of_rights() {
+    let one =
+        |name: &str| format!("[http.tokens.{name}]\nsha256 = \"{}\"\nmay = [\"read\"]\n", hash());
+    check(&format!("[http]\nauth = \"tokens\"\n{}{}", one("a"), one("b")), expect!["lamplighter.toml:22:14: http.tokens.b: it is that of a too; expected a token of its own for each"]);
 }
 
 #[test]
