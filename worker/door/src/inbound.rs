@@ -81,7 +81,8 @@ async fn read(mut body: axum::body::Body) -> Result<Bytes, Problem> {
     }
 }
 
-/// A whole body that says of itself that it is JSON, or nothing. The seeds' paths take what their clients send.
+/// A whole body that says of itself that it is JSON: a browser lets a stranger's page send nothing of the kind unasked.
+/// The seeds' paths take what their clients send.
 #[derive(Debug)]
 pub(crate) struct JsonBody(pub(crate) Bytes);
 
@@ -91,14 +92,13 @@ impl FromRequest<Arc<Door>> for JsonBody {
     async fn from_request(request: Request, door: &Arc<Door>) -> Result<Self, Problem> {
         let said =
             request.headers().get(CONTENT_TYPE).map(|said| said.to_str().unwrap_or_default());
-        let essence = said.map(|said| said.split(';').next().unwrap_or_default().trim());
-        let is_json = essence.is_none_or(|it| {
-            it.eq_ignore_ascii_case("application/json")
-                || it.to_ascii_lowercase().ends_with("+json")
-        });
+        let essence = said.unwrap_or_default().split(';').next().unwrap_or_default().trim();
+        let is_json = essence.eq_ignore_ascii_case("application/json")
+            || essence.to_ascii_lowercase().ends_with("+json");
         if !is_json {
             let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
-            let detail = "the body is no JSON, by its Content-Type; expected application/json";
+            let detail =
+                "the body does not say that it is JSON; expected Content-Type: application/json";
             return Err(Problem::new(status, "unsupported-media-type", detail));
         }
         Body::from_request(request, door).await.map(|Body(body)| Self(body))

@@ -133,7 +133,12 @@ fn a_token_in_place_of_its_hash_is_refused_and_not_repeated() {
 fn two_names_for_one_token_would_have_two_sets_of_rights() {
     let one =
         |name: &str| format!("[http.tokens.{name}]\nsha256 = \"{}\"\nmay = [\"read\"]\n", hash());
-    check(&format!("[http]\nauth = \"tokens\"\n{}{}", one("a"), one("b")), expect!["lamplighter.toml:22:14: http.tokens.b: it is that of a too; expected a token of its own for each"]);
+    check(
+        &format!("[http]\nauth = \"tokens\"\n{}{}", one("a"), one("b")),
+        expect![
+            "lamplighter.toml:22:14: http.tokens.b: it is that of a too; expected a token of its own for each"
+        ],
+    );
 }
 
 #[test]
