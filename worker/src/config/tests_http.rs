@@ -2,10 +2,12 @@
 
 #![allow(clippy::needless_pass_by_value)] // `expect![…]` reads best by value.
 
+use std::collections::BTreeMap;
+
 use expect_test::{Expect, expect};
 use lamplighter_door::settings::{Auth, Right, Seed, SpeaksFor};
 
-use super::{Config, ConfigError, parse};
+use super::{Config, ConfigError, load, parse};
 
 const TARGETS: &str = "\
 [targets.position-keeper]
@@ -165,6 +167,21 @@ fn what_a_seed_means_follows_or_is_said() {
         "[http]\nauth = \"none\"\ncompat = [\"pyelli\"]\n[http.targets]\npyelli = \"backend\"\n",
     );
     assert_eq!(http.unwrap().http.unwrap().seeds[&Seed::PyElli].as_str(), "backend");
+}
+
+#[test]
+fn a_fleet_of_the_seeds_variables_has_its_door_by_one_of_ours() {
+    let env = |http: &str| -> BTreeMap<String, String> {
+        [("INSTANCE_ID", "i-0123456789"), ("LAMPLIGHTER_HTTP_TOML", http)]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into()
+    };
+    let config = load(None, &env("[http]\nauth = \"none\"\ncompat = [\"pyelli\"]\n")).unwrap();
+    let name = &config.http.unwrap().seeds[&Seed::PyElli];
+    assert!(config.fleet.targets.contains_key(name));
+    assert!(load(None, &env("")).unwrap().http.is_none());
+    let error = load(None, &env("[http]\nauth = \"none\"\ncompat = [\"walrus\"]\n")).unwrap_err();
+    expect![[r#"LAMPLIGHTER_HTTP_TOML:3:11: http.compat[0]: which target "walrus" means does not follow from the fleet; expected [http.targets] walrus = "…""#]].assert_eq(&error.to_string());
 }
 
 #[test]
