@@ -141,9 +141,7 @@ pub(crate) fn more_than_a_door(file: &File) -> Vec<Finding> {
     }
     let code = blanked(&file.text);
     let mut findings = Vec::new();
-    for word in
-        ["commit", "put_command", "receive", "execute", "observe", "park", "free_seat", "decide"]
-    {
+    for word in ["commit", "put_command", "receive", "execute", "park", "free_seat", "decide"] {
         for offset in places(&code, word) {
             let called = code[offset + word.len()..].starts_with('(');
             if called && code[..offset].ends_with('.') {
