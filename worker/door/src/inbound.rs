@@ -4,15 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::extract::{FromRequest, FromRequestParts, Query, Request};
+use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, StatusCode};
 use http_body::Body as _;
 use lamplighter_events::CommandId;
-use serde::Deserialize;
 
 use crate::Door;
+use crate::api::pairs;
 use crate::problem::Problem;
 
 /// A command has some hundred bytes; a create's parameters may have kilobytes.
@@ -116,18 +116,11 @@ pub(crate) enum Patience {
     Seconds(u64),
 }
 
-#[derive(Deserialize)]
-struct WaitQuery {
-    wait: Option<String>,
-}
-
 impl FromRequestParts<Arc<Door>> for Patience {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &Arc<Door>) -> Result<Self, Problem> {
-        let query =
-            Query::<WaitQuery>::try_from_uri(&parts.uri).ok().and_then(|query| query.0.wait);
-        if let Some(text) = query {
+        if let Some(text) = pairs(parts.uri.query()).remove("wait") {
             let seconds = text.parse().ok().filter(|seconds| *seconds <= WAIT_SECONDS_MAX);
             return seconds.map(Self::Seconds).ok_or_else(|| {
                 let expected = format!("expected whole seconds from 0 to {WAIT_SECONDS_MAX}");
