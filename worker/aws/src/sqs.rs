@@ -25,6 +25,7 @@ use lamplighter_runtime::ports::{
 };
 use tokio::sync::OnceCell;
 
+use crate::attempts::Attempts;
 use crate::batch::{Batcher, Shared};
 use crate::client::{Aws, RECEIVE_GRACE, timeouts};
 use crate::disposition::{ErrorCode, call_error, entry_error, own_error};
@@ -179,7 +180,10 @@ pub(crate) async fn send(
     for (name, value) in fitting(message) {
         call = call.message_attributes(name, text(value)?);
     }
-    call.send().await.map(drop).map_err(|error| call_error(SEND, &error))
+    // A first attempt that was lost may have sent it, whatever became of the others.
+    let attempts = Attempts::default();
+    let answer = call.customize().interceptor(attempts.clone()).send().await;
+    answer.map(drop).map_err(|error| attempts.correct(call_error(SEND, &error)))
 }
 
 fn text(value: String) -> Result<MessageAttributeValue, CallError> {
@@ -242,7 +246,9 @@ impl Sends {
             let entry = entry.build();
             call = call.entries(entry.map_err(|it| unwritten(Self::OPERATION, &it.to_string()))?);
         }
-        let answer = call.send().await.map_err(|error| call_error(Self::OPERATION, &error))?;
+        let attempts = Attempts::default();
+        let answer = call.customize().interceptor(attempts.clone()).send().await;
+        let answer = answer.map_err(|it| attempts.correct(call_error(Self::OPERATION, &it)))?;
         Ok(refusals(Self::OPERATION, answer.failed()))
     }
 }

@@ -38,9 +38,18 @@ impl Access {
         Self { auth: http.auth, all: RwLock::new(Arc::new(own.clone())), own }
     }
 
-    /// Takes the secret's tokens in place of those that it had before.
+    /// Takes the secret's tokens in place of those that it had before. Of two of one hash the file's counts.
     pub(crate) fn learn(&self, of_secret: Vec<Token>) {
-        let all = self.own.iter().cloned().chain(of_secret).collect();
+        let mut all = self.own.clone();
+        for token in of_secret {
+            match all.iter().find(|known| known.hash == token.hash) {
+                None => all.push(token),
+                Some(known) => tracing::warn!(
+                    passed_over = %token.name, counts = %known.name,
+                    "a token of the secret is in the fleet file too"
+                ),
+            }
+        }
         *self.all.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(all);
     }
 
@@ -68,6 +77,15 @@ impl Access {
             _ => return Err(Problem::unauthorized(format!("this is no bearer token; {expected}"))),
         };
         self.of_token(token)
+    }
+
+    /// Whether a caller is who it was: its token is there, and may what it could.
+    pub(crate) fn knows(&self, caller: &Caller) -> bool {
+        let all = self.all.read().unwrap_or_else(PoisonError::into_inner);
+        match &caller.0 {
+            None => self.auth == Auth::None,
+            Some(token) => all.contains(token),
+        }
     }
 
     /// Whose token it is.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::extract::{Path, State};
@@ -19,7 +19,7 @@ use serde_json::{Map, Value, json};
 use crate::Door;
 use crate::access::Caller;
 use crate::commands::read;
-use crate::inbound::{JsonBody, Key, PREFER, Patience};
+use crate::inbound::{JsonBody, Key, PREFER, Patience, Said};
 use crate::problem::Problem;
 use crate::settings::{Auth, Right};
 use crate::targets::RunShown;
@@ -27,8 +27,12 @@ use crate::targets::RunShown;
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 /// What is not known after it was said to be sent for so long, was not sent: SQS keeps a message for 14 days.
 const SENT_SECONDS_MAX: i64 = 14 * 86_400;
+/// The time that AWS may take for a command that nobody waits for: the SDK's attempts and their pauses.
+pub(crate) const SLACK_SECONDS: u64 = 20;
 /// The readiness check's own deadline: balancers ask every few seconds.
 const READY_WITHIN: Duration = Duration::from_secs(4);
+/// How long what was found holds.
+const READY_FOR: Duration = Duration::from_secs(1);
 
 /// How far a command is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
@@ -121,16 +125,12 @@ pub(crate) async fn post_command(
     headers: HeaderMap,
     JsonBody(body): JsonBody,
 ) -> Result<Response, Problem> {
-    let asked = door.admit(&caller, read(&body, None, &headers)?, key).await?;
-    let record = match door.send(&asked, &headers).await? {
-        Some(record) if record.outcome.is_some() => Some(Arc::new(record)),
-        first => {
-            let ended = |record: &CommandRecord| record.outcome.is_some();
-            let followed = door.follow(&asked, patience.or(0), ended).await?;
-            followed.or_else(|| first.map(Arc::new))
-        }
-    };
-    let view = match &record {
+    let command = read(&body, None, &headers)?;
+    let deadline = patience.until(0, SLACK_SECONDS);
+    let ended = |record: &CommandRecord| record.outcome.is_some();
+    let followed = door.ask(&caller, command, (key, &headers), deadline, ended).await?;
+    let asked = &followed.asked;
+    let view = match &followed.record {
         Some(record) => Command::of(record),
         None => {
             let action = Some(asked.command.action);
@@ -143,7 +143,7 @@ pub(crate) async fn post_command(
     if let Ok(location) = location(&asked.id, door.clock.now()).parse() {
         added.insert(LOCATION, location);
     }
-    if let (Some(_), Patience::Seconds(seconds)) = (headers.get(PREFER), patience)
+    if let (Some(_), Said::Seconds(seconds)) = (headers.get(PREFER), patience.said)
         && let Ok(applied) = format!("wait={seconds}").parse()
     {
         added.insert(PREFERENCE_APPLIED, applied);
@@ -181,27 +181,22 @@ pub(crate) async fn get_command(
         Problem::not_found(detail).retry_after(1)
     };
     let ended = |record: &CommandRecord| record.outcome.is_some();
-    let seen = match patience {
-        Patience::Seconds(1..) => door.follow_id(&id, patience.or(0), ended).await,
-        _ => None,
-    };
+    let seen = door.follow_id(&id, patience.until(0, 0).soft, ended).await;
     let record = match seen {
         Some(record) => Some(record),
         None => door.store.load_command(&id).await?.map(Arc::new),
     };
+    // What is another's is not known, in the same words.
+    let record = record.filter(|record| match &record.target {
+        Some(target) => caller.sees(target),
+        None => caller.sees_all(),
+    });
     let Some(record) = record else {
         return match said {
             Some(at) => Ok(Json(Command::sent(&id, None, None, at))),
             None => Err(unknown()),
         };
     };
-    let visible = match &record.target {
-        Some(target) => caller.sees(target),
-        None => caller.sees_all(),
-    };
-    if !visible {
-        return Err(unknown());
-    }
     Ok(Json(Command::of(&record)))
 }
 
@@ -212,8 +207,8 @@ pub(crate) async fn targets(
 ) -> Result<Json<Value>, Problem> {
     caller.need(Right::Read)?;
     let now = door.clock.now();
-    let looked = door.everything().await?;
-    let visible = looked.iter().filter(|one| caller.sees(&one.record.target));
+    let looked = door.all().await?;
+    let visible = looked.values().filter(|one| caller.sees(&one.record.target));
     let targets: Vec<Value> = visible.map(|one| one.json(&caller, now)).collect();
     Ok(Json(json!({ "targets": targets })))
 }
@@ -299,12 +294,31 @@ pub(crate) async fn readyz(State(door): State<Arc<Door>>) -> Result<Json<Value>,
     if closing {
         return Err(Problem::unavailable("this door is about to close"));
     }
+    // Anybody may ask, as often as it likes: one look serves all who ask within a moment.
+    let mut looked = door.ready.lock().await;
+    if let Some((at, well)) = &*looked
+        && at.elapsed() < READY_FOR
+    {
+        return ready(*well);
+    }
     let probe =
         CommandId::parse("readiness").map_err(|error| Problem::invalid(error.to_string()))?;
-    match tokio::time::timeout(READY_WITHIN, door.store.load_command(&probe)).await {
-        Ok(Ok(_)) => Ok(Json(json!({ "status": "ready" }))),
-        Ok(Err(error)) => Err(error.into()),
-        Err(_) => Err(Problem::unavailable("the table did not answer in time")),
+    let well = match tokio::time::timeout(READY_WITHIN, door.store.load_command(&probe)).await {
+        Ok(Ok(_)) => true,
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "the table cannot be read");
+            false
+        }
+        Err(_) => false,
+    };
+    *looked = Some((Instant::now(), well));
+    ready(well)
+}
+
+fn ready(well: bool) -> Result<Json<Value>, Problem> {
+    match well {
+        true => Ok(Json(json!({ "status": "ready" }))),
+        false => Err(Problem::unavailable("the table cannot be read")),
     }
 }
 

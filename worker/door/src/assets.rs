@@ -14,6 +14,16 @@ use crate::problem::Problem;
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
                       connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
+/// The same for a page whose form may be led to these origins.
+pub(crate) fn policy_for_forms<'o>(origins: impl Iterator<Item = &'o str>) -> String {
+    let mut forms = "form-action 'self'".to_owned();
+    for origin in origins {
+        forms.push(' ');
+        forms.push_str(origin);
+    }
+    POLICY.replace("form-action 'self'", &forms)
+}
+
 pub(crate) const INDEX: &str = include_str!("page/index.html");
 pub(crate) const DOCS: &str = include_str!("page/docs.html");
 pub(crate) const WAIT: &str = include_str!("page/wait.html");

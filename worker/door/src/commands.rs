@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use axum::http::{HeaderMap, StatusCode};
 use lamplighter_events::{
-    Action, Command, CommandId, Inbound, MalformedKind, TargetName, TargetRef, parse,
+    Action, Command, CommandId, Holder, Inbound, MalformedKind, Outcome, TargetName, TargetRef,
+    parse,
 };
 use lamplighter_lifecycle::{CommandRecord, Resource};
 use lamplighter_runtime::ports::{Applied, Outgoing};
@@ -20,11 +21,14 @@ use tokio::time::Instant;
 
 use crate::Door;
 use crate::access::{CALLER, Caller};
+use crate::inbound::Deadline;
 use crate::problem::Problem;
 use crate::settings::{Right, Seed};
 
 /// How long whoever asks waits for the first look at a target.
 const FIRST_SIGHT_WITHIN: Duration = Duration::from_secs(5);
+/// What the ids of ticks begin with: whoever used one up would have a schedule's command passed over.
+const TICKS: &str = "tick:";
 
 /// A command that may be sent.
 #[derive(Debug)]
@@ -51,6 +55,7 @@ pub(crate) fn read(
     if let Some(action) = action {
         envelope.insert("rawPath".to_owned(), format!("/{action}").into());
     }
+    let mut named = None;
     let mut callers = headers.get_all(CALLER).iter();
     if let Some(caller) = callers.next() {
         // With two of them the wrong one might be believed.
@@ -60,6 +65,8 @@ pub(crate) fn read(
                 "the header X-Current-User-Id is no text, or comes twice; expected one name",
             )
         })?;
+        // What is none is said by the parser.
+        named = Holder::parse(caller.trim()).ok();
         envelope.insert("headers".to_owned(), json!({ CALLER.as_str(): caller }));
     }
     let none = BTreeMap::new();
@@ -70,6 +77,10 @@ pub(crate) fn read(
                 "the path says {path}, and the body {}; expected one of them",
                 command.action
             ))),
+            _ if named.is_some() && command.holder != named => {
+                let detail = "the header X-Current-User-Id and the body's `holder` differ; expected one of them";
+                Err(Problem::invalid(detail))
+            }
             _ => Ok(command),
         },
         Ok(_) => Err(Problem::invalid("the body is no command; expected one")),
@@ -101,6 +112,11 @@ impl Door {
             return Err(Problem::invalid(detail));
         }
         let chosen = key.or(said);
+        if chosen.as_ref().is_some_and(|id| id.as_str().starts_with(TICKS)) {
+            let detail =
+                format!("ids that begin with {TICKS:?} are the schedules' own; expected another");
+            return Err(Problem::invalid(detail));
+        }
         let id = match &chosen {
             Some(id) => id.clone(),
             None => self.new_id()?,
@@ -142,6 +158,9 @@ impl Door {
         command: &mut Command,
         id: &CommandId,
     ) -> Result<TargetName, Problem> {
+        // A create that names a machine means that one, and no other of its template.
+        let machine = command.template.is_none()
+            && matches!(&command.target, Some(TargetRef::Name(name)) if !self.fleet.templates.contains_key(name));
         let addressed = match (command.action, &command.target) {
             (Action::Create, _) => self.fleet.address_create(command, id),
             (_, Some(TargetRef::Instance(instance))) => {
@@ -165,12 +184,13 @@ impl Door {
         // Whoever may make machines of a template is given the template, or all that come of it.
         let seen = caller.sees(&name)
             || (command.action == Action::Create
+                && !machine
                 && template.as_ref().is_some_and(|it| caller.makes(it)));
         if !seen {
             return Err(no_such_target());
         }
         match (command.action, template) {
-            (Action::Create, Some(template)) => {
+            (Action::Create, Some(template)) if !machine => {
                 command.template = Some(template);
                 command.target = None;
             }
@@ -202,8 +222,10 @@ impl Door {
         let mut command = Command::new(Action::Status);
         command.target = Some(TargetRef::Name(target.clone()));
         let asked = self.admit(caller, command, None).await?;
-        self.send(&asked, &HeaderMap::new()).await?;
-        self.follow(&asked, FIRST_SIGHT_WITHIN, |record| record.outcome.is_some()).await?;
+        let soft = Instant::now() + FIRST_SIGHT_WITHIN;
+        let deadline = Deadline { soft, hard: soft + FIRST_SIGHT_WITHIN };
+        let first = self.send(&asked, &HeaderMap::new(), deadline).await?;
+        self.follow(&asked, first, deadline, |record| record.outcome.is_some()).await?;
         Ok(())
     }
 
@@ -213,14 +235,31 @@ impl Door {
         name.cloned().ok_or_else(no_such_target)
     }
 
+    /// Admits a command, sends it, and follows it until its item is `enough` or the deadline comes.
+    pub(crate) async fn ask(
+        &self,
+        caller: &Caller,
+        command: Command,
+        (key, headers): (Option<CommandId>, &HeaderMap),
+        deadline: Deadline,
+        enough: impl Fn(&CommandRecord) -> bool,
+    ) -> Result<Followed, Problem> {
+        let asked = deadline.meets(self.admit(caller, command, key)).await.ok_or_else(slow)??;
+        let first = self.send(&asked, headers, deadline).await?;
+        let record = self.follow(&asked, first, deadline, enough).await?;
+        Ok(Followed { asked, record, deadline })
+    }
+
     /// Puts a command on the queue, unless its id has been used. `Some` is the item of a repetition.
     pub(crate) async fn send(
         &self,
         asked: &Asked,
         headers: &HeaderMap,
+        deadline: Deadline,
     ) -> Result<Option<CommandRecord>, Problem> {
         if asked.chosen
-            && let Some(first) = self.store.load_command(&asked.id).await?
+            && let Some(first) =
+                deadline.meets(self.store.load_command(&asked.id)).await.ok_or_else(slow)??
         {
             same(asked, &first)?;
             // It was taken: sending it again would change nothing.
@@ -234,33 +273,45 @@ impl Door {
         let attributes =
             trace.map(|trace| (TRACE_ATTRIBUTE.to_owned(), trace)).into_iter().collect();
         let body = asked.command.to_json().to_string();
-        match self.queue.send(&Outgoing { body, attributes, delay_seconds: 0 }).await {
-            Ok(()) => {
+        let message = Outgoing { body, attributes, delay_seconds: 0 };
+        let (problem, perhaps) = match deadline.meets(self.queue.send(&message)).await {
+            Some(Ok(())) => {
                 self.metrics.sent(asked.command.action);
-                Ok(None)
+                return Ok(None);
             }
-            Err(error) => {
+            Some(Err(error)) => {
                 let perhaps = error.applied == Applied::Perhaps;
-                let mut problem = Problem::from(error).with("command", asked.id.as_str());
-                if perhaps {
-                    problem.detail.push_str(&format!(
-                        ": the command may have been sent, or not; send it again with Idempotency-Key: {}",
-                        asked.id
-                    ));
-                }
-                Err(problem)
+                (Problem::from(error), perhaps)
             }
+            None => (slow(), true),
+        };
+        let mut problem = problem.with("command", asked.id.as_str());
+        if perhaps {
+            problem.detail.push_str(&format!(
+                ": the command may have been sent, or not; send it again with Idempotency-Key: {}",
+                asked.id
+            ));
         }
+        Err(problem)
     }
 
-    /// Waits for a command that was sent, until its item is `enough`, the time is over, or the door closes.
+    /// Waits for a command that was sent, until its item is `enough`, the time is over, or the door closes. `first` is
+    /// its item, where it was sent before.
     pub(crate) async fn follow(
         &self,
         asked: &Asked,
-        wait: Duration,
+        first: Option<CommandRecord>,
+        deadline: Deadline,
         enough: impl Fn(&CommandRecord) -> bool,
     ) -> Result<Option<Arc<CommandRecord>>, Problem> {
-        let seen = self.follow_id(&asked.id, wait, enough).await;
+        if let Some(first) = first {
+            if enough(&first) {
+                return Ok(Some(Arc::new(first)));
+            }
+            let later = self.follow_id(&asked.id, deadline.soft, enough).await;
+            return Ok(later.or_else(|| Some(Arc::new(first))));
+        }
+        let seen = self.follow_id(&asked.id, deadline.soft, enough).await;
         if let Some(first) = &seen {
             same(asked, first)?;
         }
@@ -270,20 +321,44 @@ impl Door {
     pub(crate) async fn follow_id(
         &self,
         id: &CommandId,
-        wait: Duration,
+        until: Instant,
         enough: impl Fn(&CommandRecord) -> bool,
     ) -> Option<Arc<CommandRecord>> {
-        if wait.is_zero() {
+        if until <= Instant::now() {
             return None;
         }
         let mut waiting = self.outcomes.wait(id);
-        let deadline = Instant::now() + wait;
-        tokio::select! {
+        let early = tokio::select! {
             biased;
-            seen = waiting.until(deadline, enough) => seen,
+            seen = waiting.until(until, enough) => Some(seen),
             () = self.closed() => None,
-        }
+        };
+        early.unwrap_or_else(|| waiting.seen())
     }
+}
+
+/// A command that was sent, and what is known of it.
+pub(crate) struct Followed {
+    pub(crate) asked: Asked,
+    /// Its item, once a worker has taken it.
+    pub(crate) record: Option<Arc<CommandRecord>>,
+    pub(crate) deadline: Deadline,
+}
+
+impl Followed {
+    pub(crate) fn outcome(&self) -> Option<&Outcome> {
+        self.record.as_ref().and_then(|record| record.outcome.as_ref())
+    }
+
+    /// A worker has taken it.
+    pub(crate) fn taken(&self) -> bool {
+        self.record.is_some()
+    }
+}
+
+/// AWS answers too slowly for whoever waits.
+fn slow() -> Problem {
+    Problem::unavailable("AWS did not answer in time")
 }
 
 /// The id was used before with another payload: that command's outcome is not this one's.
@@ -292,8 +367,8 @@ fn same(asked: &Asked, first: &CommandRecord) -> Result<(), Problem> {
         return Ok(());
     }
     let detail = format!(
-        "the id {} was used before for another command, at {}; expected an id of its own",
-        asked.id, first.sent_at
+        "the id {} was used before for another command; expected an id of its own",
+        asked.id
     );
     let problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "id-used", detail);
     Err(problem.with("command", asked.id.as_str()))

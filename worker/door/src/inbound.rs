@@ -11,6 +11,8 @@ use axum::http::{HeaderMap, HeaderName, StatusCode};
 use http_body::Body as _;
 use lamplighter_events::CommandId;
 
+use tokio::time::Instant;
+
 use crate::Door;
 use crate::api::pairs;
 use crate::problem::Problem;
@@ -105,9 +107,32 @@ impl FromRequest<Arc<Door>> for JsonBody {
     }
 }
 
-/// How long a caller is ready to wait.
+/// How long a caller is ready to wait, and since when it does.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Patience {
+    pub(crate) said: Said,
+    since: Instant,
+}
+
+/// Until when an answer is waited for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Deadline {
+    /// Then the caller is told what is so far.
+    pub(crate) soft: Instant,
+    /// Then it is told so without asking AWS any more.
+    pub(crate) hard: Instant,
+}
+
+impl Deadline {
+    /// What comes in time.
+    pub(crate) async fn meets<T>(self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::time::timeout_at(self.hard, work).await.ok()
+    }
+}
+
+/// What a caller says of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Patience {
+pub(crate) enum Said {
     /// It does not say.
     Unsaid,
     /// Not at all.
@@ -120,42 +145,48 @@ impl FromRequestParts<Arc<Door>> for Patience {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &Arc<Door>) -> Result<Self, Problem> {
+        let since = Instant::now();
         if let Some(text) = pairs(parts.uri.query()).remove("wait") {
             let seconds = text.parse().ok().filter(|seconds| *seconds <= WAIT_SECONDS_MAX);
-            return seconds.map(Self::Seconds).ok_or_else(|| {
+            let said = seconds.map(Said::Seconds);
+            return said.map(|said| Self { said, since }).ok_or_else(|| {
                 let expected = format!("expected whole seconds from 0 to {WAIT_SECONDS_MAX}");
                 Problem::invalid(format!("the query's `wait` is not a time to wait; {expected}"))
             });
         }
-        Ok(preferred(&parts.headers))
+        Ok(Self { said: preferred(&parts.headers), since })
     }
 }
 
-/// What `Prefer` says. A preference that cannot be read is no preference (RFC 7240 §2).
-fn preferred(headers: &HeaderMap) -> Patience {
+/// What `Prefer` says. A preference that cannot be read is no preference (RFC 7240 §2); with `respond-async` a time is
+/// how long to wait before (§4.1).
+fn preferred(headers: &HeaderMap) -> Said {
     let values = headers.get_all(PREFER).iter().filter_map(|value| value.to_str().ok());
+    let mut said = Said::Unsaid;
     for word in values.flat_map(|value| value.split([',', ';'])).map(str::trim) {
-        if word.eq_ignore_ascii_case("respond-async") {
-            return Patience::Async;
+        if word.eq_ignore_ascii_case("respond-async") && said == Said::Unsaid {
+            said = Said::Async;
         }
         let seconds =
             word.split_once('=').filter(|(name, _)| name.trim().eq_ignore_ascii_case("wait"));
         let seconds = seconds.and_then(|(_, value)| value.trim().trim_matches('"').parse().ok());
         if let Some(seconds) = seconds {
-            return Patience::Seconds(u64::min(seconds, WAIT_SECONDS_MAX));
+            return Said::Seconds(u64::min(seconds, WAIT_SECONDS_MAX));
         }
     }
-    Patience::Unsaid
+    said
 }
 
 impl Patience {
-    /// The time to wait, where the caller leaves it to us for so long.
-    pub(crate) fn or(self, seconds: u64) -> Duration {
-        Duration::from_secs(match self {
-            Self::Unsaid => seconds,
-            Self::Async => 0,
-            Self::Seconds(seconds) => seconds,
-        })
+    /// When to answer, where the caller leaves it to us for so long; and how long after that at the latest.
+    pub(crate) fn until(self, seconds: u64, slack: u64) -> Deadline {
+        let seconds = match self.said {
+            Said::Unsaid => seconds,
+            Said::Async => 0,
+            Said::Seconds(seconds) => seconds,
+        };
+        let soft = self.since + Duration::from_secs(seconds);
+        Deadline { soft, hard: soft + Duration::from_secs(slack) }
     }
 }
 
@@ -186,7 +217,7 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn prefers(values: &[&str], expected: Patience) {
+    fn prefers(values: &[&str], expected: Said) {
         let mut headers = HeaderMap::new();
         for value in values {
             headers.append(PREFER, value.parse().unwrap());
@@ -196,13 +227,14 @@ mod tests {
 
     #[test]
     fn a_preference_is_read_as_the_rfc_has_it() {
-        prefers(&[], Patience::Unsaid);
-        prefers(&["wait=25"], Patience::Seconds(25));
-        prefers(&["respond-async, wait=10"], Patience::Async);
-        prefers(&["handling=lenient; wait = \"7\""], Patience::Seconds(7));
-        prefers(&["return=minimal", "Wait=3"], Patience::Seconds(3));
-        prefers(&["wait=99999"], Patience::Seconds(WAIT_SECONDS_MAX));
-        prefers(&["wait=-1"], Patience::Unsaid);
-        prefers(&["awaits=5"], Patience::Unsaid);
+        prefers(&[], Said::Unsaid);
+        prefers(&["wait=25"], Said::Seconds(25));
+        prefers(&["respond-async"], Said::Async);
+        prefers(&["respond-async, wait=10"], Said::Seconds(10));
+        prefers(&["handling=lenient; wait = \"7\""], Said::Seconds(7));
+        prefers(&["return=minimal", "Wait=3"], Said::Seconds(3));
+        prefers(&["wait=99999"], Said::Seconds(WAIT_SECONDS_MAX));
+        prefers(&["wait=-1"], Said::Unsaid);
+        prefers(&["awaits=5"], Said::Unsaid);
     }
 }

@@ -30,6 +30,7 @@ mod live;
 mod metrics;
 mod openapi;
 mod outcomes;
+mod patient;
 mod problem;
 mod routes;
 mod server;
@@ -41,12 +42,12 @@ mod waiting_room;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lamplighter_runtime::Fleet;
 use lamplighter_runtime::ports::{Clock, Ports, Queue, Store};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
 
 use access::Access;
@@ -57,6 +58,7 @@ use metrics::Metrics;
 use outcomes::Outcomes;
 pub use settings::Http;
 use settings::Token;
+use targets::Targets;
 
 /// Between two clean-ups of what is remembered of callers.
 const FORGET_EVERY: Duration = Duration::from_secs(60);
@@ -74,6 +76,10 @@ pub struct Door {
     outcomes: Arc<Outcomes>,
     live: Live,
     metrics: Metrics,
+    /// When the table was last found readable, or not.
+    ready: Mutex<Option<(Instant, bool)>>,
+    /// The last look at all targets.
+    looked: Mutex<Option<(Instant, Arc<Targets>)>>,
     /// `/openapi.json`
     document: OnceLock<String>,
     /// Only this machine reaches it.
@@ -96,6 +102,8 @@ impl Door {
             outcomes: Arc::default(),
             live: Live::default(),
             metrics: Metrics::default(),
+            ready: Mutex::default(),
+            looked: Mutex::default(),
             document: OnceLock::new(),
             loopback: AtomicBool::new(false),
             closing: watch::Sender::new(false),

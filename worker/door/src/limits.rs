@@ -65,7 +65,7 @@ impl Limits {
     /// Counts a connection, if there is room for it.
     pub(crate) fn connection(&self, peer: SocketAddr) -> Option<Connection> {
         let permit = Arc::clone(&self.connections).try_acquire_owned().ok()?;
-        let address = peer.ip();
+        let address = network(peer.ip());
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let count = open.entry(address).or_default();
         if self.proxies == 0 && *count >= PER_ADDRESS_MAX {
@@ -78,6 +78,10 @@ impl Limits {
     /// Whose request it is: the peer's, or as the outermost of our proxies saw it. What stands further to the left
     /// the caller has written itself.
     pub(crate) fn address(&self, peer: SocketAddr, headers: &HeaderMap) -> IpAddr {
+        network(self.said_address(peer, headers))
+    }
+
+    fn said_address(&self, peer: SocketAddr, headers: &HeaderMap) -> IpAddr {
         let forwarded = headers.get_all(FORWARDED).iter().filter_map(|value| value.to_str().ok());
         let mut hops: Vec<&str> =
             forwarded.flat_map(|value| value.split(',')).map(str::trim).collect();
@@ -105,6 +109,17 @@ impl Limits {
         self.addresses.retain_recent();
         self.addresses.shrink_to_fit();
         self.tokens.retain_recent();
+    }
+}
+
+/// What one caller has of addresses: of IPv6 a /64.
+fn network(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(long) => match long.to_ipv4_mapped() {
+            Some(short) => IpAddr::V4(short),
+            None => IpAddr::V6((u128::from(long) & !u128::from(u64::MAX)).into()),
+        },
     }
 }
 
@@ -161,6 +176,8 @@ mod tests {
         address(2, &["1.1.1.1"], "1.1.1.1");
         address(1, &[], "10.0.0.9");
         address(1, &["6.6.6.6, unknown"], "10.0.0.9");
+        address(1, &["2001:db8:1:2:3:4:5:6"], "2001:db8:1:2::");
+        address(1, &["::ffff:1.1.1.1"], "1.1.1.1");
     }
 
     #[test]

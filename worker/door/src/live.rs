@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::extract::State;
@@ -23,7 +23,7 @@ use crate::Door;
 use crate::access::Caller;
 use crate::problem::Problem;
 use crate::settings::Right;
-use crate::targets::Looked;
+use crate::targets::Targets;
 
 /// Between two looks, for a fleet that one look reads with a few calls.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -35,6 +35,10 @@ const LOOK_AFTER_TROUBLE: Duration = Duration::from_secs(5);
 const COMMENT_EVERY: Duration = Duration::from_secs(15);
 /// Who reads so slowly that this is full waits for itself alone.
 const BUFFER: usize = 16;
+/// How long a token that was taken out may go on to see what does not change.
+const KNOWN_FOR: Duration = Duration::from_secs(30);
+/// Streams at once of one token.
+const PER_TOKEN_MAX: usize = 64;
 /// Streams at once: each holds a connection and a copy of what it knows.
 const WATCHING_MAX: usize = 256;
 
@@ -42,7 +46,7 @@ const WATCHING_MAX: usize = 256;
 #[derive(Debug, Clone, Default)]
 struct Picture {
     number: u64,
-    targets: Arc<BTreeMap<TargetName, Looked<'static>>>,
+    targets: Arc<Targets>,
 }
 
 /// What is watched, and by how many.
@@ -50,15 +54,51 @@ struct Picture {
 pub(crate) struct Live {
     picture: watch::Sender<Picture>,
     begun: Notify,
+    by_token: Arc<Mutex<BTreeMap<String, usize>>>,
+}
+
+/// A stream that is counted until it is dropped.
+struct Counted {
+    token: String,
+    by_token: Arc<Mutex<BTreeMap<String, usize>>>,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let mut by_token = self.by_token.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = by_token.get_mut(&self.token) {
+            *count -= 1;
+            if *count == 0 {
+                by_token.remove(&self.token);
+            }
+        }
+    }
 }
 
 impl Default for Live {
     fn default() -> Self {
-        Self { picture: watch::Sender::new(Picture::default()), begun: Notify::new() }
+        Self {
+            picture: watch::Sender::new(Picture::default()),
+            begun: Notify::new(),
+            by_token: Arc::default(),
+        }
     }
 }
 
 impl Live {
+    /// Counts a stream of a token, if it may have one more.
+    fn count(&self, token: Option<&str>) -> Result<Option<Counted>, Problem> {
+        let Some(token) = token.map(str::to_owned) else { return Ok(None) };
+        let mut by_token = self.by_token.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = by_token.entry(token.clone()).or_default();
+        if *count >= PER_TOKEN_MAX {
+            let detail = format!("this token has {PER_TOKEN_MAX} streams, which is the limit");
+            return Err(Problem::unavailable(detail));
+        }
+        *count += 1;
+        Ok(Some(Counted { token, by_token: Arc::clone(&self.by_token) }))
+    }
+
     /// How many watch.
     pub(crate) fn watching(&self) -> usize {
         self.picture.receiver_count()
@@ -74,18 +114,14 @@ pub(crate) async fn watch(door: &Door) {
             door.live.picture.send_replace(Picture::default());
             door.live.begun.notified().await;
         }
-        let pause = match door.everything().await {
-            Ok(looked) => {
-                let targets: BTreeMap<TargetName, Looked<'static>> = looked
-                    .into_iter()
-                    .map(|one| (one.record.target.clone(), one.owned()))
-                    .collect();
+        let pause = match door.all().await {
+            Ok(targets) => {
                 let more = targets.len() / TARGETS_PER_SECOND;
                 number += 1;
                 door.live.picture.send_if_modified(|picture| {
                     let news = picture.number == 0 || !same(&picture.targets, &targets);
                     if news {
-                        *picture = Picture { number, targets: Arc::new(targets) };
+                        *picture = Picture { number, targets };
                     }
                     news
                 });
@@ -100,12 +136,12 @@ pub(crate) async fn watch(door: &Door) {
     }
 }
 
-type Targets = BTreeMap<TargetName, Looked<'static>>;
-
 fn same(one: &Targets, other: &Targets) -> bool {
     one.len() == other.len()
         && one.iter().zip(other).all(|((name, a), (other, b))| {
-            name == other && a.record.rev == b.record.rev && a.record.since == b.record.since
+            // One that no worker has looked at is made anew for each look.
+            let same = a.record.rev == b.record.rev;
+            name == other && same && (a.record.rev == 0 || a.record.since == b.record.since)
         })
 }
 
@@ -120,6 +156,7 @@ pub(crate) async fn events(
             "{WATCHING_MAX} watch already, which is the limit"
         )));
     }
+    let counted = door.live.count(caller.name())?;
     let (events, stream) = mpsc::channel(BUFFER);
     let pictures = door.live.picture.subscribe();
     door.live.begun.notify_one();
@@ -130,6 +167,7 @@ pub(crate) async fn events(
             () = events.closed() => {}
             () = tell(&door, &caller, pictures, &events) => {}
         }
+        drop(counted);
     });
     let keep_alive = KeepAlive::new().interval(COMMENT_EVERY).text("still here");
     // Some proxies keep what streams until there is more of it.
@@ -152,7 +190,6 @@ async fn tell(
         else {
             return;
         };
-        pictures.mark_unchanged();
         let now = door.clock.now();
         for (name, looked) in picture.targets.iter().filter(|(name, _)| caller.sees(name)) {
             let rev = looked.record.rev;
@@ -181,7 +218,16 @@ async fn tell(
                 return;
             }
         }
-        if pictures.changed().await.is_err() {
+        // Whoever lost its token sees no more.
+        loop {
+            match tokio::time::timeout(KNOWN_FOR, pictures.changed()).await {
+                Ok(Ok(())) => break,
+                Ok(Err(_)) => return,
+                Err(_) if door.access.knows(caller) => {}
+                Err(_) => return,
+            }
+        }
+        if !door.access.knows(caller) {
             return;
         }
     }

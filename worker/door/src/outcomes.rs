@@ -26,7 +26,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// After a look that failed.
 const LOOK_AFTER_TROUBLE: Duration = Duration::from_secs(3);
 
-type Seen = Option<Arc<CommandRecord>>;
+pub(crate) type Seen = Option<Arc<CommandRecord>>;
 
 #[derive(Debug)]
 struct Waited {
@@ -127,6 +127,11 @@ fn ended(seen: &Seen) -> bool {
 }
 
 impl Wait {
+    /// What is known of the command.
+    pub(crate) fn seen(&self) -> Seen {
+        self.seen.borrow().clone()
+    }
+
     /// The command's item once `enough` says so, or what is known of it at the end of the time.
     pub(crate) async fn until(
         &mut self,

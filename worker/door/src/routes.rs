@@ -136,7 +136,12 @@ pub(crate) fn router(door: &Arc<Door>) -> Router {
         .route("/wait/{target}/state", get(waiting_room::state))
         .merge(compat::router(&door.http))
         .fallback(|| async { Problem::not_found("there is nothing at this address") })
-        .method_not_allowed_fallback(|| async { Problem::not_allowed("another method") });
+        .method_not_allowed_fallback(|| async {
+            // What is allowed the library knows, and says.
+            let status = StatusCode::METHOD_NOT_ALLOWED;
+            let detail = "this address does not take this method; see Allow";
+            Problem::new(status, "method-not-allowed", detail)
+        });
     let router = router.layer(from_fn_with_state(Arc::clone(door), guard));
     let router = match cors(&door.http.origins) {
         Some(cors) => router.layer(cors),
@@ -212,7 +217,9 @@ fn ours(door: &Door, request: &Request) -> Result<(), Problem> {
     let origin = text(ORIGIN);
     let listed = origin.is_some_and(|origin| door.http.origins.iter().any(|known| known == origin));
     let its = origin.and_then(|origin| origin.split_once("://"));
-    let same = its.is_some_and(|(_, its)| its.eq_ignore_ascii_case(host));
+    // A form of a page of ours that sends no referrer has no origin either, and its browser says where it comes from.
+    let own_form = origin == Some("null") && text(FETCH_SITE) == Some("same-origin");
+    let same = own_form || its.is_some_and(|(_, its)| its.eq_ignore_ascii_case(host));
     let strange = (origin.is_some() && !same && !listed)
         || (text(FETCH_SITE) == Some("cross-site") && !listed);
     if changes && strange {
@@ -268,7 +275,7 @@ async fn finish(State(door): State<Arc<Door>>, request: Request, next: Next) -> 
     }
     let headers = response.headers_mut();
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.entry(REFERRER_POLICY).or_insert(HeaderValue::from_static("no-referrer"));
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     headers
         .entry(axum::http::header::CONTENT_SECURITY_POLICY)

@@ -26,6 +26,7 @@ use tokio::task::JoinSet;
 
 use crate::Door;
 use crate::limits::Connection;
+use crate::patient::Patient;
 
 /// From the first byte of a request, or from the end of the last one, to the end of its headers.
 const HEADERS_WITHIN: Duration = Duration::from_secs(10);
@@ -36,6 +37,8 @@ const HEADERS_WITHIN_BEHIND_PROXIES: Duration = Duration::from_secs(910);
 const HEADERS_BYTES_MAX: usize = 16 << 10;
 /// How many there may be.
 const HEADERS_MAX: usize = 64;
+/// How long an answer may wait for whoever asked to read on.
+const READ_ON_WITHIN: Duration = Duration::from_secs(30);
 /// Requests that are at work have so long at the end: answers are at hand then.
 const DRAIN_FOR: Duration = Duration::from_secs(10);
 /// After an error of `accept` (no file descriptors) the next would come at once.
@@ -107,7 +110,8 @@ async fn connection(
         .header_read_timeout(headers_within)
         .max_buf_size(HEADERS_BYTES_MAX)
         .max_headers(HEADERS_MAX);
-    let mut serving = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let mut serving =
+        pin!(builder.serve_connection(TokioIo::new(Patient::new(stream, READ_ON_WITHIN)), service));
     // What `wait_for` gives back is a guard, which must not live across an await.
     let closing = async { drop(closed.wait_for(|closed| *closed).await) };
     let early = tokio::select! {

@@ -15,6 +15,9 @@ use url::Url;
 
 /// Requests a second that one address, or one token, may make: a page with a few open views needs two.
 pub const RATE_DEFAULT: u32 = 50;
+/// What our own addresses begin with.
+const OWN_PATHS: [&str; 8] =
+    ["v1", "docs", "openapi.json", "assets", "wait", "healthz", "readyz", "metrics"];
 /// Longer prefixes are mistaken addresses.
 const PREFIX_CHARS_MAX: usize = 100;
 
@@ -389,6 +392,11 @@ impl Destination {
         Ok(Self(url))
     }
 
+    /// Its origin, as a content policy names it.
+    pub(crate) fn origin(&self) -> String {
+        self.0.origin().ascii_serialization()
+    }
+
     /// Whether a URL leads there, or below.
     pub(crate) fn has(&self, url: &Url) -> bool {
         let (base, path) = (self.0.path().trim_end_matches('/'), url.path());
@@ -427,6 +435,14 @@ pub fn parse_prefix(text: &str) -> Result<String, FieldError> {
     let good = segments.is_some_and(|mut all| {
         all.all(|segment| !matches!(segment, "" | "." | "..") && segment.chars().all(plain))
     });
+    let first = text.split('/').nth(1).unwrap_or_default();
+    if good && OWN_PATHS.contains(&first) {
+        return Err(FieldError {
+            field: "prefix".to_owned(),
+            problem: format!("/{first} is the door's own"),
+            expected: "another path".to_owned(),
+        });
+    }
     if good && text.len() <= PREFIX_CHARS_MAX {
         return Ok(text.to_owned());
     }
@@ -509,7 +525,9 @@ mod tests {
         for good in ["/v2", "/api/v1.0"] {
             assert!(parse_prefix(good).is_ok(), "{good}");
         }
-        for wrong in ["", "/", "v2", "/v2/", "//v2", "/../v2", "/v%32", "/a{b}"] {
+        for wrong in
+            ["/docs", "/v1/x", "/wait", "", "/", "v2", "/v2/", "//v2", "/../v2", "/v%32", "/a{b}"]
+        {
             assert!(parse_prefix(wrong).is_err(), "{wrong}");
         }
         assert!(parse_origin("http://localhost:3000").is_ok());

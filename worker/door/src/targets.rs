@@ -4,6 +4,8 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use lamplighter_events::{Action, InstanceId, TargetName};
@@ -30,6 +32,11 @@ pub(crate) struct Looked<'d> {
     unresolved: bool,
 }
 
+/// Targets by name.
+pub(crate) type Targets = BTreeMap<TargetName, Looked<'static>>;
+
+/// How long a look at all targets is shared. A person does not see the difference.
+const SHARED_FOR: Duration = Duration::from_millis(500);
 /// Stands in a record for what is not known, and is shown to nobody.
 const PLACEHOLDER: &str = "i-00000000000000000";
 
@@ -171,8 +178,24 @@ impl Door {
         }
     }
 
+    /// The same for whoever only shows them: of this moment, or of a moment ago. One look serves all who ask meanwhile,
+    /// since each reads the whole fleet from the table that the workers write.
+    pub(crate) async fn all(&self) -> Result<Arc<Targets>, CallError> {
+        let mut looked = self.looked.lock().await;
+        if let Some((at, targets)) = &*looked
+            && at.elapsed() < SHARED_FOR
+        {
+            return Ok(Arc::clone(targets));
+        }
+        let found = self.everything().await?;
+        let by_name = |one: Looked<'_>| (one.record.target.clone(), one.owned());
+        let targets = Arc::new(found.into_iter().map(by_name).collect::<Targets>());
+        *looked = Some((Instant::now(), Arc::clone(&targets)));
+        Ok(targets)
+    }
+
     /// Every target that there is: the file's, and the machines of its templates.
-    pub(crate) async fn everything(&self) -> Result<Vec<Looked<'_>>, CallError> {
+    async fn everything(&self) -> Result<Vec<Looked<'_>>, CallError> {
         let mut names: Vec<TargetName> = self.fleet.targets.keys().cloned().collect();
         let fixed = names.len();
         for template in self.fleet.templates.keys() {

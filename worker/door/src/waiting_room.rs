@@ -7,28 +7,36 @@
 //! *Invariant.* Nobody is led where the fleet does not say: `to` is checked at every step, and only what was checked is
 //! given back.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Path, State};
-use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, LOCATION};
+use axum::http::header::{
+    AUTHORIZATION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, REFERRER_POLICY,
+};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use lamplighter_events::{Action, Command, Holder, TargetName, TargetRef};
 use lamplighter_lifecycle::{Phase, TargetRecord, usual_start_seconds};
 use serde::Serialize;
+use tokio::time::Instant;
 use url::Url;
 
 use crate::Door;
 use crate::access::Caller;
-use crate::api::pairs;
+use crate::api::{SLACK_SECONDS, pairs};
 use crate::assets;
 use crate::commands::no_such_target;
+use crate::inbound::Deadline;
 use crate::problem::Problem;
 use crate::routes::for_people;
-use crate::settings::{Auth, Right, plain_url};
+use crate::settings::{Auth, Destination, Right, plain_url};
 
+/// The time that the queue may take.
+const WAKE_WITHIN: Duration = Duration::from_secs(SLACK_SECONDS);
 /// For whom a machine is woken where the token speaks for anyone.
 const HOLDER: &str = "waiting-room";
 
@@ -47,8 +55,21 @@ pub(crate) struct Progress {
     to: String,
 }
 
+/// What whoever has the link alone is told: neither holders nor AWS's own words, which name accounts and roles.
+fn in_general(record: &TargetRecord) -> &'static str {
+    match record.phase {
+        Phase::Off => "it is off",
+        Phase::Starting => "it is starting",
+        Phase::On if record.unit_down => "it runs, and does not do its work",
+        Phase::On => "it is on",
+        Phase::Stopping => "it is stopping",
+        Phase::Failed => "it could not be started",
+    }
+}
+
 impl Progress {
-    fn of(record: &TargetRecord, to: &Url, now: Timestamp) -> Self {
+    /// `full`: for whoever may see the target anyway.
+    fn of(record: &TargetRecord, to: &Url, now: Timestamp, full: bool) -> Self {
         let run = record.runs.last().filter(|run| run.until.is_none());
         let begun = run.map_or(record.since, |run| run.from);
         let failed = record.failure.as_ref().filter(|_| record.phase == Phase::Failed);
@@ -56,9 +77,12 @@ impl Progress {
             target: record.target.clone(),
             phase: record.phase.word(&record.kind),
             step: record.step,
-            why: record.why.clone(),
+            why: if full { record.why.clone() } else { in_general(record).to_owned() },
             ready: record.phase == Phase::On && !record.unit_down,
-            failed: failed.map(|failure| format!("{}: {}", failure.cause, failure.message)),
+            failed: failed.map(|failure| match full {
+                true => format!("{}: {}", failure.cause, failure.message),
+                false => format!("{} ({})", in_general(record), failure.cause),
+            }),
             since: record.since,
             usual_seconds: usual_start_seconds(&record.runs),
             elapsed_seconds: now.duration_since(begun).as_secs().max(0),
@@ -143,7 +167,16 @@ pub(crate) async fn page(
             Err(error) => tracing::debug!(%error, "cannot see how far it is"),
         }
     }
-    assets::html(StatusCode::OK, assets::WAIT.to_owned())
+    // Without scripts its form is led on by redirects, which browsers hold to the form's policy; and its origin is sent.
+    let leads = door.http.wait.get(&admitted.target).into_iter().flatten();
+    let origins: BTreeSet<String> = leads.map(Destination::origin).collect();
+    let mut page = assets::html(StatusCode::OK, assets::WAIT.to_owned());
+    let policy = assets::policy_for_forms(origins.iter().map(String::as_str));
+    if let Ok(policy) = policy.parse() {
+        page.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
+    }
+    page.headers_mut().insert(REFERRER_POLICY, HeaderValue::from_static("same-origin"));
+    page
 }
 
 /// An error as a page.
@@ -214,14 +247,21 @@ async fn waken(
         command.holder = Holder::parse(HOLDER).ok();
     }
     let asked = door.admit_wake(&caller, command).await?;
-    door.send(&asked, headers).await?;
-    progress(door, &target, &to).await
+    let now = Instant::now();
+    let deadline = Deadline { soft: now, hard: now + WAKE_WITHIN };
+    door.send(&asked, headers, deadline).await?;
+    progress(door, &caller, &target, &to).await
 }
 
-async fn progress(door: &Door, target: &TargetName, to: &Url) -> Result<Progress, Problem> {
+async fn progress(
+    door: &Door,
+    caller: &Caller,
+    target: &TargetName,
+    to: &Url,
+) -> Result<Progress, Problem> {
     let now = door.clock.now();
     if let Some(record) = door.store.load(target).await? {
-        return Ok(Progress::of(&record, to, now));
+        return Ok(Progress::of(&record, to, now, caller.has(Right::Read)));
     }
     Ok(Progress {
         target: target.clone(),
@@ -244,8 +284,8 @@ pub(crate) async fn state(
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Json<Progress>, Problem> {
-    let Admitted { target, to, .. } = door.admit_to_wait(&target, &uri, &headers)?;
-    Ok(Json(progress(&door, &target, &to).await?))
+    let Admitted { caller, target, to, .. } = door.admit_to_wait(&target, &uri, &headers)?;
+    Ok(Json(progress(&door, &caller, &target, &to).await?))
 }
 
 #[cfg(test)]

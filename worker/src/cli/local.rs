@@ -176,13 +176,16 @@ fn options(config: &Config, region: &str, args: &LocalArgs) -> Options {
     }
 }
 
-/// The door's settings; where the fleet says nothing of it, a token is made for this run.
+/// The door's settings; where the fleet says nothing of it, or keeps its tokens in a secret, a token is made for this
+/// run.
 fn http(config: &Config) -> (Http, Option<String>) {
-    if let Some(http) = &config.http {
-        return (http.clone(), None);
-    }
+    let mut http = match &config.http {
+        Some(http) if http.tokens_secret.is_none() => return (http.clone(), None),
+        // The secret is in an account; here a token of this run stands for its tokens.
+        Some(http) => Http { tokens_secret: None, ..http.clone() },
+        None => Http::new(Auth::Tokens),
+    };
     let token = serve::new_token();
-    let mut http = Http::new(Auth::Tokens);
     http.tokens.extend(Holder::parse(CREDENTIAL).ok().map(|name| Token {
         name,
         hash: TokenHash::of(&token),

@@ -59,6 +59,11 @@ pub(super) async fn run(context: &Context, args: &ServeArgs) -> Result<ExitCode,
         fleet = %config.origin, targets = config.fleet.targets.len(), queue = config.commands,
         table = config.table, region = aws.region, %address, "the door is open"
     );
+    if http.auth == Auth::None && !address.ip().is_loopback() {
+        tracing::warn!(
+            "without tokens, a page in the browser of anybody who reaches this address reaches it too"
+        );
+    }
     let door = Opened::new(&config, &aws, &ports, http).await?;
     door.serve(listener, shutdown).await;
     Ok(ExitCode::SUCCESS)

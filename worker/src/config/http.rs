@@ -170,9 +170,7 @@ fn seeds(reader: &Reader<'_>, fleet: &Fleet, http: &mut Http) -> Result<(), Conf
         let name = item.parse(TargetName::EXPECTED, TargetName::parse)?;
         let fits = match seed {
             Seed::Walrus => fleet.templates.contains_key(&name),
-            Seed::PositionKeeper | Seed::Fluidity | Seed::PyElli => {
-                fleet.targets.contains_key(&name)
-            }
+            _ => fleet.targets.get(&name).is_some_and(|spec| is_of(seed, &spec.place)),
         };
         if !fits {
             let known = match seed {
@@ -205,6 +203,15 @@ fn seeds(reader: &Reader<'_>, fleet: &Fleet, http: &mut Http) -> Result<(), Conf
     Ok(())
 }
 
+/// Whether it is what a seed's clients know how to read.
+fn is_of(seed: Seed, place: &Place) -> bool {
+    match seed {
+        Seed::PositionKeeper | Seed::PyElli => matches!(place, Place::Instance(_)),
+        Seed::Fluidity => matches!(place, Place::Service(_)),
+        Seed::Walrus => matches!(place, Place::Template(_)),
+    }
+}
+
 /// The target that a seed means: the one of its name, the only one of its kind, else the default.
 fn follows(seed: Seed, fleet: &Fleet) -> Option<TargetName> {
     let own = TargetName::parse(seed.as_str()).ok()?;
@@ -215,10 +222,7 @@ fn follows(seed: Seed, fleet: &Fleet) -> Option<TargetName> {
     if fleet.targets.contains_key(&own) {
         return Some(own);
     }
-    let of_kind = |place: &Place| match seed {
-        Seed::Fluidity => matches!(place, Place::Service(_)),
-        _ => matches!(place, Place::Instance(_)),
-    };
+    let of_kind = |place: &Place| is_of(seed, place);
     let mut of_its_kind = fleet.targets.values().filter(|spec| of_kind(&spec.place));
     let (first, more) = (of_its_kind.next(), of_its_kind.next());
     match (first, more) {

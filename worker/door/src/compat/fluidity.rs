@@ -12,18 +12,20 @@ use axum::http::{HeaderMap, Uri};
 use axum::response::{IntoResponse, Response};
 use jiff::{SignedDuration, Timestamp};
 use lamplighter_events::Outcome;
-use lamplighter_lifecycle::{Observed, PowerState, TargetRecord, usual_start_seconds};
+use lamplighter_lifecycle::{
+    CommandRecord, Observed, PowerState, TargetRecord, usual_start_seconds,
+};
 use serde_json::{Value, json};
 
 use super::{
-    AT_ONCE_SECONDS, Fields, GATEWAY_SECONDS, body_of, fields_of, goes_on, not_taken, only,
-    outcome_of, status_of,
+    AT_ONCE_SECONDS, Fields, GATEWAY_SECONDS, GATEWAY_SLACK_SECONDS, body_of, fields_of, goes_on,
+    has_ended, not_taken, only, status_of,
 };
 use crate::Door;
 use crate::access::Caller;
 use crate::api::pairs;
-use crate::commands::{Asked, read};
-use crate::inbound::{Body, Key, Patience};
+use crate::commands::{Followed, read};
+use crate::inbound::{Body, Key, Patience, Said};
 use crate::problem::Problem;
 use crate::settings::Seed;
 
@@ -40,28 +42,21 @@ pub(super) async fn wake(
     Body(body): Body,
 ) -> Result<Response, Problem> {
     let command = door.of_seed(read(&body, Some("wake"), &headers)?, Seed::Fluidity)?;
-    let asked = door.admit(&caller, command, key).await?;
-    door.send(&asked, &headers).await?;
     // Taken is enough, unless the caller says how long it waits for more.
-    let record = match patience {
-        Patience::Seconds(_) => {
-            door.follow(&asked, patience.or(0), |record| record.outcome.is_some()).await?
-        }
-        _ => door.follow(&asked, patience.or(AT_ONCE_SECONDS), |_| true).await?,
-    };
+    let says = matches!(patience.said, Said::Seconds(_));
+    let enough = |record: &CommandRecord| !says || has_ended(record);
+    let deadline = patience.until(AT_ONCE_SECONDS, GATEWAY_SECONDS - AT_ONCE_SECONDS);
+    let followed = door.ask(&caller, command, (key, &headers), deadline, enough).await?;
     let answer = |mut fields: Fields| {
         fields.insert("action".to_owned(), "wake".into());
         fields
     };
-    if let Some(outcome) = outcome_of(record.as_deref()) {
-        return Ok((status_of(outcome), Json(answer(fields_of(outcome)))).into_response());
-    }
-    if record.is_none() {
+    if !followed.taken() {
         let mut fields = answer(Fields::new());
         not_taken(&mut fields);
-        return Ok(goes_on(&door, &asked, fields));
+        return Ok(goes_on(&door, &followed, fields));
     }
-    match woken(&door, &asked).await? {
+    match woken(&door, &followed).await {
         Woken::Ended(outcome) => {
             let fields = answer(fields_of(&outcome));
             Ok((status_of(&outcome), Json(fields)).into_response())
@@ -77,21 +72,25 @@ pub(super) enum Woken {
 }
 
 /// Waits until the new count is seen, for some seconds: clients take it for the sign that their wake was taken.
-pub(super) async fn woken(door: &Door, asked: &Asked) -> Result<Woken, Problem> {
+pub(super) async fn woken(door: &Door, followed: &Followed) -> Woken {
+    if let Some(outcome) = followed.outcome() {
+        return Woken::Ended(Box::new(outcome.clone()));
+    }
+    let id = &followed.asked.id;
     let counted = |record: &TargetRecord| {
         let seen = record.observed.as_ref().and_then(Observed::service);
-        let open = record.open.iter().any(|open| open.id == asked.id);
+        let open = record.open.iter().any(|open| open.id == *id);
         !open || seen.is_some_and(|seen| seen.desired > 0)
     };
-    let record = door.record_when(asked, COUNT_WITHIN, counted).await?;
+    let record = door.record_when(followed, COUNT_WITHIN, counted).await;
     // It may have ended meanwhile.
-    let ended = door.store.load_command(&asked.id).await?;
-    if let Some(outcome) = ended.and_then(|record| record.outcome) {
-        return Ok(Woken::Ended(Box::new(outcome)));
+    let item = followed.deadline.meets(door.store.load_command(id)).await;
+    if let Some(Ok(Some(CommandRecord { outcome: Some(outcome), .. }))) = item {
+        return Woken::Ended(Box::new(outcome));
     }
     let now = door.clock.now();
-    let so_far = record.map(|record| waking(&record, asked.id.as_str(), now));
-    Ok(Woken::SoFar(so_far.unwrap_or_default()))
+    let so_far = record.map(|record| waking(&record, id.as_str(), now));
+    Woken::SoFar(so_far.unwrap_or_default())
 }
 
 /// What is so far of a wake.
@@ -133,18 +132,16 @@ pub(super) async fn kill(
     Body(body): Body,
 ) -> Result<Response, Problem> {
     let command = door.of_seed(read(&body, Some("kill"), &headers)?, Seed::Fluidity)?;
-    let asked = door.admit(&caller, command, key).await?;
-    door.send(&asked, &headers).await?;
-    let wait = patience.or(GATEWAY_SECONDS);
-    let record = door.follow(&asked, wait, |record| record.outcome.is_some()).await?;
-    if let Some(outcome) = outcome_of(record.as_deref()) {
+    let deadline = patience.until(GATEWAY_SECONDS, GATEWAY_SLACK_SECONDS);
+    let followed = door.ask(&caller, command, (key, &headers), deadline, has_ended).await?;
+    if let Some(outcome) = followed.outcome() {
         let mut fields = fields_of(outcome);
         fields.insert("action".to_owned(), "kill".into());
         return Ok((status_of(outcome), Json(fields)).into_response());
     }
     let mut fields = Fields::new();
-    match door.record_of(&asked).await? {
-        Some(now) if record.is_some() => {
+    match door.record_of(&followed).await {
+        Some(now) if followed.taken() => {
             fields = counts(&now);
             fields.insert("message".to_owned(), now.why.into());
         }
@@ -152,7 +149,7 @@ pub(super) async fn kill(
     }
     fields.insert("action".to_owned(), "kill".into());
     fields.insert("status".to_owned(), "stopping".into());
-    Ok(goes_on(&door, &asked, fields))
+    Ok(goes_on(&door, &followed, fields))
 }
 
 /// `GET /status`

@@ -23,18 +23,20 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use lamplighter_events::{Action, Cause, Command, Outcome, TargetRef, Verdict};
 use lamplighter_lifecycle::{CommandRecord, TargetRecord};
-use lamplighter_runtime::ports::CallError;
 use serde_json::{Map, Value, json};
+use tokio::time::Instant;
 
 use crate::Door;
 use crate::api::location;
-use crate::commands::Asked;
+use crate::commands::{Asked, Followed};
 use crate::problem::Problem;
 use crate::settings::{Http, Seed};
 use crate::targets::Looked;
 
 /// API Gateway gives up after 29 s; some of that is the network's.
 const GATEWAY_SECONDS: u64 = 25;
+/// What the door itself may take beyond that.
+const GATEWAY_SLACK_SECONDS: u64 = 3;
 /// "At once": the queue, a worker, one write.
 const AT_ONCE_SECONDS: u64 = 10;
 /// Between looks at a record that should move.
@@ -133,12 +135,13 @@ fn ended(outcome: &Outcome) -> Response {
     (status_of(outcome), axum::Json(fields_of(outcome))).into_response()
 }
 
-fn outcome_of(record: Option<&CommandRecord>) -> Option<&Outcome> {
-    record.and_then(|record| record.outcome.as_ref())
+fn has_ended(record: &CommandRecord) -> bool {
+    record.outcome.is_some()
 }
 
 /// The command goes on: what is so far, and where to ask.
-fn goes_on(door: &Door, asked: &Asked, mut fields: Fields) -> Response {
+fn goes_on(door: &Door, followed: &Followed, mut fields: Fields) -> Response {
+    let asked = &followed.asked;
     fields.insert("command".to_owned(), asked.id.as_str().into());
     let mut response = (StatusCode::ACCEPTED, axum::Json(fields)).into_response();
     if let Ok(location) = location(&asked.id, door.clock.now()).parse() {
@@ -179,27 +182,33 @@ impl Door {
         Ok(command)
     }
 
-    /// The record of a command's target, as it is now.
-    async fn record_of(&self, asked: &Asked) -> Result<Option<TargetRecord>, CallError> {
-        match &asked.target {
-            Some(target) => self.store.load(target).await,
-            None => Ok(None),
+    /// The record of a command's target, as it is now. The command was sent: that its target cannot be seen at the
+    /// moment is no failure of it.
+    async fn record_of(&self, followed: &Followed) -> Option<TargetRecord> {
+        let target = followed.asked.target.as_ref()?;
+        match followed.deadline.meets(self.store.load(target)).await? {
+            Ok(record) => record,
+            Err(error) => {
+                tracing::warn!(%error, "cannot see what a command has come to");
+                None
+            }
         }
     }
 
     /// The same once it is as hoped, or after a while as it is.
     async fn record_when(
         &self,
-        asked: &Asked,
+        followed: &Followed,
         within: Duration,
         hoped: impl Fn(&TargetRecord) -> bool,
-    ) -> Result<Option<TargetRecord>, CallError> {
-        let deadline = tokio::time::Instant::now() + within;
+    ) -> Option<TargetRecord> {
+        let until = Instant::now() + within;
         loop {
-            let record = self.record_of(asked).await?;
-            let late = tokio::time::Instant::now() >= deadline || *self.closing.borrow();
+            let record = self.record_of(followed).await;
+            let late =
+                Instant::now() >= until.min(followed.deadline.hard) || *self.closing.borrow();
             if late || record.as_ref().is_none_or(&hoped) {
-                return Ok(record);
+                return record;
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }

@@ -9,10 +9,13 @@ use axum::response::{IntoResponse, Response};
 use lamplighter_events::Verdict;
 use serde_json::{Value, json};
 
-use super::{Fields, GATEWAY_SECONDS, ended, fields_of, goes_on, not_taken, only, outcome_of};
+use super::{
+    Fields, GATEWAY_SECONDS, GATEWAY_SLACK_SECONDS, ended, fields_of, goes_on, has_ended,
+    not_taken, only,
+};
 use crate::Door;
 use crate::access::Caller;
-use crate::commands::{Asked, read};
+use crate::commands::{Followed, read};
 use crate::inbound::{Body, Key, Patience};
 use crate::problem::Problem;
 use crate::settings::Seed;
@@ -27,12 +30,10 @@ pub(super) async fn start(
     Body(body): Body,
 ) -> Result<Response, Problem> {
     let command = door.of_seed(read(&body, Some("start"), &headers)?, Seed::PositionKeeper)?;
-    let asked = door.admit(&caller, command, key).await?;
-    door.send(&asked, &headers).await?;
-    let wait = patience.or(GATEWAY_SECONDS);
-    let record = door.follow(&asked, wait, |record| record.outcome.is_some()).await?;
-    let Some(outcome) = outcome_of(record.as_deref()) else {
-        return starting(&door, &caller, &asked, record.is_some()).await;
+    let deadline = patience.until(GATEWAY_SECONDS, GATEWAY_SLACK_SECONDS);
+    let followed = door.ask(&caller, command, (key, &headers), deadline, has_ended).await?;
+    let Some(outcome) = followed.outcome() else {
+        return Ok(starting(&door, &caller, &followed).await);
     };
     let started = outcome.answer.get("started").and_then(Value::as_bool).unwrap_or(false);
     Ok(match (outcome.outcome, started) {
@@ -48,16 +49,11 @@ pub(super) async fn start(
 }
 
 /// It takes longer than a gateway waits.
-async fn starting(
-    door: &Door,
-    caller: &Caller,
-    asked: &Asked,
-    taken: bool,
-) -> Result<Response, Problem> {
+async fn starting(door: &Door, caller: &Caller, followed: &Followed) -> Response {
     let mut fields = Fields::new();
-    if let Some(record) = door.record_of(asked).await? {
-        let begun = taken && record.accepted_at.is_some();
-        if let Some(looked) = door.so_far(asked, record) {
+    if let Some(record) = door.record_of(followed).await {
+        let begun = followed.taken() && record.accepted_at.is_some();
+        if let Some(looked) = door.so_far(&followed.asked, record) {
             let json = looked.json(caller, door.clock.now());
             fields = only(&json, &["instance", "holder", "expires_at"]);
             fields.insert("message".to_owned(), json["why"].clone());
@@ -66,11 +62,11 @@ async fn starting(
             fields.insert("status".to_owned(), json["instance_status"].clone());
         }
     }
-    if !taken {
+    if !followed.taken() {
         fields.insert("started".to_owned(), false.into());
         not_taken(&mut fields);
     }
-    Ok(goes_on(door, asked, fields))
+    goes_on(door, followed, fields)
 }
 
 /// `POST /position-keeper/stop`
@@ -83,24 +79,22 @@ pub(super) async fn stop(
     Body(body): Body,
 ) -> Result<Response, Problem> {
     let command = door.of_seed(read(&body, Some("stop"), &headers)?, Seed::PositionKeeper)?;
-    let asked = door.admit(&caller, command, key).await?;
-    door.send(&asked, &headers).await?;
-    let wait = patience.or(GATEWAY_SECONDS);
-    let record = door.follow(&asked, wait, |record| record.outcome.is_some()).await?;
-    if let Some(outcome) = outcome_of(record.as_deref()) {
+    let deadline = patience.until(GATEWAY_SECONDS, GATEWAY_SLACK_SECONDS);
+    let followed = door.ask(&caller, command, (key, &headers), deadline, has_ended).await?;
+    if let Some(outcome) = followed.outcome() {
         return Ok(ended(outcome));
     }
     let mut fields = Fields::from_iter([("stopped".to_owned(), false.into())]);
-    match door.record_of(&asked).await? {
-        Some(it) if record.is_some() => {
-            let open = it.open.iter().find(|open| open.id == asked.id);
+    match door.record_of(&followed).await {
+        Some(it) if followed.taken() => {
+            let open = it.open.iter().find(|open| open.id == followed.asked.id);
             let before = open.and_then(|open| open.found).map(|found| found.as_str());
             fields.insert("previous_state".to_owned(), json!(before));
             fields.insert("message".to_owned(), it.why.into());
         }
         _ => not_taken(&mut fields),
     }
-    Ok(goes_on(&door, &asked, fields))
+    Ok(goes_on(&door, &followed, fields))
 }
 
 /// `GET /position-keeper/status`

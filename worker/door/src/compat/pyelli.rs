@@ -10,17 +10,18 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use lamplighter_events::{Action, MalformedKind};
+use lamplighter_lifecycle::CommandRecord;
 use serde_json::{Value, json};
 
 use super::fluidity::Woken;
 use super::{
-    AT_ONCE_SECONDS, Fields, GATEWAY_SECONDS, allowed, ended, fluidity, goes_on, not_taken, only,
-    outcome_of,
+    AT_ONCE_SECONDS, Fields, GATEWAY_SECONDS, GATEWAY_SLACK_SECONDS, allowed, ended, fluidity,
+    goes_on, has_ended, not_taken, only,
 };
 use crate::Door;
 use crate::access::Caller;
-use crate::commands::{Asked, read};
-use crate::inbound::{Body, Key, Patience};
+use crate::commands::{Followed, read};
+use crate::inbound::{Body, Key, Patience, Said};
 use crate::problem::Problem;
 use crate::settings::Seed;
 
@@ -42,45 +43,37 @@ pub(super) async fn post(
     if command.target.is_none() && command.action != Action::Create {
         command.target = door.seeds_target(Seed::PyElli);
     }
-    let asked = door.admit(&caller, command, key).await?;
-    door.send(&asked, &headers).await?;
-    let at_once =
-        asked.command.action == Action::Start && !matches!(patience, Patience::Seconds(_));
-    let record = match at_once {
-        // The client polls the backend itself: taken is enough.
-        true => door.follow(&asked, patience.or(AT_ONCE_SECONDS), |_| true).await?,
-        false => {
-            let wait = patience.or(GATEWAY_SECONDS);
-            door.follow(&asked, wait, |record| record.outcome.is_some()).await?
-        }
+    let at_once = command.action == Action::Start && !matches!(patience.said, Said::Seconds(_));
+    // A client that starts polls the backend itself: taken is enough.
+    let enough = |record: &CommandRecord| at_once || has_ended(record);
+    let deadline = match at_once {
+        true => patience.until(AT_ONCE_SECONDS, GATEWAY_SECONDS - AT_ONCE_SECONDS),
+        false => patience.until(GATEWAY_SECONDS, GATEWAY_SLACK_SECONDS),
     };
-    if let Some(outcome) = outcome_of(record.as_deref()) {
+    let followed = door.ask(&caller, command, (key, &headers), deadline, enough).await?;
+    if let Some(outcome) = followed.outcome() {
         return Ok(ended(outcome));
     }
-    let service = asked.target.as_ref().and_then(|target| door.fleet.spec(target));
-    if at_once && record.is_some() && service.is_some_and(|spec| spec.service().is_some()) {
+    let service = followed.asked.target.as_ref().and_then(|target| door.fleet.spec(target));
+    if at_once && followed.taken() && service.is_some_and(|spec| spec.service().is_some()) {
         // Seed 001's clients read the counts.
-        return Ok(match fluidity::woken(&door, &asked).await? {
+        return Ok(match fluidity::woken(&door, &followed).await {
             Woken::Ended(outcome) => ended(&outcome),
             Woken::SoFar(fields) => Json(fields).into_response(),
         });
     }
-    let fields = so_far(&door, &caller, &asked, record.is_some()).await?;
-    if at_once && record.is_some() {
+    let fields = so_far(&door, &caller, &followed).await;
+    if at_once && followed.taken() {
         return Ok(Json(fields).into_response());
     }
-    Ok(goes_on(&door, &asked, fields))
+    Ok(goes_on(&door, &followed, fields))
 }
 
 /// What is so far: the fields of the outcome to come.
-async fn so_far(
-    door: &Door,
-    caller: &Caller,
-    asked: &Asked,
-    taken: bool,
-) -> Result<Fields, Problem> {
+async fn so_far(door: &Door, caller: &Caller, followed: &Followed) -> Fields {
+    let (asked, taken) = (&followed.asked, followed.taken());
     let mut fields = Fields::new();
-    if let Some(record) = door.record_of(asked).await? {
+    if let Some(record) = door.record_of(followed).await {
         let begun = record.accepted_at.is_some();
         if let Some(looked) = door.so_far(asked, record) {
             let json = looked.json(caller, door.clock.now());
@@ -100,5 +93,5 @@ async fn so_far(
     if !taken {
         not_taken(&mut fields);
     }
-    Ok(fields)
+    fields
 }

@@ -14,11 +14,14 @@ use lamplighter_events::{Cause, Outcome, TargetName, TargetRef, Verdict};
 use lamplighter_lifecycle::{Observed, ProvisionedStatus};
 use serde_json::{Value, json};
 
-use super::{Fields, GATEWAY_SECONDS, ended, fields_of, goes_on, not_taken, outcome_of, status_of};
+use super::{
+    Fields, GATEWAY_SECONDS, GATEWAY_SLACK_SECONDS, ended, fields_of, goes_on, has_ended,
+    not_taken, status_of,
+};
 use crate::Door;
 use crate::access::Caller;
-use crate::api::sent;
-use crate::commands::{Asked, read};
+use crate::api::{SLACK_SECONDS, sent};
+use crate::commands::{Followed, read};
 use crate::inbound::{Body, Key, Patience, WAIT_SECONDS_MAX};
 use crate::problem::Problem;
 use crate::routes::{for_people, index};
@@ -55,17 +58,15 @@ pub(super) async fn create(
     if command.template.is_none() && command.target.is_none() {
         command.template = door.http.seeds.get(&Seed::Walrus).cloned();
     }
-    let asked = door.admit(&caller, command, key).await?;
-    door.send(&asked, &headers).await?;
-    let wait = patience.or(WAIT_SECONDS_MAX);
-    let record = door.follow(&asked, wait, |record| record.outcome.is_some()).await?;
-    match outcome_of(record.as_deref()) {
+    let deadline = patience.until(WAIT_SECONDS_MAX, SLACK_SECONDS);
+    let followed = door.ask(&caller, command, (key, &headers), deadline, has_ended).await?;
+    Ok(match followed.outcome() {
         Some(outcome) if outcome.outcome == Verdict::Done => {
-            Ok((StatusCode::CREATED, Json(fields_of(outcome))).into_response())
+            (StatusCode::CREATED, Json(fields_of(outcome))).into_response()
         }
-        Some(outcome) => Ok(refused(outcome)),
-        None => launching(&door, &asked, record.is_some()).await,
-    }
+        Some(outcome) => refused(outcome),
+        None => launching(&door, &followed).await,
+    })
 }
 
 /// A request that FastAPI would not have let in is 422.
@@ -79,9 +80,10 @@ fn refused(outcome: &Outcome) -> Response {
     (status, Json(fields)).into_response()
 }
 
-async fn launching(door: &Door, asked: &Asked, taken: bool) -> Result<Response, Problem> {
+async fn launching(door: &Door, followed: &Followed) -> Response {
+    let (asked, taken) = (&followed.asked, followed.taken());
     let now = door.clock.now();
-    let mut fields = match door.record_of(asked).await? {
+    let mut fields = match door.record_of(followed).await {
         Some(record) => provisioned(&ProvisionedStatus::of(&record, now)),
         None => {
             Fields::from_iter([("processing_status".to_owned(), "waiting_for_instance".into())])
@@ -100,7 +102,7 @@ async fn launching(door: &Door, asked: &Asked, taken: bool) -> Result<Response, 
         response.headers_mut().insert(LOCATION, location);
     }
     response.headers_mut().insert(RETRY_AFTER, 5.into());
-    Ok(response)
+    response
 }
 
 fn provisioned(status: &ProvisionedStatus) -> Fields {
@@ -131,8 +133,8 @@ pub(super) async fn list(
 ) -> Result<Json<Value>, Problem> {
     caller.need(Right::Read)?;
     let template = door.http.seeds.get(&Seed::Walrus);
-    let looked = door.everything().await?;
-    let machines = looked.iter().filter(|one| {
+    let looked = door.all().await?;
+    let machines = looked.values().filter(|one| {
         let of = one.spec.template().map(|spec| &spec.template);
         of.is_some() && of == template && caller.sees(&one.record.target)
     });
@@ -189,11 +191,9 @@ pub(super) async fn delete(
     let name = looked.record.target.clone();
     let mut command = read(b"", Some("destroy"), &headers)?;
     command.target = Some(TargetRef::Name(name));
-    let asked = door.admit(&caller, command, key).await?;
-    door.send(&asked, &headers).await?;
-    let wait = patience.or(GATEWAY_SECONDS);
-    let record = door.follow(&asked, wait, |record| record.outcome.is_some()).await?;
-    if let Some(outcome) = outcome_of(record.as_deref()) {
+    let deadline = patience.until(GATEWAY_SECONDS, GATEWAY_SLACK_SECONDS);
+    let followed = door.ask(&caller, command, (key, &headers), deadline, has_ended).await?;
+    if let Some(outcome) = followed.outcome() {
         return Ok(if outcome.outcome == Verdict::Done {
             ended(outcome)
         } else {
@@ -201,12 +201,12 @@ pub(super) async fn delete(
         });
     }
     let mut fields = shown(&looked, &door);
-    match door.record_of(&asked).await? {
-        Some(now) if record.is_some() => {
+    match door.record_of(&followed).await {
+        Some(now) if followed.taken() => {
             fields = provisioned(&ProvisionedStatus::of(&now, door.clock.now()));
             fields.insert("message".to_owned(), now.why.into());
         }
         _ => not_taken(&mut fields),
     }
-    Ok(goes_on(&door, &asked, fields))
+    Ok(goes_on(&door, &followed, fields))
 }
