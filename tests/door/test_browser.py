@@ -238,7 +238,7 @@ class Cors(Browser):
         self.assertEqual(self.local.sent(), before)
 
 
-class WaitingRoom(Browser):
+class Room(Browser):
     FLEET = (
         f'[http]\nauth = "tokens"\n{harness.NO_LIMITS}'
         f'[http.wait.pyelli]\nto = ["{APP}/"]\n[http.wait.position-keeper]\nto = ["{APP}/room/"]\n'
@@ -261,6 +261,8 @@ class WaitingRoom(Browser):
     def asked(self):
         return self.local.count("ec2:StartInstances")
 
+
+class WaitingRoom(Room):
     def test_a_guest_waits_and_goes_on(self):
         before = self.asked()
         parsed = self.page(self.ask("GET", self.path(f"{APP}/start?x=1&y=2#z")))
@@ -316,55 +318,57 @@ class WaitingRoom(Browser):
             "data:text/html,<script>alert(1)</script>", "vbscript:x", "file:///etc/passwd", EVIL, f"{APP}.evil.example/",
             f"{APP}@evil.example/", "https://app.example.com:x@evil.example/",
             "http://app.example.com/", f"{APP}:8443/", "https://app.example.com\\@evil.example/",
-            "https://app.example.com\\.evil.example/", "https:app.example.com/", "https:/app.example.com/x",
-            "https:///app.example.com/", "https://evil.example/https://app.example.com/", f"https://evil.example#{APP}/",
+            "https://app.example.com\\.evil.example/", 
+            "https://evil.example/https://app.example.com/", f"https://evil.example#{APP}/",
             f"https://evil.example?{APP}/", f" {EVIL}/", f"{EVIL}/ {APP}/",
             "https://app.example.com\t.evil.example/", "https://app.example.com\n.evil.example/",
             "https://app.example.com%2eevil.example/", "https://app.example.com%00.evil.example/",
             "https://app.example.com%40evil.example/", "https://\u0430pp.example.com/",
-            "https://app\u3002example\u3002com.evil/", "https://user:pass@app.example.com/", "https://app.example.com",
+            "https://app\u3002example\u3002com.evil/", "https://user:pass@app.example.com/", 
             "app.example.com",
             "/", "", "x", "\r\nLocation: https://evil.example", f"{APP}/\r\nSet-Cookie: a=b", f"{APP}/\0",
             "https://[::1]/", "blob:https://app.example.com/x", f"{APP}/" + "x" * 20_000,
         ]  # fmt: skip
-        # These are the same place, by a browser's own rule; the door must then say it in full.
-        same = {"https://app.example.com", "https:app.example.com/", "https:/app.example.com/x", "https:///app.example.com/"}
+        asks = [
+            ("GET", "", {"Accept": "text/html"}), ("POST", "", {**FORM, "Accept": "text/html"}), ("POST", "", bearer("guest")),
+            ("GET", "/state", bearer("guest")),
+        ]  # fmt: skip
         for to in bad:
-            for method, tail, headers in [
-                ("GET", "", {"Accept": "text/html"}), ("POST", "", {**FORM, "Accept": "text/html"}),
-                ("POST", "", bearer("guest")), ("GET", "/state", bearer("guest")),
-            ]:  # fmt: skip
+            for method, tail, headers in asks:
                 with self.subTest(to=to[:60], method=method, tail=tail):
-                    answer = self.local.raw(
-                        wire.request(
-                            method,
-                            self.path(to, tail=tail, asked="1" if method == "GET" else None),
-                            b"" if method == "POST" else None,
-                            headers,
-                        ),
-                        15,
-                    )
-                    self.assertIsNotNone(answer)
-                    if to in same and answer.status < 400:
-                        if answer.media == "application/json":
-                            self.assertTrue(answer.json["to"].startswith(f"{APP}/"), answer)
-                        self.assertTrue(answer.headers.get("location", "/wait/").startswith(("/wait/", f"{APP}/")), answer)
-                        continue
+                    answer = self.wait_raw(method, to, tail, headers)
                     self.assertTrue(400 <= answer.status < 500, answer)
                     self.assertNotIn("location", answer.headers)
                     self.assertNotIn("set-cookie", answer.headers)
                     if answer.media == "text/html":
-                        self.assertFalse(
-                            [link for link in Parsed(answer.text).links if "evil" in link[2] or "script:" in link[2].lower()],
-                            answer,
-                        )
-        for query in ["", "to=", f"to={APP}/&to={EVIL}/", f"to={EVIL}/&to={APP}/", f"to[]={EVIL}/", "to=%ff"]:
+                        links = [link for _, _, link in Parsed(answer.text).links]
+                        self.assertFalse([link for link in links if "evil" in link or "script:" in link.lower()], answer)
+        for query in ["", "to=", f"to={EVIL}/&to={APP}/", f"to[]={EVIL}/", "to=%ff"]:
             with self.subTest(query=query):
-                answer = self.ask(
-                    "GET", f"/wait/pyelli?{query}&token={secret('guest')}&asked=1", headers={"Accept": "text/html"}
-                )
+                path = f"/wait/pyelli?{query}&token={secret('guest')}&asked=1"
+                answer = self.ask("GET", path, headers={"Accept": "text/html"})
                 self.assertTrue(400 <= answer.status < 500, answer)
         self.assertEqual(self.asked(), before)
+        # These are the same place as an allowed one, by a browser's own rule; the door must then say it in full.
+        for to in [
+            APP,
+            "https:app.example.com/",
+            "https:/app.example.com/x",
+            "https:///app.example.com/",
+            "HTTPS://APP.example.com/",
+        ]:
+            for method, tail, headers in asks:
+                with self.subTest(to=to, method=method, tail=tail):
+                    answer = self.wait_raw(method, to, tail, headers)
+                    if answer.status < 400 and answer.media == "application/json":
+                        self.assertTrue(answer.json["to"].startswith(f"{APP}/"), answer)
+                    self.assertTrue(answer.headers.get("location", "/wait/").startswith(("/wait/", f"{APP}/")), answer)
+
+    def wait_raw(self, method, to, tail, headers):
+        body, asked = (b"", None) if method == "POST" else (None, "1")
+        answer = self.local.raw(wire.request(method, self.path(to, tail=tail, asked=asked), body, headers), 15)
+        self.assertIsNotNone(answer)
+        return answer
 
     def test_a_way_out_of_a_path_that_is_allowed(self):
         for to, good in [
@@ -430,6 +434,27 @@ class WaitingRoom(Browser):
         for _, name, link in Parsed(answer.text).links:
             if link.startswith(APP):
                 self.assertNotIn(secret("guest"), link)
+
+
+class InVain(Room):
+    """What the waiting room leads to does not come up."""
+
+    FLEET = Room.FLEET + '[local.machines.position-keeper.units.positionkeeper]\nafter_boot = "failed"\n'
+
+    def test_a_start_that_fails_is_said(self):
+        to = f"{APP}/room/"
+        woken = self.ask("POST", self.path(to, "position-keeper", token=None), b"", bearer("keepers"))
+        self.assertEqual(woken.status, 202, woken)
+
+        def failed():
+            state = self.ask("GET", self.path(to, "position-keeper", token=None, tail="/state"), headers=bearer("keepers")).json
+            self.assertIs(state["ready"], False)
+            return state["failed"]
+
+        self.assertIn("positionkeeper", harness.eventually("it says so", failed))
+        answer = self.ask("GET", self.path(to, "position-keeper", "keepers", asked="1"), headers={"Accept": "text/html"})
+        self.assertNotEqual(answer.status, 303, answer)
+        self.page(answer, 200, 503, 502, 500)
 
 
 class Pages(Browser):

@@ -70,7 +70,8 @@ class Commands(Api):
         done = self.commanded(followed, 200)
         self.assertEqual(done["state"], "done")
         self.assertEqual(done["id"], sent["id"])
-        self.assertEqual(moment(done["sent_at"]), moment(sent["sent_at"]))
+        # The door's clock at first, then the queue's word.
+        self.assertLess(abs(moment(done["sent_at"]) - moment(sent["sent_at"])), datetime.timedelta(seconds=2))
         self.assertGreaterEqual(moment(done["accepted_at"]), moment(done["sent_at"]) - datetime.timedelta(seconds=2))
         target = self.local.target("pyelli")
         self.assertEqual(target["phase"], "on")
@@ -317,7 +318,8 @@ class Looking(Api):
         answer = self.ask("GET", "/metrics")
         self.assertEqual(answer.status, 200, answer)
         self.assertIn(answer.media, ("text/plain", "application/openmetrics-text"))
-        self.assertEqual(answer.media == "application/openmetrics-text", answer.text.endswith("\n# EOF\n"))
+        if answer.media == "application/openmetrics-text":
+            self.assertTrue(answer.text.endswith("\n# EOF\n"))
         sample = re.compile(r'^[a-zA-Z_:][a-zA-Z0-9_:]*(\{([a-zA-Z_][a-zA-Z0-9_]*="([^"\\\n]|\\.)*",?)*\})? \S+( [0-9]+)?$')
         lines = answer.text.splitlines()
         self.assertTrue(answer.text.endswith("\n"))

@@ -100,6 +100,16 @@ class Day(Keeper):
             self.assertEqual(answer.holder, "alice")
         self.assertEqual(self.starts(), before + 1)
 
+    def test_the_same_key_is_the_same_start(self):
+        headers = {**bearer("gateway"), "X-Current-User-Id": "alice", "Idempotency-Key": "of-alice"}
+        answers = [self.ask("POST", "/v2/position-keeper/start", headers=headers) for _ in range(2)]
+        self.assertEqual([answer.status for answer in answers], [201, 201], answers)
+        self.assertEqual(answers[0].json, answers[1].json)
+        other = self.ask("POST", "/v2/position-keeper/stop", headers=headers)
+        self.assertIn(other.status, (409, 422), other)
+        self.assertEqual(self.caller("alice").status()["lock_status"], "running")
+        self.assertEqual(self.starts(), self.before + 1)
+
     def test_of_two_users_at_once_one_gets_it(self):
         answers = self.side_by_side(4, lambda index: self.caller(f"user-{index}").start())
         won = [answer for answer in answers if isinstance(answer, dict)]

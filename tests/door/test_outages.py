@@ -1,5 +1,6 @@
 """The queue away, the table away, the worker away: what cannot be known is said so, soon, and passes."""
 
+import threading
 import time
 import unittest
 
@@ -140,6 +141,47 @@ class TableHangs(Away):
             self.assertEqual(getattr(answer, "status", answer), 503, (path, answer))
         self.assertEqual(self.timed("GET", "/healthz").status, 200)
         self.back()
+
+
+class Flaky(Away):
+    """What comes and goes while somebody waits."""
+
+    def test_the_table_goes_and_comes_while_somebody_waits(self):
+        self.local.faults({"service": "ec2", "operation": "StartInstances", "kind": "slow", "hold": "2s"})
+        answers = []
+        waiting = threading.Thread(
+            target=lambda: answers.append(self.local.ask("POST", "/v1/commands?wait=25", START)), daemon=True
+        )
+        waiting.start()
+        harness.eventually("it is asked", lambda: self.started() == 1)
+        self.local.faults(*self.TABLE)
+        time.sleep(2)
+        self.local.no_faults()
+        waiting.join(35)
+        self.assertEqual([(answer.status, answer.json["state"]) for answer in answers], [(200, "done")], answers)
+
+    def test_clients_that_try_again_start_once(self):
+        """Answers lost, calls refused, twenty clients with one key: each is answered, one machine is started."""
+        self.local.faults(
+            {"service": "sqs", "operation": "SendMessage", "kind": "after", "probability": 0.3},
+            {"service": "sqs", "operation": "SendMessage", "kind": "before", "probability": 0.3},
+            {"service": "dynamodb", "kind": "throttle", "probability": 0.2},
+        )
+
+        def client(_):
+            for _ in range(10):
+                answer = self.local.ask("POST", "/v1/commands?wait=10", START, {"Idempotency-Key": "flaky"})
+                if answer.status == 200:
+                    break
+                self.assertIn(answer.status, (202, 503), answer)
+            return answer
+
+        answers = self.side_by_side(20, client)
+        self.local.no_faults()
+        for answer in answers:
+            self.assertEqual(getattr(answer, "status", answer), 200, answer)
+            self.assertEqual(answer.json["outcome"], answers[0].json["outcome"])
+        self.assertEqual(self.started(), 1)
 
 
 class NoWorker(Door):

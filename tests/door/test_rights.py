@@ -207,6 +207,34 @@ class Roles(Rights):
                 self.assertIn(answer.status, (400, 403, 404, 422), answer)
         self.nothing_was_sent()
 
+    def test_what_a_payload_adds_to_a_path(self):
+        """A right is asked for what is done in the end, whatever path it came by."""
+        for name, path, body in [
+            ("alice", "/position-keeper/start", {"holder": "bob"}), ("alice", "/position-keeper/stop", {"holder": "bob"}),
+            ("keeper", "/position-keeper/start", {"target": "pyelli"}), ("keeper", "/position-keeper/start", {"instance_id": harness.PYELLI}),
+            ("keeper", "/position-keeper/start", {"action": "pause"}), ("alice", "/wake", {"action": "pause"}),
+            ("alice", "/", {"action": "pause"}), ("alice", "/", {"action": "resume", "target": "pyelli"}),
+            ("keeper", "/", {"action": "start"}), ("keeper", "/v1/commands", {"action": "start"}),
+            ("models", "/api/instances", {"blob_id": "abcdefgh", "target": "pyelli"}),
+            ("models", "/api/instances", {"action": "start", "target": "pyelli"}),
+        ]:  # fmt: skip
+            with self.subTest(name=name, path=path, body=body):
+                answer = self.ask("POST", path, body, bearer(name))
+                self.assertIn(answer.status, (400, 403, 404, 422), answer)
+        self.nothing_was_sent()
+
+    def test_a_payload_that_contradicts_its_path(self):
+        for path, action in [
+            ("/position-keeper/start", "stop"), ("/position-keeper/start", "kill"), ("/position-keeper/stop", "start"), ("/wake", "kill"),
+            ("/kill", "wake"), ("/kill", "status"), ("/api/instances", "destroy"),
+        ]:  # fmt: skip
+            with self.subTest(path=path, action=action):
+                answer = self.ask("POST", path, {"action": action, "blob_id": "abcdefgh"}, bearer("root"))
+                self.assertIn(answer.status, (400, 409, 422), answer)
+                answer = self.ask("POST", path, {"action": action}, bearer("root"))
+                self.assertIn(answer.status, (400, 409, 422), answer)
+        self.nothing_was_sent()
+
     def test_commands_of_others(self):
         sent = self.allowed("deputy", "POST", "/v1/commands", {"action": "status", "target": "pyelli", "id": "of-pyelli"})
         done = self.allowed("alice", "GET", f"{sent.headers['location']}&wait=20".replace("of-pyelli&", "of-pyelli?"))
@@ -243,6 +271,20 @@ class Roles(Rights):
             self.assertEqual(events.status, 200)
             seen = events.until(lambda name, _: name == "ready")
             self.assertEqual([data["target"] for name, data in seen if name == "target"], ["position-keeper"])
+            # Nor is what comes later.
+            self.allowed("root", "POST", "/v1/commands?wait=20", {"action": "start", "target": "pyelli"})
+            self.allowed(
+                "root", "POST", "/v1/commands?wait=20", {"action": "create", "template": "walrus", "blob_id": "abcdefgh"}
+            )
+            self.allowed("root", "POST", "/v1/commands?wait=20", {"action": "start", "target": "position-keeper"})
+            seen = events.until(lambda name, data: name == "target" and data["phase"] == "on")
+            self.assertEqual({data["target"] for name, data in seen if name is not None}, {"position-keeper"})
+        with wire.Events(self.local.address, headers=bearer("models")) as events:
+            seen = events.until(lambda name, _: name == "ready")
+            names = [data["target"] for name, data in seen if name == "target"]
+            self.assertEqual([name.split(".")[0] for name in names], ["walrus"])
+        for target in ("pyelli", "position-keeper"):
+            self.allowed("root", "POST", "/v1/commands?wait=20", {"action": "kill", "target": target})
         for name, status in [("waiter", 403), ("nobody", 401)]:
             with wire.Events(self.local.address, headers=bearer(name)) as events:
                 self.assertEqual(events.status, status)

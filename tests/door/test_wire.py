@@ -313,11 +313,10 @@ class Framing(Attack):
         host = f"{self.local.address[0]}:{self.local.address[1]}"
         answer = self.local.raw(f"GET http://{host}/healthz HTTP/1.1\r\nHost: {host}\r\n\r\n".encode(), 10)
         self.assertEqual(answer.status, 200, answer)
-        # Its authority goes before Host (RFC 9112), so neither may be a stranger's.
+        # Its authority goes before Host (RFC 9112): a stranger's is refused, whatever Host says.
         for line, named in [
-            ("http://evil.example/v1/targets", host), (f"http://{host}/v1/targets", "evil.example"),
-            ("http://evil.example/v1/targets", "evil.example"), (f"http://{host}@evil.example/v1/targets", host),
-            ("ftp://x/v1/targets", "evil.example"),
+            ("http://evil.example/v1/targets", host), ("http://evil.example/v1/targets", "evil.example"),
+            (f"http://{host}@evil.example/v1/targets", host), ("ftp://x/v1/targets", "evil.example"),
         ]:  # fmt: skip
             with self.subTest(line=line, named=named):
                 answer = self.local.raw(f"GET {line} HTTP/1.1\r\nHost: {named}\r\n\r\n".encode(), 10)

@@ -9,6 +9,7 @@ mod edges;
 mod flood;
 mod gang;
 mod harness;
+mod help;
 mod hours;
 mod idle;
 mod journeys;

@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use crate::harness::{
     Answer, FLEET, Local, Process, TEMPLATE, eventually, http, lamplighter, send_raw, tag,
 };
+use crate::help::{flags_in, help_of, verbs_in};
 use crate::verbs_door::DOOR;
 
 /// Who asks for what: the verbs of each test below, with the exit codes that it must have seen.
@@ -136,47 +137,17 @@ impl Ran {
     }
 }
 
-fn help_of(verb: &str) -> String {
-    let words = verb.split(' ').filter(|word| !word.is_empty());
-    Answer::of(lamplighter().args(words).arg("--help")).is(0).stdout.clone()
-}
-
-/// The long flags of a help: each stands first on its line, but for a short one before it.
-fn flags_in(help: &str) -> BTreeSet<String> {
-    let first = |line: &str| {
-        let line = line.trim_start();
-        let long = match line.split_once(", ") {
-            Some((short, rest)) if short.len() == 2 && short.starts_with('-') => rest,
-            _ => line,
-        };
-        let flag = long.split([' ', '=']).next().unwrap_or_default();
-        flag.starts_with("--").then(|| flag.to_owned())
-    };
-    help.lines().filter_map(first).collect()
-}
-
-/// The verbs of a help, those of verbs included: `dlq list`.
-fn verbs_in(help: &str, before: &str) -> BTreeSet<String> {
-    let mut verbs = BTreeSet::new();
-    let lines = help.lines().skip_while(|line| *line != "Commands:").skip(1);
-    for line in lines.take_while(|line| !line.is_empty()) {
-        // A description that is too long goes on further to the right.
-        let Some(name) = line.strip_prefix("  ").filter(|rest| !rest.starts_with(' ')) else {
-            continue;
-        };
-        let name = name.split(' ').next().unwrap_or_default();
-        if name == "help" {
-            continue;
-        }
-        let verb = format!("{before} {name}").trim().to_owned();
-        let below = verbs_in(&help_of(&verb), &verb);
-        if below.is_empty() {
-            verbs.insert(verb);
-        } else {
-            verbs.extend(below);
-        }
-    }
-    verbs
+#[test]
+fn a_flag_or_verb_that_no_test_runs_would_be_found() {
+    let help = "Say things\n\nCommands:\n  a  One thing\n     --not-a-flag of it\n  help  Print\n\n\
+                Options:\n      --new <X>  Something\n                 --old is gone\n  -h, --help\n";
+    let expected = ["--help", "--new", "--not-a-flag", "--old"];
+    // A line that merely goes on with a flag counts: rather one too many than one too few.
+    assert_eq!(flags_in(help), expected.map(str::to_owned).into());
+    let mut ran = Ran::default();
+    ran.note("send", &["start", "x", "--wait", "--for=1h"], 0);
+    ran.note("send", &["--until"], 2);
+    assert_eq!(ran.flags["send"], ["--for", "--wait"].map(str::to_owned).into());
 }
 
 #[test]
@@ -198,19 +169,6 @@ fn every_verb_of_the_help_has_a_test_that_runs_it() {
     // What nobody wrote is refused, with what there is.
     Answer::of(&mut lamplighter()).is(2);
     Answer::of(lamplighter().arg("sned")).complains(2, &["sned", "send"]);
-}
-
-#[test]
-fn a_flag_or_verb_that_no_test_runs_would_be_found() {
-    let help = "Say things\n\nCommands:\n  a  One thing\n     --not-a-flag of it\n  help  Print\n\n\
-                Options:\n      --new <X>  Something\n                 --old is gone\n  -h, --help\n";
-    let expected = ["--help", "--new", "--not-a-flag", "--old"];
-    // A line that merely goes on with a flag counts: rather one too many than one too few.
-    assert_eq!(flags_in(help), expected.map(str::to_owned).into());
-    let mut ran = Ran::default();
-    ran.note("send", &["start", "x", "--wait", "--for=1h"], 0);
-    ran.note("send", &["--until"], 2);
-    assert_eq!(ran.flags["send"], ["--for", "--wait"].map(str::to_owned).into());
 }
 
 #[test]

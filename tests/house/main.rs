@@ -74,6 +74,16 @@ fn events_depends_on_neither_tokio_nor_an_aws_crate() {
 }
 
 #[test]
+fn the_door_sees_aws_through_ports_and_only_sends_and_reads() {
+    let bad = graph::reached("lamplighter-door", Edges::Shipped, graph::is_aws);
+    none(&bad, "the door sees the queue and the table through ports");
+    none(
+        &find(&tree::rust_files(), rules::more_than_a_door),
+        "the door sends and reads; workers decide and write",
+    );
+}
+
+#[test]
 fn only_the_aws_crate_is_built_on_the_sdk() {
     let bad = graph::direct(|crate_name, dependency, dev| {
         // Tests speak to the endpoint as a client would, through the SDK.

@@ -134,6 +134,24 @@ fn is_vague(name: &str) -> bool {
     words_of(&ours).iter().any(|word| vague.contains(&word.as_str()))
 }
 
+/// Calls of ports that are a worker's, in the door.
+pub(crate) fn more_than_a_door(file: &File) -> Vec<Finding> {
+    if !file.path.starts_with("worker/door/") {
+        return Vec::new();
+    }
+    let code = blanked(&file.text);
+    let mut findings = Vec::new();
+    for word in ["commit", "put_command", "receive", "execute", "park", "free_seat", "decide"] {
+        for offset in places(&code, word) {
+            let called = code[offset + word.len()..].starts_with('(');
+            if called && code[..offset].ends_with('.') {
+                findings.push(at(file, line_of(&code, offset), format!("`.{word}(`")));
+            }
+        }
+    }
+    findings
+}
+
 pub(crate) fn vague_names(file: &File) -> Vec<Finding> {
     let code = blanked(&file.text);
     let mut findings = Vec::new();

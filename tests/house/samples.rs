@@ -121,6 +121,14 @@ fn a_vague_name_is_found() {
 }
 
 #[test]
+fn a_door_that_does_a_workers_work_is_found() {
+    let rule = rules::more_than_a_door;
+    let path = "worker/door/src/x.rs";
+    check_in(path, rule, "\nstore.commit(&it).await", 2, "store.load(&it).await; committed();");
+    assert!(rule(&file("worker/runtime/src/x.rs", "store.commit(&it).await")).is_empty());
+}
+
+#[test]
 fn a_module_without_an_opening_is_found() {
     check(rules::no_opening, "use x;\n//! late", 1, "\n//! What this is.\nuse x;");
     check(rules::no_opening, "//! x\n", 1, "//! The queue.");

@@ -1,27 +1,36 @@
 """The HTTP door's stack: its template, what is refused, its deployment against another team's emulator.
 
-*What is not shown here*: that Fargate runs the door and a balancer leads to it, TLS by ACM's certificates, the name in
-Cloud Map (the emulator's services take none; the template is read instead), that metrics come and alarms ring, and
-IAM's own judgement.
+The door itself is started as the task's definition says it, with the fleet as ECS would give it, and is asked through
+the emulator's balancer; and once under its policy, which must be enough for it and no more.
+
+*What is not shown here*: that Fargate runs it, TLS by ACM's certificates, the name in Cloud Map (the emulator's services
+take none; the template is read instead), that metrics come and alarms ring, and IAM's own judgement.
 """
 
 import datetime
+import fnmatch
+import hashlib
+import http.client
 import http.server
 import json
+import os
 import re
 import shutil
+import socket
 import ssl
 import subprocess
 import sys
 import tempfile
 import threading
 import unittest
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from unittest import mock
 
+import boto3
 from botocore.exceptions import ClientError
-from harness import ROOT, end, eventually
+from harness import ROOT, binary, end, eventually
 from test_deploy import NETWORK, WithAccount
 
 sys.path.insert(0, str(ROOT / "infra"))
@@ -33,7 +42,11 @@ TEMPLATE = stack.template(stack.DOOR)
 RESOURCES = TEMPLATE["Resources"]
 FIRST = stack.template()
 CERTIFICATE = "arn:aws:acm:us-east-1:000000000000:certificate/11111111-2222-3333-4444-555555555555"
-HTTP = f'[http]\nauth = "tokens"\nproxies = 1\n[http.tokens.me]\nsha256 = "{"0" * 64}"\nmay = ["read"]\n'
+TOKEN = "not-a-secret"
+KNOWN = {"sha256": hashlib.sha256(TOKEN.encode()).hexdigest(), "may": ["read", "command"]}
+# Tokens in a secret, as the door's role may read it.
+SECRET = "ours/tokens"
+HTTP = f'[http]\nauth = "tokens"\nproxies = 1\ntokens_secret = "{SECRET}"\n'
 IMAGE = ["--worker-image", "000000000000.dkr.ecr.us-east-1.amazonaws.com/lamplighter-x:abc"]
 
 
@@ -335,6 +348,112 @@ class Smoke(unittest.TestCase):
                 self.smoke(server.server_port, **secure, DoorHostname="other.example.com")
 
 
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def ask(address, method, path, body=None, token=TOKEN, **headers):
+    """Status and body of one request at HOST:PORT."""
+    connection = http.client.HTTPConnection(address, timeout=60)
+    with closing(connection):
+        given = {"Content-Type": "application/json", "Authorization": f"Bearer {token}", **headers}
+        connection.request(method, path, body and json.dumps(body), given)
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+
+
+class Rights(unittest.TestCase):
+    """The door under its policy, at `lamplighter local`, which denies by default and tells of each call what its
+    caller's policy was asked for."""
+
+    def test_the_policy_is_just_what_serving_needs(self):
+        self.folder = Path(tempfile.mkdtemp(prefix="lamplighter-rights-"))
+        self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
+        fleet = self.folder / "lamplighter.toml"
+        fleet.write_text(
+            '[targets.plain]\nkind = "ec2-instance"\ninstance_id = "i-0123456789"\nmax_hold = "1h"\nsettle = "1s"\n'
+            '[templates.models]\nkind = "ec2-template"\nlaunch_template = "lt-0123456789abcdef0"\nbootstrap = "walrus"\n'
+            'limit = 3\nmax_lifetime = "1h"\n[local]\nboot = "500ms"\nagent = "300ms"\n'
+        )
+        local = self.run_beside("local", "--aws-port", "0", "--http-port", "0", "--json", "--fleet", str(fleet))
+        endpoint = json.loads(local.stdout.readline())["endpoint"]
+        self.address = endpoint.removeprefix("http://")
+        self.aws = {"region_name": "us-east-1", "endpoint_url": endpoint, "aws_access_key_id": "test", "aws_secret_access_key": "x"}
+        policy = self.bound()
+        secrets = boto3.client("secretsmanager", **self.aws)
+        secrets.create_secret(Name=SECRET, SecretString=json.dumps({"me": {**KNOWN, "may": ["admin"]}}))
+        with_http = self.folder / "door.toml"
+        with_http.write_text(fleet.read_text() + HTTP)
+        door_at = f"127.0.0.1:{free_port()}"
+        more = {"AWS_ENDPOINT_URL": endpoint, "AWS_REGION": "us-east-1", "AWS_ACCESS_KEY_ID": "door", "AWS_SECRET_ACCESS_KEY": "x"}
+        self.run_beside("serve", "--listen", door_at, "--fleet", str(with_http), **more)
+        self.everything_is_asked(door_at)
+        self.nothing_was_denied_and_all_was_used(policy)
+
+    def run_beside(self, *words, **more):
+        kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR", "LAMPLIGHTER_TEST_RUN") if name in os.environ}
+        quiet = {"AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
+        with open(self.folder / f"{words[0]}.log", "wb") as log:
+            process = subprocess.Popen(
+                [binary(), *words], env={**kept, **quiet, **more}, cwd=self.folder, stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE, stderr=log, text=True,
+            )  # fmt: skip
+        self.addCleanup(process.stdout.close)
+        self.addCleanup(end, process)
+        return process
+
+    def bound(self):
+        """The shipped policy, with the endpoint's own names, for one access key."""
+        marks = [
+            ("REGION", "us-east-1"), ("ACCOUNT", "000000000000"), ("COMMAND_QUEUE", "lamplighter-commands"),
+            ("DEAD_LETTER_QUEUE", "lamplighter-dead-letters"), ("TABLE", "lamplighter"), ("TOKENS_SECRET", SECRET),
+        ]  # fmt: skip
+        text = (ROOT / "infra" / "door-policy.json").read_text(encoding="utf-8")
+        for mark, value in marks:
+            text = text.replace(mark, value)
+        policy = json.loads(text)
+        status, said = ask(self.address, "PUT", "/_lamplighter/policy?access_key=door", policy)
+        self.assertLess(status, 300, said)
+        return policy["Statement"]
+
+    def everything_is_asked(self, door_at):
+        def well(status, *words):
+            found, said = ask(door_at, *words)
+            self.assertEqual(found, status, said)
+            return json.loads(said)
+
+        def listens():
+            with socket.socket() as probe:
+                return probe.connect_ex(("127.0.0.1", int(door_at.split(":")[1]))) == 0
+
+        eventually("the door is open", listens)
+        well(200, "GET", "/readyz")
+        done = well(200, "POST", "/v1/commands?wait=60", {"action": "start", "target": "plain", "for": "10m"})
+        self.assertEqual(done["state"], "done", done)
+        well(200, "GET", f"/v1/commands/{done['id']}")
+        for path in ("/v1/targets", "/v1/targets/plain", "/v1/targets/plain/why", "/v1/targets/plain/history"):
+            well(200, "GET", path)
+        sqs = boto3.client("sqs", **self.aws)
+        sqs.send_message(QueueUrl=sqs.get_queue_url(QueueName="lamplighter-commands")["QueueUrl"], MessageBody="poison")
+        letters = eventually("the poison is parked", lambda: well(200, "GET", "/v1/dead-letters")["messages"])
+        self.assertEqual(len(letters), 1)
+        self.assertEqual(well(200, "POST", "/v1/dead-letters/replay", {"all": True})["replayed"], 1)
+
+    def nothing_was_denied_and_all_was_used(self, statements):
+        status, said = ask(self.address, "GET", "/_lamplighter/calls?since=0")
+        self.assertEqual(status, 200, said)
+        calls = [call for call in json.loads(said)["calls"] if call["access_key"] == "door"]
+        denied = [call for call in calls if re.search("Denied|Unauthorized", str(call["outcome"]))]
+        self.assertEqual(denied, [])
+        asked = {tuple(right.split(" ", 1)) for call in calls for right in call["rights"]}
+        for statement in statements:
+            covered = {action for action, arn in asked if fnmatch.fnmatchcase(arn, statement["Resource"])}
+            unused = set(statement["Action"]) - covered
+            self.assertEqual(unused, set(), f"{statement['Sid']} allows what serving never does")
+
+
 class Deployed(WithAccount):
     """The same script, the same emulator, a stack beside the first one."""
 
@@ -366,13 +485,17 @@ class Deployed(WithAccount):
         return balancer, {it["Port"]: it for it in found}
 
     def test_from_nothing_to_nothing(self):
-        fleet, _ = self.account.fleet("one", HTTP.replace("proxies = 1", 'proxies = 1\ntokens_secret = "ours/tokens"'))
+        fleet, _ = self.account.fleet("one", HTTP)
         first = ["--fleet", fleet, *NETWORK, *IMAGE]
         self.a_plan_shows_both_and_leaves_nothing(first)
         self.an_internal_door_is_made_of_what_the_first_stack_made(first)
         self.its_role_has_the_rights_of_its_file()
         self.a_later_deploy_says_only_what_changes()
+        # One for both: what polls for a worker that has ended may still take a message in the emulator.
+        worker = self.worker("one")
         self.the_smoke_test_says_what_it_cannot_reach()
+        self.a_command_goes_through_the_balancer_and_the_door_to_a_worker()
+        end(worker)
         self.its_log_is_shown()
         self.the_internet_gets_tls()
         self.the_private_network_gets_a_name()
@@ -421,7 +544,7 @@ class Deployed(WithAccount):
         """With this environment's own names; the file is under test elsewhere."""
         marks = {
             "REGION": "us-east-1", "ACCOUNT": "000000000000", "DEAD_LETTER_QUEUE": "lamplighter-one-dead-letters",
-            "COMMAND_QUEUE": "lamplighter-one-commands", "TOKENS_SECRET": "ours/tokens", "table/TABLE": "table/lamplighter-one",
+            "COMMAND_QUEUE": "lamplighter-one-commands", "TOKENS_SECRET": SECRET, "table/TABLE": "table/lamplighter-one",
         }  # fmt: skip
         text = (ROOT / "infra" / "door-policy.json").read_text(encoding="utf-8")
         for mark, value in marks.items():
@@ -442,11 +565,31 @@ class Deployed(WithAccount):
         self.assertEqual(sids, ["SendCommands", "ReadRecords", "ReadTheTokens"])
 
     def the_smoke_test_says_what_it_cannot_reach(self):
-        worker = self.worker("one")
         said = self.account.deploy("one", "-a", "smoke", "--smoke-seconds", "20")
-        end(worker)
         self.assertIn("a worker took the command", said)
         self.assertRegex(said, r"http://lamp-one-inside-\S+/healthz cannot be reached from here .* it is for 10\.0\.0\.0/16")
+
+    def a_command_goes_through_the_balancer_and_the_door_to_a_worker(self):
+        self.account.client("secretsmanager").create_secret(Name=SECRET, SecretString=json.dumps({"me": KNOWN}))
+        service, (balancer, _) = self.service("one"), self.listeners("one")
+        task = self.account.client("ecs").describe_task_definition(taskDefinition=service["taskDefinition"])["taskDefinition"]
+        port = free_port()
+        verb = [word.replace("0.0.0.0:8080", f"127.0.0.1:{port}") for word in task["containerDefinitions"][0]["command"]]
+        text = self.fleets("one")[self.values("one")["FleetParameter"]]
+        serving = self.account.spawn("door-one", binary(), *verb, LAMPLIGHTER_FLEET_TOML=text, LAMPLIGHTER_LOG_FORMAT="json")
+        group = service["loadBalancers"][0]["targetGroupArn"]
+        self.account.client("elbv2").register_targets(TargetGroupArn=group, Targets=[{"Id": "127.0.0.1", "Port": port}])
+
+        def through(*words, **more):
+            return ask(self.account.endpoint.removeprefix("http://"), *words, Host=balancer["DNSName"], **more)
+
+        eventually("the door is open", lambda: through("GET", "/healthz")[0] == 200)
+        self.assertEqual(through("GET", "/readyz")[0], 200)
+        self.assertEqual(through("GET", "/v1/targets", token="another")[0], 401)
+        status, said = through("POST", "/v1/commands?wait=60", {"action": "status", "target": "plain"})
+        self.assertEqual((status, json.loads(said)["state"]), (200, "done"), said)
+        end(serving)
+        self.assertEqual(serving.returncode, 0)
 
     def its_log_is_shown(self):
         logs = self.account.client("logs")

@@ -121,6 +121,11 @@ impl Caller {
         )))
     }
 
+    /// Whoever may command a target may see how it is, on the seeds' own paths: their clients do both.
+    pub(crate) fn need_sight(&self) -> Result<(), Problem> {
+        if self.has(Right::Command) { Ok(()) } else { self.need(Right::Read) }
+    }
+
     /// Whether a target exists for it.
     pub(crate) fn sees(&self, target: &TargetName) -> bool {
         self.0.as_ref().is_none_or(|token| token.targets.iter().any(|some| some.has(target)))

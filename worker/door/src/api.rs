@@ -170,10 +170,7 @@ pub(crate) async fn get_command(
     Path(id): Path<String>,
     uri: Uri,
 ) -> Result<Json<Command>, Problem> {
-    // Whoever may command may see what became of it.
-    if !caller.has(Right::Command) {
-        caller.need(Right::Read)?;
-    }
+    caller.need_sight()?;
     let id = CommandId::parse(&id).map_err(|error| Problem::invalid(error.to_string()))?;
     let said = sent(&uri, door.clock.now())?;
     let unknown = || {

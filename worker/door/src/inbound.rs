@@ -4,15 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::extract::{FromRequest, FromRequestParts, Query, Request};
+use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, StatusCode};
 use http_body::Body as _;
 use lamplighter_events::CommandId;
-use serde::Deserialize;
 
 use crate::Door;
+use crate::api::pairs;
 use crate::problem::Problem;
 
 /// A command has some hundred bytes; a create's parameters may have kilobytes.
@@ -81,7 +81,8 @@ async fn read(mut body: axum::body::Body) -> Result<Bytes, Problem> {
     }
 }
 
-/// A whole body that says of itself that it is JSON, or nothing. The seeds' paths take what their clients send.
+/// A whole body that says of itself that it is JSON: a browser lets a stranger's page send nothing of the kind unasked.
+/// The seeds' paths take what their clients send.
 #[derive(Debug)]
 pub(crate) struct JsonBody(pub(crate) Bytes);
 
@@ -91,14 +92,13 @@ impl FromRequest<Arc<Door>> for JsonBody {
     async fn from_request(request: Request, door: &Arc<Door>) -> Result<Self, Problem> {
         let said =
             request.headers().get(CONTENT_TYPE).map(|said| said.to_str().unwrap_or_default());
-        let essence = said.map(|said| said.split(';').next().unwrap_or_default().trim());
-        let is_json = essence.is_none_or(|it| {
-            it.eq_ignore_ascii_case("application/json")
-                || it.to_ascii_lowercase().ends_with("+json")
-        });
+        let essence = said.unwrap_or_default().split(';').next().unwrap_or_default().trim();
+        let is_json = essence.eq_ignore_ascii_case("application/json")
+            || essence.to_ascii_lowercase().ends_with("+json");
         if !is_json {
             let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
-            let detail = "the body is no JSON, by its Content-Type; expected application/json";
+            let detail =
+                "the body does not say that it is JSON; expected Content-Type: application/json";
             return Err(Problem::new(status, "unsupported-media-type", detail));
         }
         Body::from_request(request, door).await.map(|Body(body)| Self(body))
@@ -116,18 +116,11 @@ pub(crate) enum Patience {
     Seconds(u64),
 }
 
-#[derive(Deserialize)]
-struct WaitQuery {
-    wait: Option<String>,
-}
-
 impl FromRequestParts<Arc<Door>> for Patience {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &Arc<Door>) -> Result<Self, Problem> {
-        let query =
-            Query::<WaitQuery>::try_from_uri(&parts.uri).ok().and_then(|query| query.0.wait);
-        if let Some(text) = query {
+        if let Some(text) = pairs(parts.uri.query()).remove("wait") {
             let seconds = text.parse().ok().filter(|seconds| *seconds <= WAIT_SECONDS_MAX);
             return seconds.map(Self::Seconds).ok_or_else(|| {
                 let expected = format!("expected whole seconds from 0 to {WAIT_SECONDS_MAX}");

@@ -130,7 +130,18 @@ impl Door {
             }
         });
         let router = routes::router(&self);
-        server::serve(self, listener, router, shutdown).await;
+        // None of them ends. Without one of them everybody would wait in vain: better no door than that, since
+        // whoever minds the process starts another.
+        let over = async {
+            tokio::select! {
+                biased;
+                () = shutdown => {}
+                Some(ended) = tasks.join_next() => {
+                    tracing::error!(?ended, "a part of the door ended; it closes");
+                }
+            }
+        };
+        server::serve(self, listener, router, over).await;
         tasks.shutdown().await;
     }
 

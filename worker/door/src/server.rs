@@ -29,6 +29,9 @@ use crate::limits::Connection;
 
 /// From the first byte of a request, or from the end of the last one, to the end of its headers.
 const HEADERS_WITHIN: Duration = Duration::from_secs(10);
+/// The same behind a balancer, which minds slow headers itself and uses its connections again: it must be the one that
+/// closes them (the stack's after 900 s), or a request meets a closed one and becomes a 502.
+const HEADERS_WITHIN_BEHIND_PROXIES: Duration = Duration::from_secs(910);
 /// Room for all headers together: a token, an origin, a few traces.
 const HEADERS_BYTES_MAX: usize = 16 << 10;
 /// How many there may be.
@@ -50,6 +53,10 @@ pub(crate) async fn serve(
     shutdown: impl Future<Output = ()>,
 ) {
     let (closing, closed) = watch::channel(false);
+    let headers_within = match door.http.proxies {
+        0 => HEADERS_WITHIN,
+        _ => HEADERS_WITHIN_BEHIND_PROXIES,
+    };
     let mut connections = JoinSet::new();
     let mut shutdown = pin!(shutdown);
     loop {
@@ -60,7 +67,7 @@ pub(crate) async fn serve(
                 Ok((stream, peer)) => {
                     // Dropping the stream closes it: who comes again later may find room.
                     let Some(counted) = door.limits.connection(peer) else { continue };
-                    connections.spawn(connection(stream, peer, router.clone(), closed.clone(), counted));
+                    connections.spawn(connection(stream, peer, router.clone(), closed.clone(), headers_within, counted));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
@@ -84,6 +91,7 @@ async fn connection(
     peer: SocketAddr,
     router: Router,
     mut closed: watch::Receiver<bool>,
+    headers_within: Duration,
     counted: Connection,
 ) {
     // An answer is small and whole; it should not wait for more.
@@ -96,7 +104,7 @@ async fn connection(
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADERS_WITHIN)
+        .header_read_timeout(headers_within)
         .max_buf_size(HEADERS_BYTES_MAX)
         .max_headers(HEADERS_MAX);
     let mut serving = pin!(builder.serve_connection(TokioIo::new(stream), service));

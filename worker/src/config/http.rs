@@ -86,6 +86,19 @@ pub(crate) fn http(
         }
     }
     seeds(&reader, fleet, &mut http)?;
+    let launched = http.seeds.get(&Seed::Walrus).filter(|_| http.compat.contains(&Seed::Walrus));
+    if let Some(name) = launched
+        && fleet
+            .templates
+            .get(name)
+            .and_then(|spec| spec.template())
+            .is_some_and(|it| it.dedupe.is_none())
+    {
+        warnings.push(format!(
+            "[http] compat \"walrus\": templates.{name} has no dedupe, so a client that sends its POST again gets \
+             another machine; expected dedupe = \"blob_id\", or clients that send an Idempotency-Key"
+        ));
+    }
     if let Some(item) = reader.get("wait") {
         for item in item.open_table()?.items() {
             wait(&item, fleet, &mut http)?;

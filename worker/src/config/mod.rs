@@ -49,6 +49,7 @@ use std::path::{Path, PathBuf};
 use lamplighter_door::Http;
 use lamplighter_events::TargetName;
 use lamplighter_runtime::Fleet;
+use toml::Spanned;
 use toml::de::DeTable;
 
 #[cfg(feature = "local")]
@@ -64,6 +65,8 @@ pub(crate) use templates::{ends, owner};
 pub(crate) const DEFAULT_FILE: &str = "lamplighter.toml";
 /// The file's text itself: a container without a file system of its own gets it so.
 const TEXT_VARIABLE: &str = "LAMPLIGHTER_FLEET_TOML";
+/// The text of `[http]`, beside the seeds' variables: a fleet without a file has its door so.
+const HTTP_VARIABLE: &str = "LAMPLIGHTER_HTTP_TOML";
 /// The word for the built-in fleet.
 pub(crate) const EXAMPLE: &str = "example";
 const EXAMPLE_TEXT: &str = include_str!("../example.toml");
@@ -217,6 +220,9 @@ pub(crate) fn load(
             let fleet = environment::fleet(env, &mut config.warnings)?;
             config.fleet = fleet.ok_or(ConfigError::Absent)?;
             config.origin = Origin::Environment;
+            if let Some(text) = env.get(HTTP_VARIABLE).filter(|text| !text.trim().is_empty()) {
+                read_http(text, &mut config)?;
+            }
             return Ok(config);
         }
     };
@@ -226,6 +232,25 @@ pub(crate) fn load(
     environment::override_fleet(env, &name, &mut config.fleet, &mut config.warnings)?;
     config.origin = Origin::File(path.to_owned());
     Ok(config)
+}
+
+/// Reads `[http]` alone, for a fleet that is read already.
+fn read_http(text: &str, config: &mut Config) -> Result<(), ConfigError> {
+    let source = Source { file: HTTP_VARIABLE.to_owned(), text, folder: Path::new("") };
+    let document = table(&source)?;
+    let top = Reader::top(&source, document.get_ref(), &["http"])?;
+    if let Some(item) = top.get("http") {
+        config.http = Some(http::http(&item, &config.fleet, &mut config.warnings)?);
+    }
+    Ok(())
+}
+
+/// The text as TOML.
+fn table<'t>(source: &Source<'t>) -> Result<Spanned<DeTable<'t>>, ConfigError> {
+    DeTable::parse(source.text).map_err(|error| {
+        let at = error.span().unwrap_or(0..0);
+        source.refuse(&at, format!("this is not TOML: {}", error.message().replace('\n', ", ")))
+    })
 }
 
 fn read(path: &Path) -> Result<String, ConfigError> {
@@ -246,10 +271,7 @@ pub(crate) fn parse(file: &str, text: &str) -> Result<Config, ConfigError> {
 /// The same, where the files that it names are in a folder.
 fn parse_beside(folder: &Path, file: &str, text: &str) -> Result<Config, ConfigError> {
     let source = Source { file: file.to_owned(), text, folder };
-    let document = DeTable::parse(text).map_err(|error| {
-        let at = error.span().unwrap_or(0..0);
-        source.refuse(&at, format!("this is not TOML: {}", error.message().replace('\n', ", ")))
-    })?;
+    let document = table(&source)?;
     let sections = [
         "queue",
         "store",

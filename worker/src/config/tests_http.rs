@@ -2,10 +2,12 @@
 
 #![allow(clippy::needless_pass_by_value)] // `expect![…]` reads best by value.
 
+use std::collections::BTreeMap;
+
 use expect_test::{Expect, expect};
 use lamplighter_door::settings::{Auth, Right, Seed, SpeaksFor};
 
-use super::{Config, ConfigError, parse};
+use super::{Config, ConfigError, load, parse};
 
 const TARGETS: &str = "\
 [targets.position-keeper]
@@ -38,6 +40,11 @@ fn check(http: &str, expected: Expect) {
     }
 }
 
+/// Another one.
+fn other_hash() -> String {
+    "fedcba9876543210".repeat(4)
+}
+
 fn hash() -> String {
     "0123456789abcdef".repeat(4)
 }
@@ -48,13 +55,18 @@ fn a_door_is_read_with_its_defaults() {
         "[http]\nauth = \"tokens\"\nprefix = \"/v2\"\norigins = [\"https://app.example.com\"]\nproxies = 1\n\
          compat = [\"position-keeper\", \"fluidity\", \"walrus\"]\n\
          [http.tokens.ci]\nsha256 = \"{0}\"\nmay = [\"read\"]\n\
-         [http.tokens.gateway]\nsha256 = \"{0}\"\nmay = [\"command\", \"read\"]\nholder = \"*\"\ntargets = [\"model.*\"]\n\
+         [http.tokens.gateway]\nsha256 = \"{1}\"\nmay = [\"command\", \"read\"]\nholder = \"*\"\ntargets = [\"model.*\"]\n\
          [http.wait.backend]\nto = [\"https://app.example.com/\"]\n\
          [http.limits]\nper_token = 7\n",
-        hash()
+        hash(),
+        other_hash()
     ))
     .unwrap();
-    assert_eq!(http.warnings, Vec::<String>::new());
+    assert!(
+        matches!(http.warnings.as_slice(), [one] if one.contains("no dedupe")),
+        "{:?}",
+        http.warnings
+    );
     let http = http.http.unwrap();
     assert_eq!((http.auth, http.prefix.as_str(), http.proxies), (Auth::Tokens, "/v2", 1));
     assert_eq!((http.per_token, http.per_address), (7, 50));
@@ -124,6 +136,18 @@ fn a_token_in_place_of_its_hash_is_refused_and_not_repeated() {
 }
 
 #[test]
+fn two_names_for_one_token_would_have_two_sets_of_rights() {
+    let one =
+        |name: &str| format!("[http.tokens.{name}]\nsha256 = \"{}\"\nmay = [\"read\"]\n", hash());
+    check(
+        &format!("[http]\nauth = \"tokens\"\n{}{}", one("a"), one("b")),
+        expect![
+            "lamplighter.toml:22:14: http.tokens.b: it is that of a too; expected a token of its own for each"
+        ],
+    );
+}
+
+#[test]
 fn what_a_seed_means_follows_or_is_said() {
     check(
         "[http]\nauth = \"none\"\ncompat = [\"pyelli\"]\n",
@@ -147,6 +171,21 @@ fn what_a_seed_means_follows_or_is_said() {
         "[http]\nauth = \"none\"\ncompat = [\"pyelli\"]\n[http.targets]\npyelli = \"backend\"\n",
     );
     assert_eq!(http.unwrap().http.unwrap().seeds[&Seed::PyElli].as_str(), "backend");
+}
+
+#[test]
+fn a_fleet_of_the_seeds_variables_has_its_door_by_one_of_ours() {
+    let env = |http: &str| -> BTreeMap<String, String> {
+        [("INSTANCE_ID", "i-0123456789"), ("LAMPLIGHTER_HTTP_TOML", http)]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into()
+    };
+    let config = load(None, &env("[http]\nauth = \"none\"\ncompat = [\"pyelli\"]\n")).unwrap();
+    let name = &config.http.unwrap().seeds[&Seed::PyElli];
+    assert!(config.fleet.targets.contains_key(name));
+    assert!(load(None, &env("")).unwrap().http.is_none());
+    let error = load(None, &env("[http]\nauth = \"none\"\ncompat = [\"walrus\"]\n")).unwrap_err();
+    expect![[r#"LAMPLIGHTER_HTTP_TOML:3:11: http.compat[0]: which target "walrus" means does not follow from the fleet; expected [http.targets] walrus = "…""#]].assert_eq(&error.to_string());
 }
 
 #[test]

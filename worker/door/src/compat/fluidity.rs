@@ -11,6 +11,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, Uri};
 use axum::response::{IntoResponse, Response};
 use jiff::{SignedDuration, Timestamp};
+use lamplighter_events::Outcome;
 use lamplighter_lifecycle::{Observed, PowerState, TargetRecord, usual_start_seconds};
 use serde_json::{Value, json};
 
@@ -21,10 +22,10 @@ use super::{
 use crate::Door;
 use crate::access::Caller;
 use crate::api::pairs;
-use crate::commands::read;
+use crate::commands::{Asked, read};
 use crate::inbound::{Body, Key, Patience};
 use crate::problem::Problem;
-use crate::settings::{Right, Seed};
+use crate::settings::Seed;
 
 /// How long the new count may take to be seen.
 const COUNT_WITHIN: Duration = Duration::from_secs(5);
@@ -60,24 +61,41 @@ pub(super) async fn wake(
         not_taken(&mut fields);
         return Ok(goes_on(&door, &asked, fields));
     }
+    match woken(&door, &asked).await? {
+        Woken::Ended(outcome) => {
+            let fields = answer(fields_of(&outcome));
+            Ok((status_of(&outcome), Json(fields)).into_response())
+        }
+        Woken::SoFar(fields) => Ok(Json(answer(fields)).into_response()),
+    }
+}
+
+/// What a wake that was taken has come to, once its count is seen.
+pub(super) enum Woken {
+    Ended(Box<Outcome>),
+    SoFar(Fields),
+}
+
+/// Waits until the new count is seen, for some seconds: clients take it for the sign that their wake was taken.
+pub(super) async fn woken(door: &Door, asked: &Asked) -> Result<Woken, Problem> {
     let counted = |record: &TargetRecord| {
         let seen = record.observed.as_ref().and_then(Observed::service);
         let open = record.open.iter().any(|open| open.id == asked.id);
         !open || seen.is_some_and(|seen| seen.desired > 0)
     };
-    let Some(now) = door.record_when(&asked, COUNT_WITHIN, counted).await? else {
-        return Ok(goes_on(&door, &asked, answer(Fields::new())));
-    };
+    let record = door.record_when(asked, COUNT_WITHIN, counted).await?;
     // It may have ended meanwhile.
     let ended = door.store.load_command(&asked.id).await?;
-    if let Some(outcome) = outcome_of(ended.as_ref()) {
-        return Ok((status_of(outcome), Json(answer(fields_of(outcome)))).into_response());
+    if let Some(outcome) = ended.and_then(|record| record.outcome) {
+        return Ok(Woken::Ended(Box::new(outcome)));
     }
-    Ok(Json(answer(waking(&now, asked.id.as_str(), door.clock.now()))).into_response())
+    let now = door.clock.now();
+    let so_far = record.map(|record| waking(&record, asked.id.as_str(), now));
+    Ok(Woken::SoFar(so_far.unwrap_or_default()))
 }
 
 /// What is so far of a wake.
-pub(super) fn waking(record: &TargetRecord, id: &str, now: Timestamp) -> Fields {
+fn waking(record: &TargetRecord, id: &str, now: Timestamp) -> Fields {
     let open = record.open.iter().find(|open| open.id.as_str() == id);
     let status = match open.and_then(|open| open.found) {
         Some(PowerState::Running) => "already_running",
@@ -143,12 +161,12 @@ pub(super) async fn status(
     caller: Caller,
     uri: Uri,
 ) -> Result<Json<Fields>, Problem> {
-    caller.need(Right::Read)?;
+    caller.need_sight()?;
     let command = read(&body_of(&pairs(uri.query())), Some("status"), &HeaderMap::new())?;
     let command = door.of_seed(command, Seed::Fluidity)?;
     let name = door.seen_by(&caller, command).await?;
     door.first_sight(&caller, &name).await?;
-    let looked = door.target(&caller, name.as_str()).await?;
+    let looked = door.look_at(&caller, name.as_str()).await?;
     let json = looked.json(&caller, door.clock.now());
     let mut fields = counts(&looked.record);
     fields.insert("status".to_owned(), json["overall_status"].clone());

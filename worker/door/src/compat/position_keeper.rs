@@ -15,7 +15,7 @@ use crate::access::Caller;
 use crate::commands::{Asked, read};
 use crate::inbound::{Body, Key, Patience};
 use crate::problem::Problem;
-use crate::settings::{Right, Seed};
+use crate::settings::Seed;
 
 /// `POST /position-keeper/start`
 pub(super) async fn start(
@@ -108,10 +108,10 @@ pub(super) async fn status(
     State(door): State<Arc<Door>>,
     caller: Caller,
 ) -> Result<Json<Fields>, Problem> {
-    caller.need(Right::Read)?;
+    caller.need_sight()?;
     let target = door.seeds_name(&caller, Seed::PositionKeeper)?;
     door.first_sight(&caller, &target).await?;
-    let looked = door.target(&caller, target.as_str()).await?;
+    let looked = door.look_at(&caller, target.as_str()).await?;
     let json = looked.json(&caller, door.clock.now());
     let names = [
         "lock_status",

@@ -10,9 +10,9 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use lamplighter_events::{Action, MalformedKind};
-use lamplighter_lifecycle::Resource;
 use serde_json::{Value, json};
 
+use super::fluidity::Woken;
 use super::{
     AT_ONCE_SECONDS, Fields, GATEWAY_SECONDS, allowed, ended, fluidity, goes_on, not_taken, only,
     outcome_of,
@@ -57,6 +57,14 @@ pub(super) async fn post(
     if let Some(outcome) = outcome_of(record.as_deref()) {
         return Ok(ended(outcome));
     }
+    let service = asked.target.as_ref().and_then(|target| door.fleet.spec(target));
+    if at_once && record.is_some() && service.is_some_and(|spec| spec.service().is_some()) {
+        // Seed 001's clients read the counts.
+        return Ok(match fluidity::woken(&door, &asked).await? {
+            Woken::Ended(outcome) => ended(&outcome),
+            Woken::SoFar(fields) => Json(fields).into_response(),
+        });
+    }
     let fields = so_far(&door, &caller, &asked, record.is_some()).await?;
     if at_once && record.is_some() {
         return Ok(Json(fields).into_response());
@@ -74,11 +82,6 @@ async fn so_far(
     let mut fields = Fields::new();
     if let Some(record) = door.record_of(asked).await? {
         let begun = record.accepted_at.is_some();
-        let wakes = asked.command.action == Action::Start
-            && matches!(record.resource, Resource::Service(_));
-        // Seed 001's clients read the counts.
-        let of_service =
-            wakes.then(|| fluidity::waking(&record, asked.id.as_str(), door.clock.now()));
         if let Some(looked) = door.so_far(asked, record) {
             let json = looked.json(caller, door.clock.now());
             fields = only(&json, &["target", "instance", "phase", "step"]);
@@ -92,7 +95,6 @@ async fn so_far(
                 }
                 _ => None,
             };
-            fields.extend(of_service.unwrap_or_default());
         }
     }
     if !taken {

@@ -147,7 +147,8 @@ pub(super) async fn one(
     Path(id): Path<String>,
     uri: Uri,
 ) -> Result<Json<Fields>, Problem> {
-    let problem = match door.target(&caller, &id).await {
+    caller.need_sight()?;
+    let problem = match door.look_at(&caller, &id).await {
         Ok(looked) if looked.spec.template().is_some() => return Ok(Json(shown(&looked, &door))),
         Ok(_) => Problem::not_found("Instance not found"),
         Err(problem) => problem,
