@@ -176,3 +176,68 @@ test("what goes is gone, what comes is there, and what has the focus keeps it", 
   await row(page, "reports").getByText("still there").waitFor();
   assert.equal(await stop.evaluate((element) => element === document.activeElement), true);
 }));
+
+const group = (page, template) => page.locator(`section[data-template="${template}"]`);
+
+test("a template shows its places, also while there is no machine of it", () => withPage({}, async (page, mock) => {
+  await group(page, "walrus").getByText("2 of 3").waitFor();
+  assert.equal(await group(page, "walrus").locator(".row").count(), 2);
+  await group(page, "idle-box").getByText("0 of 1").waitFor();
+  await group(page, "idle-box").getByText("None at the moment.").waitFor();
+  // Who looks for a machine is not shown empty groups.
+  await page.getByRole("searchbox").fill("pyelli");
+  assert.equal(await page.locator(".launched:visible").count(), 0);
+  await page.getByRole("searchbox").fill("");
+  for (const name of [...mock.world.targets.keys()].filter((it) => it.startsWith("walrus."))) mock.remove(name);
+  await group(page, "walrus").getByText("0 of 3").waitFor();
+}));
+
+test("a machine is created with its parameters, comes on, and is destroyed after a question", () => withPage({}, async (page, mock) => {
+  const walrus = group(page, "walrus");
+  await walrus.getByRole("button", { name: "New machine of walrus" }).click();
+  const dialog = page.getByRole("dialog", { name: "New machine of walrus" });
+  assert.equal(await dialog.getByLabel("aggregator").getAttribute("placeholder"), "https://aggregator.example");
+  // One of the two ids has to be there.
+  await dialog.getByRole("button", { name: "Create" }).click();
+  assert.equal(await dialog.isVisible(), true);
+  assert.match(await dialog.getByLabel("blob_id").evaluate((input) => input.validationMessage), /blob_id or object_id/);
+  await dialog.getByLabel("blob_id").fill("abc");
+  await dialog.getByRole("radio", { name: "1 h", exact: true }).check();
+  await dialog.getByLabel("Why?").fill("a model");
+  await dialog.getByRole("button", { name: "Create" }).click();
+  await walrus.locator(".ticket[data-kind=open]").waitFor();
+  await walrus.getByText("3 of 3").waitFor();
+  assert.equal(await walrus.getByRole("button", { name: "New machine of walrus" }).isDisabled(), true);
+  await walrus.locator(".ticket[data-kind=done]").waitFor();
+  const sent = mock.world.requests.find((request) => request.method === "POST");
+  assert.deepEqual(JSON.parse(sent.body), { action: "create", template: "walrus", for: "1h", reason: "a model", blob_id: "abc" });
+  assert.ok(mock.world.requests.some((request) => /^\/v1\/commands\/[^?]+\?sent=\d+&wait=\d+$/.test(request.path)), "asked where the door said");
+  const made = walrus.locator(".row", { hasText: "a model" });
+  await made.locator(".pill[data-phase=on]").waitFor();
+  await made.locator("[data-action=more]").click();
+  await page.getByRole("menuitem", { name: "Destroy" }).click();
+  await page.getByRole("dialog").getByText("what is on it is gone").waitFor();
+  await page.getByRole("button", { name: /^Destroy walrus\./ }).click();
+  await made.waitFor({ state: "detached" });
+  await walrus.getByText("2 of 3").waitFor();
+  assert.equal(await walrus.getByRole("button", { name: "New machine of walrus" }).isDisabled(), false);
+}));
+
+test("a parameter that is needed is asked for, and a refused create says why at its template", () => withPage({}, async (page, mock) => {
+  const box = group(page, "idle-box");
+  await box.getByRole("button", { name: "New machine of idle-box" }).click();
+  const dialog = page.getByRole("dialog");
+  await dialog.getByRole("button", { name: "Create" }).click();
+  assert.equal(await dialog.getByLabel("image").evaluate((input) => input.matches(":invalid")), true);
+  await dialog.getByLabel("image").fill("debian-13");
+  mock.world.verdict = { outcome: "rejected", cause: "capacity", message: "no capacity in eu-central-1a" };
+  await dialog.getByRole("button", { name: "Create" }).click();
+  await box.locator(".ticket[data-kind=rejected]").getByText("no capacity in eu-central-1a").waitFor();
+  await box.getByRole("button", { name: "Dismiss" }).click();
+  await box.locator(".ticket").waitFor({ state: "detached" });
+}));
+
+test("who may not create has no button for it", () => withPage({}, async (page) => {
+  await group(page, "walrus").getByText("2 of 3").waitFor();
+  assert.equal(await page.getByRole("button", { name: /^New / }).count(), 0);
+}, { mock: { may: ["read"] } }));

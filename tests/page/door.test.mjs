@@ -1,6 +1,7 @@
 // The pages as a real door serves them, with real workers behind it. `DOOR_URL` says where it is; `DOOR_TOKEN` is a
 // token with every right, where its fleet has tokens; `DOOR_TARGET` (pyelli) is a target that may be started and
-// killed; `DOOR_WAIT_TO` is an address that its waiting room may lead to.
+// killed; `DOOR_TEMPLATE` (walrus) a template with the parameter blob_id; `DOOR_WAIT_TO` is an address that the target's
+// waiting room may lead to.
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
@@ -10,6 +11,7 @@ import { accessible, closed, eventually, fitsItsWidth, open, startBrowser } from
 const url = process.env.DOOR_URL?.replace(/\/+$/, "");
 const token = process.env.DOOR_TOKEN;
 const name = process.env.DOOR_TARGET ?? "pyelli";
+const template = process.env.DOOR_TEMPLATE ?? "walrus";
 const to = process.env.DOOR_WAIT_TO;
 const skip = url ? false : "DOOR_URL names no door";
 
@@ -81,6 +83,28 @@ test("a target is started from the page, comes on, is killed after a question, a
   assert.match(await page.locator(".runs").innerText(), /ready after/);
   await page.getByRole("link", { name: "Week" }).click();
   await page.locator(".week-row", { hasText: name }).locator(".run").first().waitFor();
+  await closed(page);
+});
+
+test("a machine is created from a template, comes on, and is destroyed after a question", { skip, timeout: 3 * MOVES_MS }, async () => {
+  const page = await enter();
+  const group = page.locator(`section[data-template="${template}"]`);
+  await group.getByText("0 of").waitFor();
+  await group.getByRole("button", { name: `New machine of ${template}` }).click();
+  await page.getByLabel("blob_id").fill("abc");
+  await page.getByRole("dialog").getByRole("radio", { name: "30 min" }).check();
+  await accessible(page, "the form");
+  await page.getByRole("dialog").getByRole("button", { name: "Create" }).click();
+  const made = group.locator(".row");
+  await made.locator(".pill[data-phase=starting]").waitFor({ timeout: MOVES_MS });
+  await group.getByText("1 of").waitFor();
+  await group.locator(".ticket[data-kind=done]").waitFor({ timeout: MOVES_MS });
+  await made.locator(".pill[data-phase=on]").waitFor({ timeout: MOVES_MS });
+  await made.locator("[data-action=more]").click();
+  await page.getByRole("menuitem", { name: "Destroy" }).click();
+  await page.getByRole("dialog").getByRole("button", { name: /^Destroy / }).click();
+  await group.getByText("0 of").waitFor({ timeout: MOVES_MS });
+  await group.getByText("None at the moment.").waitFor({ timeout: MOVES_MS });
   await closed(page);
 });
 

@@ -7,8 +7,14 @@ const DAY = 24 * HOUR;
 const iso = (at) => new Date(at).toISOString();
 
 const MACHINE = ["start", "stop", "kill", "keep-alive", "status", "pause"];
+export const LAUNCHED = ["stop", "kill", "destroy", "status", "pause"];
 
-function target(name, fields = {}) {
+// What became of a target's last command, as the door tells it.
+export function outcomeOf(action, holder, { at = Date.now(), outcome = "done", message = "", ...more } = {}) {
+  return { command: `${action}-${at}`, action, holder, outcome, message, at: iso(at), ...more };
+}
+
+export function target(name, fields = {}) {
   const now = Date.now();
   const phase = fields.phase ?? "off";
   const on = phase === "on";
@@ -53,14 +59,14 @@ function small() {
       phase: "on", exclusive: true, wanted: true, holder: "user-42", why: "held by user-42 until 18:00", lock_status: "running",
       holds: [hold("user-42", { kind: "firm", until: iso(now + 2.3 * HOUR), reason: "nightly batch" })],
       instance: "i-01f5d046c86e4f36e", expires_at: iso(now + 2.3 * HOUR), runs: week("pk", { open: true }),
-      last_outcome: { at: iso(now - 3 * HOUR), what: "start by user-42: done" }, usual_start_seconds: 34,
+      last_outcome: outcomeOf("start", "user-42", { at: now - 3 * HOUR, message: "it is on" }), usual_start_seconds: 34,
     }),
-    target("pyelli", { why: "nobody wants it", runs: week("pyelli"), last_outcome: { at: iso(now - 19 * HOUR), what: "stop by default: done" }, since: iso(now - 19 * HOUR) }),
+    target("pyelli", { why: "nobody wants it", runs: week("pyelli"), last_outcome: outcomeOf("stop", "default", { at: now - 19 * HOUR, message: "it is off" }), since: iso(now - 19 * HOUR) }),
     target("render-box", {
       phase: "failed", why: "its unit renderer is failed", instance: "i-0feed0beef0", since: iso(now - 12 * MINUTE), runs: week("render"),
       fails: { cause: "unit-failed", message: "renderer is failed: main process exited, code 1" },
       failure: { cause: "unit-failed", message: "renderer is failed: main process exited, code 1", at: iso(now - 12 * MINUTE) },
-      last_outcome: { at: iso(now - 12 * MINUTE), what: "start by ana: failed (unit-failed)" },
+      last_outcome: outcomeOf("start", "ana", { at: now - 12 * MINUTE, outcome: "failed", cause: "unit-failed", message: "renderer is failed" }),
     }),
     target("fluidity", {
       kind: "ecs-service", phase: "starting", step: "start-service", wanted: true, instance: "fluidity-demo/fluidity-server-demo",
@@ -78,15 +84,15 @@ function small() {
     }),
     target("staging", { runs: week("stage"), since: iso(now - 30 * HOUR), instance: "i-0aaaa1111bbbb" }),
     target("walrus.6f2a91c04be7d358", {
-      kind: "ec2-template", phase: "on", wanted: true, instance_id: "i-0d1e2f3a4b5c", instance: "i-0d1e2f3a4b5c", name: "walrus-vm-20261120-101500-ab12", public_ip: "203.0.113.24",
+      kind: "ec2-template", template: "walrus", phase: "on", wanted: true, instance_id: "i-0d1e2f3a4b5c", instance: "i-0d1e2f3a4b5c", name: "walrus-vm-20261120-101500-ab12", public_ip: "203.0.113.24",
       processing_status: "ready", created_at: iso(now - 22 * MINUTE), error: null, cost: 0.41, blob_id: "Qm-bert-large", since: iso(now - 20 * MINUTE),
-      holds: [hold("api", { kind: "firm", until: iso(now + 38 * MINUTE) })], why: "held by api", actions: ["stop", "destroy", "status"],
+      holds: [hold("api", { kind: "firm", until: iso(now + 38 * MINUTE) })], why: "held by api", actions: LAUNCHED,
       runs: [{ from: iso(now - 22 * MINUTE), ready: iso(now - 20 * MINUTE), until: null }],
     }),
     target("walrus.b07c33d1a2e94f66", {
-      kind: "ec2-template", phase: "provisioning", step: "waiting_for_ssm", wanted: true, instance_id: "i-0987654321ab", instance: "i-0987654321ab", public_ip: "203.0.113.77",
+      kind: "ec2-template", template: "walrus", phase: "provisioning", step: "waiting_for_ssm", wanted: true, instance_id: "i-0987654321ab", instance: "i-0987654321ab", public_ip: "203.0.113.77",
       processing_status: "waiting_for_ssm", created_at: iso(now - 70_000), error: null, cost: 0.01, since: iso(now - 70_000), usual_start_seconds: null,
-      holds: [hold("api", { kind: "firm", until: iso(now + 59 * MINUTE) })], why: "it runs; waiting for its agent", actions: ["stop", "destroy", "status"],
+      holds: [hold("api", { kind: "firm", until: iso(now + 59 * MINUTE) })], why: "it runs; waiting for its agent", actions: LAUNCHED,
       runs: [{ from: iso(now - 70_000), ready: null, until: null }],
     }),
   ];
@@ -100,7 +106,7 @@ function odd() {
     target("a".repeat(63), { phase: "on", why: NASTY, holds: [hold(NASTY, { reason: NASTY }), ...Array.from({ length: 9 }, (_, n) => hold(`user-${n}`))] }),
     target("nasty", {
       phase: "failed", failure: { cause: "unit-failed", message: NASTY, at: iso(now) }, kind: NASTY, why: NASTY, runs: [{ from: "not a time", ready: null, until: null }],
-      last_outcome: { at: iso(now), what: NASTY }, paused: { by: NASTY, at: iso(now), reason: NASTY }, instance: NASTY, parameter: NASTY,
+      last_outcome: outcomeOf(NASTY, NASTY, { outcome: NASTY, message: NASTY }), paused: { by: NASTY, at: iso(now), reason: NASTY }, instance: NASTY, parameter: NASTY,
     }),
     // Never looked at, of a phase and with an action that nobody has heard of.
     { target: "bare", phase: "dreaming", actions: ["levitate"], since: "", rev: 0 },
@@ -126,4 +132,14 @@ function letters() {
   ];
 }
 
-export const fleets = { small, odd, many, letters };
+// What machines can be made from. Of `idle-box` there is none yet, and nothing has to be said to make one.
+function templates(fleet) {
+  const named = (name, more = {}) => ({ name, default: null, required: false, ...more });
+  if (fleet !== "small") return [];
+  return [
+    { template: "walrus", limit: 3, parameters: [named("aggregator", { default: "https://aggregator.example" }), named("blob_id"), named("object_id")], one_of: ["blob_id", "object_id"], actions: ["create"] },
+    { template: "idle-box", limit: 1, parameters: [named("image", { required: true }), named("note")], one_of: [], actions: ["create"] },
+  ];
+}
+
+export const fleets = { small, odd, many, letters, templates };

@@ -3,12 +3,13 @@
 //
 // `node mock.mjs [--port N] [--fleet small|many|odd] [--token T]` keeps it running, to look at.
 
+import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import { fileURLToPath } from "node:url";
 
 import { openapi } from "./mock-openapi.mjs";
-import { fleets } from "./mock-world.mjs";
+import { LAUNCHED, fleets, outcomeOf, target as newTarget } from "./mock-world.mjs";
 
 const PAGES = new URL("../../worker/door/src/page/", import.meta.url);
 
@@ -24,6 +25,7 @@ const iso = (at) => new Date(at).toISOString();
 export async function startMock({ port = 0, fleet = "small", token = null, may = ["read", "command", "admin", "wait"], holder = "*", speed = 1 } = {}) {
   const world = {
     targets: new Map(fleets[fleet]().map((target) => [target.target, target])),
+    templates: fleets.templates(fleet),
     history: new Map(),
     commands: new Map(),
     letters: fleets.letters(),
@@ -62,6 +64,10 @@ export async function startMock({ port = 0, fleet = "small", token = null, may =
     tell("target", target);
   }
 
+  function takenOf(template) {
+    return [...world.targets.values()].filter((target) => target.template === template.template).length;
+  }
+
   function remove(name) {
     world.targets.delete(name);
     tell("gone", { target: name });
@@ -77,7 +83,7 @@ export async function startMock({ port = 0, fleet = "small", token = null, may =
     if (target.fails) {
       const failure = { ...target.fails, at: iso(Date.now()) };
       target.runs.at(-1).until = iso(Date.now());
-      change(target.target, { phase: "failed", step: null, holds: [], failure, why: failure.message, last_outcome: { at: iso(Date.now()), what: `start failed: ${failure.cause}` } }, `failed (${failure.cause}): ${failure.message}`);
+      change(target.target, { phase: "failed", step: null, holds: [], failure, why: failure.message, last_outcome: outcomeOf(command.action, holder_, { ...failure, at: Date.now(), outcome: "failed" }) }, `failed (${failure.cause}): ${failure.message}`);
       return { outcome: "failed", cause: failure.cause, message: failure.message };
     }
     change(target.target, { step: "settle", why: "it runs; left alone until it has settled", ec2_state: "running" });
@@ -85,12 +91,12 @@ export async function startMock({ port = 0, fleet = "small", token = null, may =
     target.runs.at(-1).ready = iso(Date.now());
     change(target.target, {
       phase: "on", step: null, overall_status: "running", failure: null, why: `wanted by ${holder_}`,
-      last_outcome: { at: iso(Date.now()), what: `start by ${holder_} done (${command.id.slice(0, 8)})` },
+      last_outcome: outcomeOf(command.action, holder_, { message: "it is on" }),
     }, "it is on");
     return { outcome: "done", message: `${target.target} is on` };
   }
 
-  async function sink(target, why) {
+  async function sink(target, why, action, holder_) {
     const launched = target.kind === "ec2-template";
     change(target.target, { phase: launched ? "terminating" : "stopping", step: launched ? "terminate-instance" : "stop-instance", why }, `stop-instance: ${why}`);
     await sleep(500 * speed);
@@ -98,7 +104,7 @@ export async function startMock({ port = 0, fleet = "small", token = null, may =
     await sleep(500 * speed);
     const run = target.runs.at(-1);
     if (run && !run.until) run.until = iso(Date.now());
-    change(target.target, { phase: launched ? "absent" : "off", step: null, why: "nobody wants it", ec2_state: "stopped", overall_status: "stopped", last_outcome: { at: iso(Date.now()), what: "stop done" } }, "it is off");
+    change(target.target, { phase: launched ? "absent" : "off", step: null, why: "nobody wants it", ec2_state: "stopped", overall_status: "stopped", last_outcome: outcomeOf(action, holder_, { message: "it is off" }) }, "it is off");
     if (launched) setTimeout(() => remove(target.target), 300 * speed);
   }
 
@@ -106,21 +112,35 @@ export async function startMock({ port = 0, fleet = "small", token = null, may =
     await sleep(150 * speed);
     command.state = "accepted";
     command.accepted_at = iso(Date.now());
-    const target = world.targets.get(body.target);
     const holder_ = body.holder ?? "default";
+    const until = body.for ? { kind: "firm", until: iso(Date.now() + lengthOf(body.for)) } : { kind: "until-released" };
     let verdict = world.verdict;
+    if (body.action === "create" && !verdict) {
+      const template = world.templates.find((one) => one.template === body.template);
+      if (takenOf(template) >= template.limit) {
+        verdict = { outcome: "rejected", cause: "capacity", message: `all ${template.limit} places of ${template.template} are taken` };
+      } else {
+        const { action, template: _, holder, for: length, reason, ...parameters } = body;
+        world.targets.set(command.target, newTarget(command.target, {
+          kind: "ec2-template", template: body.template, phase: "absent", instance: null, actions: LAUNCHED, runs: [], ...parameters,
+          holds: [{ id: command.id, holder: holder_, from: iso(Date.now()), sent: { at: command.sent_at, id: command.id }, ...until, ...(reason ? { reason } : {}) }],
+        }));
+      }
+    }
+    const target = world.targets.get(command.target);
     if (verdict) {
       await sleep(200 * speed);
     } else if (!target) {
       verdict = { outcome: "rejected", cause: "not-found", message: `the fleet has no target ${body.target}` };
+    } else if (body.action === "create") {
+      verdict = await rise(target, holder_, command);
     } else if (body.action === "start") {
       const others = target.exclusive ? target.holds.filter((hold) => hold.holder !== holder_) : [];
       if (others.length > 0) {
         verdict = { outcome: "rejected", cause: "conflict", message: `${others[0].holder} has it` };
       } else {
-        const until = body.for ? iso(Date.now() + lengthOf(body.for)) : undefined;
         target.holds = [...target.holds.filter((hold) => hold.holder !== holder_), {
-          id: command.id, holder: holder_, kind: until ? "firm" : "until-released", from: iso(Date.now()), ...(until ? { until } : {}),
+          id: command.id, holder: holder_, from: iso(Date.now()), ...until,
           sent: { at: command.sent_at, id: command.id }, ...(body.reason ? { reason: body.reason } : {}),
         }];
         verdict = target.phase === "on" ? { outcome: "done", message: "it is on already", answer: { started: false } } : await rise(target, holder_, command);
@@ -132,7 +152,7 @@ export async function startMock({ port = 0, fleet = "small", token = null, may =
         change(target.target, {});
         verdict = { outcome: "done", message: `not stopped: ${target.holds.map((hold) => hold.holder).join(", ")} still holds it`, answer: { stopped: false } };
       } else {
-        await sink(target, body.action === "stop" ? `${holder_} released it` : `killed by ${holder_}`);
+        await sink(target, body.action === "stop" ? `${holder_} released it` : `killed by ${holder_}`, body.action, holder_);
         verdict = { outcome: "done", message: `${target.target} is off` };
       }
     } else if (body.action === "pause") {
@@ -146,7 +166,7 @@ export async function startMock({ port = 0, fleet = "small", token = null, may =
       verdict = { outcome: "done", message: `${body.action} of ${body.target}` };
     }
     command.outcome = {
-      command: command.id, target: body.target, action: body.action, answer: {}, at: iso(Date.now()),
+      command: command.id, target: command.target, action: body.action, answer: {}, at: iso(Date.now()),
       took_ms: Date.now() - Date.parse(command.sent_at), ...verdict,
     };
     command.state = command.outcome.outcome;
@@ -205,7 +225,7 @@ export async function startMock({ port = 0, fleet = "small", token = null, may =
     if (request.method === "POST") {
       if (!waiting.has(name)) {
         waiting.add(name);
-        const command = { id: `wait-${Date.now()}`, sent_at: iso(Date.now()) };
+        const command = { id: `wait-${Date.now()}`, target: name, action: "start", sent_at: iso(Date.now()) };
         target.wait_from = Date.now();
         carryOut(command, { action: "start", target: name, holder: "waiting-room" }).then(() => waiting.delete(name));
       }
@@ -262,6 +282,7 @@ export async function startMock({ port = 0, fleet = "small", token = null, may =
       request.socket.on("close", () => streams.delete(response));
       return undefined;
     }
+    if (what === "templates") return json(response, { templates: world.templates.map((one) => ({ ...one, taken: takenOf(one), actions: world.may.includes("command") ? one.actions : [] })) });
     if (what === "targets" && !name) return json(response, { targets: [...world.targets.values()] });
     if (what === "targets") {
       const target = world.targets.get(name);
@@ -274,11 +295,12 @@ export async function startMock({ port = 0, fleet = "small", token = null, may =
       const id = request.headers["idempotency-key"] ?? body.id ?? `c-${Date.now()}`;
       let command = world.commands.get(id);
       if (!command) {
-        command = { id, action: body.action, target: body.target, state: "sent", sent_at: iso(Date.now()), accepted_at: null, outcome: null };
+        const target = body.action === "create" ? `${body.template}.${createHash("sha256").update(id).digest("hex").slice(0, 16)}` : body.target;
+        command = { id, action: body.action, target, state: "sent", sent_at: iso(Date.now()), accepted_at: null, outcome: null };
         world.commands.set(id, command);
         carryOut(command, body);
       }
-      return json(response, command, 202, { Location: `/v1/commands/${encodeURIComponent(id)}` });
+      return json(response, command, 202, { Location: `/v1/commands/${encodeURIComponent(id)}?sent=${Math.floor(Date.now() / 1000)}` });
     }
     if (what === "commands") {
       const command = world.commands.get(name);

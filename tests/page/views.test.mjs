@@ -23,7 +23,7 @@ async function withPage(path, body, { mock: mockOptions, ...options } = {}) {
 
 test("a target's view has all that is known, and follows what happens", () => withPage("/#/target/position-keeper", async (page, mock) => {
   await page.getByRole("heading", { level: 1, name: "position-keeper" }).waitFor();
-  await page.getByText("it is on").waitFor();
+  await page.locator(".timeline").getByText("it is on").waitFor();
   const text = await page.locator("main").innerText();
   for (const part of ["Who holds it", "nightly batch", "What happened", "The last seven days", "What is known", "i-01f5d046c86e4f36e", "Its unit", "start by user-42: done"]) assert.ok(text.includes(part), part);
   await page.getByText("As JSON").click();
@@ -97,7 +97,7 @@ test("dead letters are listed, and replayed one or all, after a question", () =>
   assert.equal(mock.world.requests.filter((it) => it.method === "POST").length, 0);
   await page.getByRole("button", { name: "Replay nightly-2026-11-20" }).click();
   await page.getByRole("dialog").getByRole("button", { name: "Replay" }).click();
-  await page.getByText("1 message replayed, 2 kept.").waitFor();
+  await page.locator("#view").getByText("1 message replayed, 2 kept.").waitFor();
   await page.getByRole("button", { name: "Replay all" }).click();
   await page.getByRole("dialog").getByRole("button", { name: "Replay all" }).click();
   await page.getByText("There are none.").waitFor();

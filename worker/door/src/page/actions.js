@@ -1,6 +1,6 @@
 // The buttons of a target: what it can do and this caller may, and nothing else.
 
-import { askConfirm, askName, askReason, askStart } from "./dialogs.js";
+import { askConfirm, askCreate, askName, askReason, askStart } from "./dialogs.js";
 import { el, icon, place, setAttribute, setText } from "./dom.js";
 import { ACTIONS, actionInWords, count, phaseOf } from "./words.js";
 
@@ -52,33 +52,39 @@ export class Actions {
     this.#store.dispatchEvent(new Event("me"));
   }
 
-  #command(action, target, more = {}) {
+  #command(action, whose, more = {}) {
     const named = this.anyone && this.holder ? { holder: this.holder } : {};
-    const command = { action, target: target.target, ...named, ...more };
-    return this.#tickets.send(command);
+    return this.#tickets.send({ action, ...whose, ...named, ...more });
+  }
+
+  // How long, why and for whom, as a start and a create have it.
+  #hold({ length, reason, holder }) {
+    if (holder !== null && holder !== this.holder) this.#keepName(holder);
+    return { ...(length ? { for: length } : {}), ...(reason ? { reason } : {}) };
+  }
+
+  async create(template) {
+    const answer = await askCreate({ template, holder: this.holder, anyone: this.anyone });
+    if (answer) await this.#command("create", { template: template.template }, { ...this.#hold(answer), ...answer.parameters });
   }
 
   async act(action, target) {
     const name = target.target;
+    const whose = { target: name };
     if (action === "start") {
       const answer = await askStart({ target: name, holder: this.holder, anyone: this.anyone });
-      if (!answer) return;
-      if (answer.holder !== null && answer.holder !== this.holder) this.#keepName(answer.holder);
-      await this.#command(action, target, {
-        ...(answer.length ? { for: answer.length } : {}),
-        ...(answer.reason ? { reason: answer.reason } : {}),
-      });
+      if (answer) await this.#command(action, whose, this.#hold(answer));
       return;
     }
     if (action === "pause") {
       const lines = ["While it is paused Lamplighter only watches it: it neither starts nor stops it, whoever asks."];
       const answer = await askReason({ title: `Pause ${name}?`, lines, submit: "Pause" });
-      if (answer) await this.#command(action, target, answer.reason ? { reason: answer.reason } : {});
+      if (answer) await this.#command(action, whose, answer.reason ? { reason: answer.reason } : {});
       return;
     }
     const question = questionBefore(action, target);
     if (question && !(await askConfirm(question))) return;
-    await this.#command(action, target);
+    await this.#command(action, whose);
   }
 
   // Ends one holder's hold.
@@ -134,8 +140,10 @@ function openMenu(opener, actions, act) {
     menu.addEventListener("toggle", (event) => {
       if (event.newState === "closed") menu.opener?.setAttribute("aria-expanded", "false");
     });
-    // It stands where its button stood.
-    addEventListener("scroll", () => menu.matches(":popover-open") && menu.hidePopover(), { passive: true });
+    // It stands where its button stood; a scroll that was under way when it was opened has moved neither.
+    addEventListener("scroll", () => {
+      if (menu.matches(":popover-open") && Math.abs(menu.opener.getBoundingClientRect().top - menu.openedAt) > 2) menu.hidePopover();
+    }, { passive: true });
     document.body.append(menu);
   }
   menu.opener = opener;
@@ -153,6 +161,7 @@ function openMenu(opener, actions, act) {
   menu.showPopover();
   opener.setAttribute("aria-expanded", "true");
   const from = opener.getBoundingClientRect();
+  menu.openedAt = from.top;
   const size = menu.getBoundingClientRect();
   const below = from.bottom + 6 + size.height <= innerHeight;
   menu.style.top = `${Math.max(8, below ? from.bottom + 6 : from.top - 6 - size.height)}px`;
@@ -237,7 +246,7 @@ function primaryOf(target, shown) {
   return shown.includes(wanted) ? wanted : null;
 }
 
-// How the commands of a target go: what was asked, where it is, what came of it.
+// How the commands of one place go: what was asked, where it is, what came of it.
 export class TicketList {
   element = el("ul", { class: "tickets" });
   #tickets;
@@ -247,8 +256,9 @@ export class TicketList {
     this.#tickets = tickets;
   }
 
-  update(target) {
-    const tickets = this.#tickets.of(target);
+  // Those at this target, or at this template's `placeOf`.
+  update(where) {
+    const tickets = this.#tickets.at(where);
     for (const ticket of this.#known.keys()) {
       if (!tickets.includes(ticket)) this.#known.delete(ticket);
     }

@@ -130,6 +130,16 @@ export async function post(path, body, options = {}) {
   return bodyOf(await request("POST", path, { ...options, body }));
 }
 
+// Sends a command: the door's answer, and the path of this door at which its outcome is asked for.
+export async function postCommand(command, key) {
+  const response = await request("POST", "/v1/commands", { body: command, headers: { "Idempotency-Key": key } });
+  const said = await bodyOf(response);
+  // The door remembers nothing: that the command was sent, and when, stands in this address.
+  const location = response.headers.get("Location") ?? "";
+  const path = location.startsWith("/v1/commands/") ? location : `/v1/commands/${encodeURIComponent(said.id ?? key)}`;
+  return { said, path };
+}
+
 // `crypto.randomUUID` is there on https and on this machine alone; chance is there everywhere.
 export function newId() {
   if (crypto.randomUUID) return crypto.randomUUID();

@@ -78,6 +78,8 @@ store.addEventListener("targets", (event) => {
   paint();
 });
 
+store.addEventListener("templates", () => view?.updateTemplates?.());
+
 tickets.addEventListener("ticket", (event) => view?.updateTicket?.(event.detail));
 
 store.addEventListener("me", () => {

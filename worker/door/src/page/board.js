@@ -1,8 +1,9 @@
 // The targets: a street of lamps, a list of them, and a way to find one of a thousand.
 
 import { Buttons, TicketList } from "./actions.js";
+import { placeOf } from "./commands.js";
 import { el, icon, place, setAttribute, setIcon, setText, setTime, time } from "./dom.js";
-import { PHASES, count, holdKindInWords, kindInWords, phaseOf, stepInWords, templateOf } from "./words.js";
+import { PHASES, count, holdKindInWords, kindInWords, lastInWords, phaseOf, stepInWords } from "./words.js";
 
 // More lamps than this are no street but a blur.
 const STREET_MAX = 48;
@@ -15,6 +16,11 @@ const CHIPS = [["all", "All"], ["on", "On"], ["starting", "Starting"], ["stoppin
 // The lamp that stands for a target.
 export function lampOf(target) {
   return `lamp-${phaseOf(target)}`;
+}
+
+// Since when it is as it is; of what no worker has looked at nobody knows.
+export function sinceOf(target) {
+  return target.rev > 0 ? target.since : null;
 }
 
 // Its phase as a shape, a colour and a word.
@@ -106,7 +112,7 @@ class Row {
     setAttribute(this.element, "data-phase", phase);
     setAttribute(this.element, "data-target", target.target);
     setIcon(this.#lamp, lampOf(target));
-    const template = templateOf(target);
+    const { template } = target;
     setText(this.#name, target.target);
     setAttribute(this.#name, "href", `#/target/${encodeURIComponent(target.target)}`);
     const about = [kindInWords(target.kind), template ? (target.public_ip ?? target.instance_id) : null];
@@ -115,7 +121,7 @@ class Row {
     this.#paused.hidden = !target.paused;
     setAttribute(this.#paused, "title", target.paused ? `by ${target.paused.by}${target.paused.reason ? `: ${target.paused.reason}` : ""}` : null);
     setText(this.#step, stepInWords(target.step));
-    setTime(this.#since, target.since);
+    setTime(this.#since, sinceOf(target));
     this.#bar.update(target);
     const failure = phase === "failed" || target.failure ? target.failure : null;
     setText(this.#why, failure ? `${failure.cause}: ${failure.message}` : String(target.why ?? ""));
@@ -144,11 +150,78 @@ class Row {
 
   #tellLast(target) {
     const last = target.last_outcome;
-    const key = last ? `${last.at} ${last.what}` : "";
+    const key = last ? `${last.at} ${last.command}` : "";
     if (key === this.#lastShown) return;
     this.#lastShown = key;
     this.#last.hidden = !last;
-    place(this.#last, last ? [time(last.at, "ago"), el("span", {}, `: ${last.what}`)] : []);
+    if (!last) return;
+    const { head, detail } = lastInWords(last);
+    place(this.#last, [time(last.at, "ago"), el("span", { title: detail }, `: ${head}`)]);
+  }
+}
+
+// Targets under one heading; the heading of those that the fleet names is for those who do not see.
+class Group {
+  list = el("ul", { class: "rows" });
+  rows = [];
+
+  constructor() {
+    this.element = el("section", { "aria-label": "Targets" }, el("h2", { class: "unseen" }, "Of the fleet"), this.list);
+  }
+
+  arrange(rows) {
+    this.rows = rows;
+    place(this.list, rows.map((row) => row.element));
+  }
+
+  filter() {
+    this.element.hidden = this.rows.every((row) => row.element.hidden);
+  }
+}
+
+// The machines of a template, how many of its places they take, and a way to a new one.
+class TemplateGroup extends Group {
+  #name;
+  #template = null;
+  #taken = el("span", { class: "count" });
+  #none = el("p", { class: "none" }, "None at the moment.");
+  #tickets;
+  #new;
+
+  constructor(name, tickets, create) {
+    super();
+    this.#name = name;
+    this.#tickets = new TicketList(tickets);
+    this.#new = el("button", {
+      type: "button", class: "button small", dataset: { action: "create" }, "aria-label": `New machine of ${name}`,
+      onclick: () => create(this.#template),
+    }, icon("plus"), "New machine");
+    this.element = el("section", { class: "launched", "aria-label": `Machines launched from ${name}`, dataset: { template: name } },
+      el("div", { class: "launched-top" }, el("h2", {}, icon("template"), name), this.#taken, this.#new),
+      this.#tickets.element, this.#none, this.list);
+  }
+
+  // `template` is null where the door has not told of it (yet), and its machines are all there is to see.
+  update(template) {
+    this.#template = template;
+    const full = template !== null && template.taken >= template.limit;
+    setText(this.#taken, template ? `${template.taken} of ${template.limit}` : count(this.rows.length, "machine"));
+    setAttribute(this.#taken, "title", template ? `${count(template.taken, "place")} of ${template.limit} taken` : null);
+    this.#new.hidden = !template?.actions.includes("create");
+    this.#new.disabled = full;
+    setAttribute(this.#new, "title", full ? `All ${template.limit} places are taken` : null);
+    this.#none.hidden = this.rows.length > 0;
+    this.updateTickets();
+  }
+
+  updateTickets() {
+    this.#tickets.update(placeOf(this.#name));
+  }
+
+  // `bare`: whether it is shown where none of its machines is.
+  filter(bare) {
+    super.filter();
+    if (bare && (this.rows.length === 0 || !this.#tickets.element.hidden)) this.element.hidden = false;
   }
 }
 
@@ -161,6 +234,7 @@ export class Board {
   #posts = new Map();
   #phase = "all";
   #act;
+  #create;
 
   #street = el("div", { class: "street", "aria-hidden": "true" });
   #search = el("input", {
@@ -174,6 +248,7 @@ export class Board {
     this.#store = store;
     this.#tickets = tickets;
     this.#act = (action, target) => actions.act(action, target);
+    this.#create = (template) => actions.create(template);
     this.hero = this.#street;
     this.element = el("div", {},
       el("div", { class: "finder" }, el("label", { class: "search" }, icon("glass"), this.#search), this.#chips),
@@ -198,6 +273,7 @@ export class Board {
 
   show() {
     this.update(new Set([...this.#store.targets.keys(), ...this.#rows.keys()]));
+    this.updateTemplates();
   }
 
   update(names) {
@@ -222,35 +298,35 @@ export class Board {
   }
 
   updateTicket(ticket) {
-    this.#rows.get(ticket.target)?.updateTickets();
+    this.#rows.get(ticket.place)?.updateTickets();
+    for (const group of this.#groups.values()) group.updateTickets?.();
     this.#filter();
   }
 
-  // Groups and order; only when a target came or went.
+  updateTemplates() {
+    this.#arrange();
+    this.#filter();
+  }
+
+  // Groups and order; only when a target or a template came or went.
   #arrange() {
-    const byGroup = new Map();
+    const byGroup = new Map([...this.#store.templates.keys()].map((template) => [template, []]));
     for (const name of [...this.#rows.keys()].sort()) {
-      const group = templateOf(this.#rows.get(name).target) ?? "";
+      const group = this.#rows.get(name).target.template ?? "";
       if (!byGroup.has(group)) byGroup.set(group, []);
       byGroup.get(group).push(this.#rows.get(name));
     }
-    const sections = [];
-    for (const group of [...byGroup.keys()].sort()) {
-      let section = this.#groups.get(group);
-      if (!section) {
-        section = group === "" ? namedGroup() : launchedGroup(group);
-        this.#groups.set(group, section);
-      }
-      const rows = byGroup.get(group);
-      section.rows = rows;
-      if (section.note) setText(section.note, count(rows.length, "machine"));
-      place(section.list, rows.map((row) => row.element));
-      sections.push(section);
+    const names = [...byGroup.keys()].sort();
+    for (const name of names) {
+      if (!this.#groups.has(name)) this.#groups.set(name, name === "" ? new Group() : new TemplateGroup(name, this.#tickets, this.#create));
+      const group = this.#groups.get(name);
+      group.arrange(byGroup.get(name));
+      group.update?.(this.#store.templates.get(name) ?? null);
     }
-    for (const group of this.#groups.keys()) {
-      if (!byGroup.has(group)) this.#groups.delete(group);
+    for (const name of this.#groups.keys()) {
+      if (!byGroup.has(name)) this.#groups.delete(name);
     }
-    place(this.#list, sections.map((section) => section.element));
+    place(this.#list, names.map((name) => this.#groups.get(name).element));
   }
 
   #light(names, moved) {
@@ -300,7 +376,7 @@ export class Board {
       }
       const inPhase = this.#phase === "all" || this.#phase === phase || (this.#phase === "paused" && target.paused);
       // What somebody has just asked something of stays in sight, whatever phase it goes to.
-      const visible = named && (inPhase || this.#tickets.of(target.target).length > 0);
+      const visible = named && (inPhase || this.#tickets.at(target.target).length > 0);
       if (row.element.hidden === visible) row.element.hidden = !visible;
       if (visible) shown += 1;
     }
@@ -309,7 +385,11 @@ export class Board {
       setText(chip.number, String(number));
       chip.hidden = number === 0 && !["all", "on", "off"].includes(chip.dataset.phase) && this.#phase !== chip.dataset.phase;
     }
-    for (const section of this.#groups.values()) section.element.hidden = section.rows.every((row) => row.element.hidden);
+    for (const [name, group] of this.#groups) {
+      const bare = this.#phase === "all" && name.toLowerCase().includes(wanted);
+      group.filter(bare);
+      if (!group.element.hidden) shown += 1;
+    }
     this.#empty.hidden = shown > 0;
     setText(this.#empty, this.#emptyText());
   }
@@ -340,17 +420,4 @@ export class Board {
     const text = said.length === 1 ? said[0] : `${said.slice(0, -1).join(", ")} and ${said.at(-1)}`;
     return `${text[0].toUpperCase()}${text.slice(1)}.`;
   }
-}
-
-function namedGroup() {
-  const list = el("ul", { class: "rows" });
-  return { element: el("section", { "aria-label": "Targets" }, el("h2", { class: "unseen" }, "Of the fleet"), list), list, note: null, rows: [] };
-}
-
-function launchedGroup(template) {
-  const list = el("ul", { class: "rows" });
-  const note = el("span", { class: "count" });
-  const heading = el("h2", {}, icon("template", "icon"), template, " ", note);
-  const element = el("section", { class: "launched", "aria-label": `Machines launched from ${template}` }, heading, list);
-  return { element, list, note, rows: [] };
 }

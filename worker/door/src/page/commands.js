@@ -1,10 +1,11 @@
 // Commands on their way: sent with a key that makes a repeat harmless, then followed until their outcome.
 //
 // A *ticket* is one command as the page follows it:
-// `{ key, target, action, state, note, verdict: null | { kind, head, detail }, at }`, its state `sending`, `sent`,
-// `accepted`, or `over`.
+// `{ key, place, name, action, state, note, verdict: null | { kind, head, detail } }`, its state `sending`, `sent`,
+// `accepted`, or `over`. Its place is where it is shown: a target's name, or `placeOf` the template of a create; its
+// name is that of the target, also of the one that a create makes, once the door has said it.
 
-import { Problem, get, newId, pause, pauseBefore, post } from "./api.js";
+import { Problem, get, newId, pause, pauseBefore, postCommand } from "./api.js";
 import { announce } from "./dom.js";
 import { verdictInWords } from "./words.js";
 
@@ -18,15 +19,16 @@ const UNKNOWN_MAX = 5;
 // What went well is gone by itself after a while; what did not stays until somebody has read it.
 const DONE_SHOWN_MS = 30_000;
 
+// No target's name has a space in it.
+export function placeOf(template) {
+  return `new ${template}`;
+}
+
 export class Tickets extends EventTarget {
   #tickets = [];
 
-  of(target) {
-    return this.#tickets.filter((ticket) => ticket.target === target);
-  }
-
-  get all() {
-    return this.#tickets;
+  at(place) {
+    return this.#tickets.filter((ticket) => ticket.place === place);
   }
 
   dismiss(ticket) {
@@ -37,20 +39,22 @@ export class Tickets extends EventTarget {
   // Sends it and follows it to its outcome; the ticket tells the rest.
   async send(command) {
     const ticket = {
-      key: newId(), target: command.target, action: command.action, state: "sending", note: "", verdict: null,
-      at: Date.now(),
+      key: newId(), place: command.template ? placeOf(command.template) : command.target, name: command.target ?? null,
+      action: command.action, state: "sending", note: "", verdict: null,
     };
     // One command's verdict is read when the next is given.
-    this.#tickets = this.#tickets.filter((other) => other.target !== ticket.target || other.state !== "over");
+    this.#tickets = this.#tickets.filter((other) => other.place !== ticket.place || other.state !== "over");
     this.#tickets.push(ticket);
     this.#tell(ticket);
     try {
-      let answer = await this.#post(ticket, command);
+      const { said, path } = await this.#post(ticket, command);
+      let answer = said;
+      if (answer.target) ticket.name = answer.target;
       if (!answer.outcome) {
         this.#move(ticket, answer.state ?? "sent");
-        answer = await this.#follow(ticket, answer.id ?? ticket.key);
+        answer = await this.#follow(ticket, path);
       }
-      const { head, detail } = verdictInWords(answer);
+      const { head, detail } = verdictInWords(answer, command.action);
       this.#end(ticket, { kind: answer.outcome.outcome, head, detail });
     } catch (error) {
       if (!(error instanceof Problem)) throw error;
@@ -62,7 +66,7 @@ export class Tickets extends EventTarget {
   async #post(ticket, command) {
     for (let tries = 0; ; tries += 1) {
       try {
-        return await post("/v1/commands", command, { headers: { "Idempotency-Key": ticket.key } });
+        return await postCommand(command, ticket.key);
       } catch (error) {
         if (!(error instanceof Problem) || !error.passing || tries + 1 >= SENDS_MAX) throw error;
         this.#note(ticket, `${error.title}; sending it again`);
@@ -71,14 +75,14 @@ export class Tickets extends EventTarget {
     }
   }
 
-  async #follow(ticket, id) {
+  async #follow(ticket, path) {
     let unknown = 0;
     let failures = 0;
     for (;;) {
       const asked = Date.now();
       try {
         const seconds = ticket.state === "accepted" ? WAIT_SECONDS : WAIT_UNTIL_ACCEPTED_SECONDS;
-        const answer = await get(`/v1/commands/${encodeURIComponent(id)}?wait=${seconds}`);
+        const answer = await get(`${path}${path.includes("?") ? "&" : "?"}wait=${seconds}`);
         failures = 0;
         if (answer.outcome) return answer;
         this.#note(ticket, "");
@@ -121,7 +125,7 @@ export class Tickets extends EventTarget {
     ticket.note = "";
     ticket.verdict = verdict;
     this.#tell(ticket);
-    announce(`${ticket.target}: ${verdict.head}. ${verdict.detail}`);
+    announce(`${ticket.name ?? ticket.place}: ${verdict.head}. ${verdict.detail}`);
     if (verdict.kind === "done") setTimeout(() => this.dismiss(ticket), DONE_SHOWN_MS);
   }
 

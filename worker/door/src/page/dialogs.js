@@ -52,8 +52,8 @@ const LENGTHS = [
 // As `events/schemas/command.schema.json` has it, and not empty.
 const LENGTH = "(?=.)(\\d+d)?(\\d+h)?(\\d+m)?(\\d+s)?";
 
-// How long, why, and for whom where the token may speak for anyone.
-export function askStart({ target, holder, anyone }) {
+// The fields of a hold: how long, why, and for whom where the token may speak for anyone.
+function holdFields({ hint, holder, anyone }) {
   const other = el("input", {
     type: "text", name: "other", pattern: LENGTH, placeholder: "1h30m", size: 8, autocomplete: "off",
     "aria-label": "How long, as 1h30m", title: "days, hours, minutes, seconds, as in 1h30m",
@@ -76,13 +76,10 @@ export function askStart({ target, holder, anyone }) {
   const who = anyone
     ? el("input", { type: "text", name: "holder", maxlength: 128, value: holder, placeholder: "default", autocomplete: "off" })
     : null;
-  const dialog = frame({
-    title: `Start ${target}`,
-    picture: "lamp-on",
-    submit: "Start",
+  return {
     body: [
       lengths,
-      el("p", { class: "hint" }, "Without an end it stays on until it is released, or until it is idle where it has an idle policy."),
+      el("p", { class: "hint" }, hint),
       el("label", { class: "field" }, el("span", {}, "Why? ", el("small", {}, "others see it")), reason),
       who ? el("label", { class: "field" }, el("span", {}, "For whom?"), who) : null,
     ],
@@ -90,8 +87,48 @@ export function askStart({ target, holder, anyone }) {
       const length = chosen() === "other" ? other.value.trim() : chosen();
       return { length, reason: reason.value.trim(), holder: who ? who.value.trim() : null };
     },
-  });
-  return ask(dialog);
+  };
+}
+
+export function askStart({ target, holder, anyone }) {
+  const hint = "Without an end it stays on until it is released, or until it is idle where it has an idle policy.";
+  return ask(frame({ title: `Start ${target}`, picture: "lamp-on", submit: "Start", ...holdFields({ hint, holder, anyone }) }));
+}
+
+// What a machine of a template is made with: an input for each parameter, and what the template asks of them together.
+function parameterFields({ parameters, one_of: oneOf }) {
+  const inputs = new Map(parameters.map(({ name, default: given, required }) => [name, el("input", {
+    type: "text", name, class: "mono", maxlength: 4096, placeholder: given, required: required && given === null, autocomplete: "off",
+    spellcheck: "false", autocapitalize: "none",
+  })]));
+  const field = (name) => {
+    const input = inputs.get(name);
+    const note = input.required ? "needed" : oneOf.includes(name) ? null : input.placeholder ? null : "may stay empty";
+    return el("label", { class: "field" }, el("span", {}, el("code", {}, name), note ? el("small", {}, ` ${note}`) : null), input);
+  };
+  const either = oneOf.filter((name) => inputs.has(name));
+  const check = () => {
+    const filled = either.some((name) => inputs.get(name).value.trim() !== "" || inputs.get(name).placeholder !== "");
+    if (either.length > 0) inputs.get(either[0]).setCustomValidity(filled ? "" : `Fill in ${either.join(" or ")}.`);
+  };
+  check();
+  const body = el("div", { class: "fields", oninput: check },
+    either.length > 1 ? el("fieldset", { class: "fields" }, el("legend", {}, "One of these"), either.map(field)) : either.map(field),
+    parameters.map(({ name }) => name).filter((name) => !either.includes(name)).map(field));
+  const answer = () => Object.fromEntries([...inputs].map(([name, input]) => [name, input.value.trim()]).filter(([, value]) => value !== ""));
+  return { body, answer };
+}
+
+export function askCreate({ template, holder, anyone }) {
+  const made = parameterFields(template);
+  const held = holdFields({ hint: "Without an end it stays until it is released or destroyed, at most as long as its template allows.", holder, anyone });
+  return ask(frame({
+    title: `New machine of ${template.template}`,
+    picture: "lamp-starting",
+    submit: "Create",
+    body: [made.body, held.body],
+    answer: () => ({ ...held.answer(), parameters: made.answer() }),
+  }));
 }
 
 // `lines`: what will be lost, a sentence each.

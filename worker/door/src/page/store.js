@@ -6,11 +6,15 @@ import { Problem, events, get, pause, pauseBefore } from "./api.js";
 
 // Where the events do not come through, the list is asked this often.
 const POLL_MS = 10_000;
+// A launch changes its machine several times within a moment; the templates are asked about once.
+const TEMPLATES_PAUSE_MS = 500;
 // A line that held this long was a good one: the next pause begins small again.
 const GOOD_LINE_MS = 10_000;
 
 export class Store extends EventTarget {
   targets = new Map();
+  // What machines can be made from, with how many places of each are taken; by name.
+  templates = new Map();
   me = null;
   // Whether the first full picture has come.
   complete = false;
@@ -19,6 +23,7 @@ export class Store extends EventTarget {
   #changed = new Set();
   #due = false;
   #stop = null;
+  #templatesDue = null;
 
   // Begins, or begins anew with another token.
   begin() {
@@ -41,6 +46,7 @@ export class Store extends EventTarget {
   forget() {
     for (const name of this.targets.keys()) this.#changed.add(name);
     this.targets.clear();
+    this.templates.clear();
     this.complete = false;
     this.#tellSoon();
   }
@@ -56,6 +62,7 @@ export class Store extends EventTarget {
       let asked = 0;
       try {
         await this.#meet(signal);
+        this.#askTemplatesSoon(0);
         await this.#listen(signal, () => { tries = 0; });
       } catch (error) {
         if (signal.aborted) throw error;
@@ -111,6 +118,7 @@ export class Store extends EventTarget {
 
   async #poll(signal) {
     try {
+      this.#askTemplatesSoon(0);
       const { targets } = await get("/v1/targets", { signal });
       const seen = new Set(targets.map((target) => target.target));
       for (const target of targets) this.#put(target);
@@ -131,6 +139,7 @@ export class Store extends EventTarget {
     if (known && known.rev > target.rev && known.since >= target.since) return;
     this.targets.set(target.target, target);
     this.#changed.add(target.target);
+    if (target.template && known?.phase !== target.phase) this.#askTemplatesSoon();
     this.#tellSoon();
   }
 
@@ -140,9 +149,29 @@ export class Store extends EventTarget {
   }
 
   #drop(name) {
+    if (this.targets.get(name)?.template) this.#askTemplatesSoon();
     if (this.targets.delete(name)) {
       this.#changed.add(name);
       this.#tellSoon();
+    }
+  }
+
+  // No event tells how many places of a template are taken: it is asked when one of its machines comes, goes or moves.
+  #askTemplatesSoon(milliseconds = TEMPLATES_PAUSE_MS) {
+    clearTimeout(this.#templatesDue);
+    this.#templatesDue = setTimeout(() => this.#askTemplates(), milliseconds);
+  }
+
+  async #askTemplates() {
+    const signal = this.#stop?.signal;
+    if (!signal) return;
+    try {
+      const { templates } = await get("/v1/templates", { signal });
+      this.templates = new Map(templates.map((one) => [one.template, one]));
+      this.dispatchEvent(new Event("templates"));
+    } catch (error) {
+      // What was known stays; the next machine that moves, or the next line to the door, asks again.
+      if (!(error instanceof Problem) && !signal.aborted) throw error;
     }
   }
 

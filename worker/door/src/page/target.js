@@ -2,12 +2,12 @@
 
 import { Buttons, TicketList } from "./actions.js";
 import { Problem, get } from "./api.js";
-import { Pill, StartBar, holdLine, lampOf } from "./board.js";
+import { Pill, StartBar, holdLine, lampOf, sinceOf } from "./board.js";
 import { problemInWords } from "./commands.js";
 import { el, icon, place, setAttribute, setIcon, setText, setTime, time } from "./dom.js";
 import { Bars, dayHeads, spansOf, totalOf, windowOf } from "./week.js";
 import {
-  causeInWords, clockWithSeconds, dateInWords, dayAndClock, fullTime, hoursInWords, kindInWords, lengthInWords, momentOf,
+  causeInWords, clockWithSeconds, dateInWords, dayAndClock, fullTime, hoursInWords, kindInWords, lastInWords, lengthInWords, momentOf,
   phaseOf, stepInWords,
 } from "./words.js";
 
@@ -121,7 +121,7 @@ export class TargetView {
   }
 
   updateTicket(ticket) {
-    if (ticket.target === this.#name) this.#ticketList.update(this.#name);
+    if (ticket.place === this.#name) this.#ticketList.update(this.#name);
   }
 
   // The whole of it, since the events may not have come yet.
@@ -194,7 +194,7 @@ export class TargetView {
     setAttribute(this.#lamp, "data-phase", phase);
     this.#pill.update(target);
     setText(this.#step, stepInWords(target.step));
-    setTime(this.#since, target.since);
+    setTime(this.#since, sinceOf(target));
     this.#bar.update(target);
     setText(this.#why, String(target.why ?? ""));
     const usual = target.usual_start_seconds;
@@ -237,7 +237,11 @@ export class TargetView {
     }
     const { observed } = target;
     if (observed?.at) add("Last observed", time(observed.at, "ago"));
-    if (target.last_outcome) add("Last outcome", target.last_outcome.what, " ", el("span", { class: "nowrap" }, "(", time(target.last_outcome.at, "ago"), ")"));
+    const last = target.last_outcome;
+    if (last) {
+      const { head, detail } = lastInWords(last);
+      add("Last outcome", head, detail ? `: ${detail}` : "", " ", el("span", { class: "nowrap" }, "(", time(last.at, "ago"), ")"));
+    }
     add("Version", el("span", { class: "mono" }, String(target.rev ?? "")));
     place(this.#facts, facts);
   }

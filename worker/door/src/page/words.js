@@ -157,19 +157,17 @@ export function count(n, one, many = `${one}s`) {
   return `${n} ${n === 1 ? one : many}`;
 }
 
-// The template that launched it: its name is the template's, a dot, and hexadecimal digits.
-export function templateOf(target) {
-  if (target.template) return target.template;
-  if (target.kind !== "ec2-template") return null;
-  const dot = target.target.lastIndexOf(".");
-  return dot > 0 ? target.target.slice(0, dot) : null;
+// What became of a target's last command: `start by ana: failed (unit-failed)`, and what was said of it.
+export function lastInWords(last) {
+  const cause = last.cause ? ` (${last.cause})` : "";
+  return { head: `${last.action} by ${last.holder}: ${last.outcome}${cause}`, detail: String(last.message ?? "") };
 }
 
 // A command's outcome as a headline and a sentence.
-export function verdictInWords(command) {
+export function verdictInWords(command, asked) {
   const outcome = command.outcome;
   const took = outcome.took_ms >= 1000 ? ` after ${lengthInWords(outcome.took_ms / 1000)}` : "";
-  const label = actionInWords(command.action).label;
+  const { label } = actionInWords(asked);
   const cause = outcome.cause ? ` (${outcome.cause}: ${causeInWords(outcome.cause)})` : "";
   const head = {
     done: `${label}: done${took}`,
