@@ -145,12 +145,13 @@ class Local:
     """`lamplighter local`, ready; `http` is the address of its door."""
 
     def __init__(self, fleet, *arguments, env=None, log="info"):
+        program = binary()
         self.folder = Path(tempfile.mkdtemp(prefix="lamplighter-door-"))
         (self.folder / "lamplighter.toml").write_text(fleet)
         self.stderr = open(self.folder / "stderr", "wb")
         self.process = subprocess.Popen(
             [
-                binary(), "local", "--json", "--aws-port", "0", "--http-port", "0",
+                program, "local", "--json", "--aws-port", "0", "--http-port", "0",
                 "--fleet", str(self.folder / "lamplighter.toml"), *arguments,
             ],
             env={**environment(), "LAMPLIGHTER_LOG": log, **(env or {})},

@@ -204,7 +204,7 @@ class Callers(Keeper):
 class Lease(Keeper):
     """An expired lock must not keep anyone out."""
 
-    FLEET = HTTP + harness.KEEPER_TOML + 'max_hold = "4s"\n' + harness.PYELLI_TOML + harness.QUICK
+    FLEET = HTTP + harness.KEEPER_TOML + 'max_hold = "8s"\n' + harness.PYELLI_TOML + harness.QUICK
 
     def test_an_expired_hold_frees_the_keeper(self):
         alice, bob = self.caller("alice"), self.caller("bob")
@@ -213,7 +213,7 @@ class Lease(Keeper):
         with self.assertRaises(Refused) as held:
             bob.start()
         self.assertIsNotNone(held.exception.expires_at)
-        alice.until("stopped", 30)
+        alice.until("stopped", 40)
         self.assertEqual(bob.status()["lock_status"], "idle")
         self.assertIs(bob.start()["started"], True)
 

@@ -34,11 +34,12 @@ class Described(Door):
     def test_what_it_answers_is_what_it_describes(self):
         folder = Path(tempfile.mkdtemp(dir=self.local.folder))
         (folder / "schemathesis.toml").write_text(CONFIG)
+        # One thread: Python before 3.11.5 may lose count in `ast.parse` where there are more.
         words = [
             sys.executable, "-m", "schemathesis.cli", "--config-file", str(folder / "schemathesis.toml"), "--no-color",
             "run", f"{self.local.url}/openapi.json", "--checks", ",".join(CHECKS), "--max-time", str(SECONDS), "--seed", "1",
             "--phases", "examples,coverage,fuzzing", "--max-examples", "30", "--request-timeout", "20", "--warnings", "off",
-            "--exclude-path", "/v1/events", "--workers", "2", "--suppress-health-check", "all",
+            "--exclude-path", "/v1/events", "--workers", "1", "--suppress-health-check", "all",
         ]  # fmt: skip
         environment = {
             name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR", "LAMPLIGHTER_TEST_RUN") if name in os.environ

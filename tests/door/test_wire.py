@@ -154,7 +154,7 @@ class Bodies(Attack):
         ]:  # fmt: skip
             with self.subTest(raw=raw[:30]), self.local.connect(25) as connection:
                 connection.send(request("POST", "/v1/commands", None, {**JSON, "Transfer-Encoding": "chunked"}) + raw)
-                connection.socket.shutdown(1)
+                connection.finish()
                 try:
                     answer = connection.answer()
                 except wire.Closed:
@@ -164,7 +164,7 @@ class Bodies(Attack):
     def test_a_body_that_ends_early(self):
         with self.local.connect(25) as connection:
             connection.send(request("POST", "/v1/commands", None, {**JSON, "Content-Length": "100"}) + START.encode())
-            connection.socket.shutdown(1)
+            connection.finish()
             try:
                 self.problem(connection.answer(), 400, 408, bare=True)
             except wire.Closed:
@@ -209,7 +209,7 @@ class Headers(Attack):
         ]:  # fmt: skip
             with self.subTest(line=line[:30]), self.local.connect(15) as connection:
                 connection.send(line + b"\r\nHost: 127.0.0.1\r\n\r\n")
-                connection.socket.shutdown(1)
+                connection.finish()
                 try:
                     answer = connection.answer()
                 except wire.Closed:
@@ -447,7 +447,7 @@ class Fuzz(Attack):
             with self.local.connect(10) as connection:
                 connection.send(bytes(data))
                 try:
-                    connection.socket.shutdown(1)
+                    connection.finish()
                     answer = connection.answer(bytes(data[:4]).decode("latin-1").strip(), seconds=10)
                 except (wire.Closed, OSError):
                     continue

@@ -84,6 +84,13 @@ class Connection:
         except (BrokenPipeError, ConnectionResetError):
             return False
 
+    def finish(self):
+        """Says that nothing more will be sent."""
+        try:
+            self.socket.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass  # The server has closed it already.
+
     def _more(self, until):
         left = until - time.monotonic()
         if left <= 0:

@@ -1,6 +1,6 @@
 //! The way down.
 
-use lamplighter_events::{AttentionKind, Cause, Verdict};
+use lamplighter_events::{Action, AttentionKind, Cause, Verdict};
 use serde_json::json;
 
 use super::Story;
@@ -27,6 +27,20 @@ fn a_stop_of_what_is_off_is_done_at_once_and_calls_nothing() {
     let outcome = story.outcome(Verdict::Done, None);
     assert_eq!(outcome.answer["stopped"], json!(false));
     assert_eq!(outcome.answer["previous_state"], json!("stopped"));
+}
+
+#[test]
+fn the_last_outcome_stands_in_the_record_and_a_status_does_not_take_its_place() {
+    let mut story = Story::on("ann");
+    let started = story.record.last_outcome.clone().unwrap();
+    assert_eq!((started.action, started.outcome), (Action::Start, Verdict::Done));
+    story.stop("bob").did_nothing();
+    let stopped = story.record.last_outcome.clone().unwrap();
+    assert_eq!((stopped.action, stopped.holder.as_str()), (Action::Stop, "bob"));
+    let status = story.command(Action::Status, "ann");
+    story.after(5).asks(status);
+    assert!(story.record.history.iter().any(|entry| entry.what.contains("status by ann")));
+    assert_eq!(story.record.last_outcome, Some(stopped));
 }
 
 #[test]
