@@ -121,12 +121,22 @@ test("the waiting room wakes it and moves on", { skip: skip || (to ? false : "DO
   const page = await enter();
   await row(page).waitFor();
   if (await row(page).locator(".pill[data-phase=off]").count() === 0) await kill(page);
-  page.allow(new URL(to).origin);
+  const link = `${url}/wait/${name}?to=${encodeURIComponent(to)}${token ? `&token=${encodeURIComponent(token)}` : ""}`;
   // Nothing need answer there.
-  await page.route((address) => address.href.startsWith(to), (route) => route.fulfill({ contentType: "text/html", body: "<h1>Arrived</h1>" }));
-  await page.goto(`${url}/wait/${name}?to=${encodeURIComponent(to)}${token ? `&token=${encodeURIComponent(token)}` : ""}`);
+  const arrive = async (visitor) => {
+    visitor.allow(new URL(to).origin);
+    await visitor.route((address) => address.href.startsWith(to), (route) => route.fulfill({ contentType: "text/html", body: "<h1>Arrived</h1>" }));
+  };
+  await arrive(page);
+  await page.goto(link);
   await page.getByRole("heading", { name: `Lighting ${name}` }).waitFor();
   await page.getByRole("heading", { name: "Arrived" }).waitFor({ timeout: MOVES_MS });
+  // Who has no script, and comes when it is on, is led on by the form itself.
+  const plain = await open(browser, link, { script: false });
+  await arrive(plain);
+  await plain.getByRole("button", { name: "Start it" }).click();
+  await plain.getByRole("heading", { name: "Arrived" }).waitFor({ timeout: MOVES_MS });
+  await closed(plain);
   await page.goto(`${url}/${token ? `#token=${encodeURIComponent(token)}` : ""}`);
   await row(page).locator(".pill[data-phase=on]").waitFor({ timeout: MOVES_MS });
   await kill(page);

@@ -120,7 +120,8 @@ export async function startMock({ port = 0, fleet = "small", token = null, may =
       if (takenOf(template) >= template.limit) {
         verdict = { outcome: "rejected", cause: "capacity", message: `all ${template.limit} places of ${template.template} are taken` };
       } else {
-        const { action, template: _, holder, for: length, reason, ...parameters } = body;
+        const parameters = Object.fromEntries(Object.entries(body).filter(([name]) => template.parameters.some((one) => one.name === name)));
+        const { reason } = body;
         world.targets.set(command.target, newTarget(command.target, {
           kind: "ec2-template", template: body.template, phase: "absent", instance: null, actions: LAUNCHED, runs: [], ...parameters,
           holds: [{ id: command.id, holder: holder_, from: iso(Date.now()), sent: { at: command.sent_at, id: command.id }, ...until, ...(reason ? { reason } : {}) }],

@@ -7,7 +7,7 @@ import { Actions } from "./actions.js";
 import { forgetToken, keepToken, takeTokenFromAddress, token, whenRefused } from "./api.js";
 import { Board } from "./board.js";
 import { Tickets } from "./commands.js";
-import { announce, el, everySecond, setAttribute, setText } from "./dom.js";
+import { announce, everySecond, setAttribute, setText } from "./dom.js";
 import { DeadLetters } from "./letters.js";
 import { Store } from "./store.js";
 import { TargetView } from "./target.js";

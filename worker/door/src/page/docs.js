@@ -275,7 +275,7 @@ class Operation {
       await show(response, shown);
     } catch (error) {
       const stopped = abort.signal.aborted;
-      this.#answer.append(el("p", { class: stopped ? "hint" : "bad" }, stopped ? `Stopped after ${took()}.` : "The door cannot be reached."));
+      this.#answer.append(el("p", { class: stopped ? "hint" : "bad" }, stopped ? `Stopped after ${took()}.` : `It could not be sent, or the door cannot be reached: ${error.message}.`));
     } finally {
       if (this.#abort === abort) {
         this.#send.disabled = false;

@@ -32,7 +32,6 @@ export class TargetView {
   title = "";
   sentence = "";
   #store;
-  #tickets;
   #actions;
   #name = null;
   #rev = null;
@@ -68,7 +67,6 @@ export class TargetView {
 
   constructor(store, tickets, actions) {
     this.#store = store;
-    this.#tickets = tickets;
     this.#actions = actions;
     this.#buttons = new Buttons((action, target) => actions.act(action, target), { full: true });
     this.#ticketList = new TicketList(tickets);
@@ -114,6 +112,11 @@ export class TargetView {
   update(names) {
     if (names.has(this.#name)) this.#paint();
     else if (!this.#store.targets.has(this.#name)) this.#paint();
+  }
+
+  // Which facts are what it was made with depends on its template.
+  updateTemplates() {
+    this.#paint();
   }
 
   // Whose holds may be released depends on who asks.
@@ -169,7 +172,8 @@ export class TargetView {
     this.#buttons.element.hidden = false;
     this.#tellState(target);
     this.#once("holds", [target.holds, target.actions, this.#actions.holder, this.#actions.anyone], () => this.#tellHolds(target));
-    this.#once("facts", { ...target, runs: null, observed_age_seconds: null }, () => this.#tellFacts(target));
+    const parameters = this.#store.templates.get(target.template)?.parameters.map(({ name }) => name) ?? [];
+    this.#once("facts", [{ ...target, runs: null, observed_age_seconds: null }, parameters], () => this.#tellFacts(target, parameters));
     this.#once("runs", target.runs, () => this.#tellRuns(target));
     this.#tellWeek(target);
     this.#tellRaw();
@@ -230,14 +234,13 @@ export class TargetView {
     place(this.#holds, lines.length > 0 ? lines : [el("li", { class: "hint" }, "Nobody. It stays off, or goes out.")]);
   }
 
-  #tellFacts(target) {
+  #tellFacts(target, parameters) {
     const facts = [];
     const add = (label, ...value) => facts.push(el("div", {}, el("dt", {}, label), el("dd", {}, value)));
-    const parameters = new Set(this.#store.templates.get(target.template)?.parameters.map(({ name }) => name));
     add("Wanted", target.wanted ? "yes" : "no");
     for (const [field, value] of Object.entries(target)) {
       if (TOLD.has(field) || (field === "instance" && value === target.instance_id) || value === null || value === undefined || value === "" || (Array.isArray(value) && value.length === 0)) continue;
-      const label = parameters.has(field) ? el("code", {}, field) : (LABELS[field] ?? field.replaceAll("_", " "));
+      const label = parameters.includes(field) ? el("code", {}, field) : (LABELS[field] ?? field.replaceAll("_", " "));
       add(label, ...factOf(field, value));
     }
     const { observed } = target;

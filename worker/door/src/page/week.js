@@ -5,8 +5,7 @@ import {
   clockTime, count, dateInWords, dayAndClock, dayOfMonth, fullTime, hoursInWords, lengthInWords, momentOf, phaseOf, weekdayInWords,
 } from "./words.js";
 
-export const DAYS = 7;
-const DAY_MS = 86_400_000;
+const DAYS = 7;
 // A run of a minute must still be seen in a week.
 const WIDTH_MIN = 0.25;
 
@@ -129,7 +128,6 @@ export class Week {
   #names = [];
   #heads = el("div", { class: "week-heads" });
   #list = el("ul", { class: "week-rows" });
-  #sum = el("p", { class: "week-sum" });
   #quiet = el("input", { type: "checkbox" });
   #empty = el("p", { class: "empty" }, "Nothing was on in these seven days.");
   #words = el("details", { class: "panel in-words" });
