@@ -180,9 +180,9 @@ test("what goes is gone, what comes is there, and what has the focus keeps it", 
 const group = (page, template) => page.locator(`section[data-template="${template}"]`);
 
 test("a template shows its places, also while there is no machine of it", () => withPage({}, async (page, mock) => {
-  await group(page, "walrus").getByText("2 of 3").waitFor();
+  await group(page, "walrus").getByText("2 of 3 machines").waitFor();
   assert.equal(await group(page, "walrus").locator(".row").count(), 2);
-  await group(page, "idle-box").getByText("0 of 1").waitFor();
+  await group(page, "idle-box").getByText("0 of 1 machine").waitFor();
   await group(page, "idle-box").getByText("None at the moment.").waitFor();
   // Who looks for a machine is not shown empty groups.
   await page.getByRole("searchbox").fill("pyelli");
@@ -219,7 +219,7 @@ test("a machine is created with its parameters, comes on, and is destroyed after
   await page.getByRole("dialog").getByText("what is on it is gone").waitFor();
   await page.getByRole("button", { name: /^Destroy walrus\./ }).click();
   await made.waitFor({ state: "detached" });
-  await walrus.getByText("2 of 3").waitFor();
+  await walrus.getByText("2 of 3 machines").waitFor();
   assert.equal(await walrus.getByRole("button", { name: "New machine of walrus" }).isDisabled(), false);
 }));
 
@@ -238,6 +238,6 @@ test("a parameter that is needed is asked for, and a refused create says why at 
 }));
 
 test("who may not create has no button for it", () => withPage({}, async (page) => {
-  await group(page, "walrus").getByText("2 of 3").waitFor();
+  await group(page, "walrus").getByText("2 of 3 machines").waitFor();
   assert.equal(await page.getByRole("button", { name: /^New / }).count(), 0);
 }, { mock: { may: ["read"] } }));

@@ -89,7 +89,7 @@ store.addEventListener("me", () => {
   who.hidden = !me || (me.auth === "none" && !actions.anyone);
   who.disabled = !actions.anyone;
   setText(byId("who-name"), actions.holder || (actions.anyone ? "default" : ""));
-  who.title = actions.anyone ? "Starts and stops are made in this name. Press to change it." : `The token “${me?.name}” speaks for this name.`;
+  who.title = actions.anyone ? `Starts and stops are made in ${actions.holder ? "this name" : "this name, which all share"}. Press to change it.` : `The token “${me?.name}” speaks for this name.`;
   byId("sign-out").hidden = !token();
   view?.meet?.(me);
 });

@@ -75,6 +75,17 @@ export function holdLine(hold, now = Date.now()) {
       : el("span", { class: "hold-end" }, holdKindInWords(hold.kind)));
 }
 
+// What tells one machine of a template from another: what it was made with, but for what is the same by default.
+function madeWith(target, template) {
+  const told = (template?.parameters ?? []).filter(({ name, default: given }) => target[name] && target[name] !== given);
+  return told.map(({ name }) => [name, String(target[name])]);
+}
+
+// A hash is known by its first digits; the detail view has it whole.
+function shortened(text) {
+  return text.length > 20 ? `${text.slice(0, 16)}…` : text;
+}
+
 class Row {
   #lamp = icon("lamp-off", "lamp");
   #name = el("a", { class: "name" });
@@ -106,17 +117,20 @@ class Row {
       this.#tickets.element);
   }
 
-  update(target) {
+  // `template` is that of a launched machine, where the door has told of it.
+  update(target, template) {
     this.target = target;
     const phase = phaseOf(target);
     setAttribute(this.element, "data-phase", phase);
     setAttribute(this.element, "data-target", target.target);
     setIcon(this.#lamp, lampOf(target));
-    const { template } = target;
     setText(this.#name, target.target);
     setAttribute(this.#name, "href", `#/target/${encodeURIComponent(target.target)}`);
-    const about = [kindInWords(target.kind), template ? (target.public_ip ?? target.instance_id) : null];
+    const made = madeWith(target, template);
+    const about = target.template ? [...made.map(([name, value]) => `${name} ${shortened(value)}`), target.public_ip ?? target.instance_id]
+      : [kindInWords(target.kind)];
     setText(this.#kind, about.filter(Boolean).join(" · "));
+    setAttribute(this.#kind, "title", made.map(([name, value]) => `${name}: ${value}`).join("\n") || null);
     this.#pill.update(target);
     this.#paused.hidden = !target.paused;
     setAttribute(this.#paused, "title", target.paused ? `by ${target.paused.by}${target.paused.reason ? `: ${target.paused.reason}` : ""}` : null);
@@ -205,8 +219,7 @@ class TemplateGroup extends Group {
   update(template) {
     this.#template = template;
     const full = template !== null && template.taken >= template.limit;
-    setText(this.#taken, template ? `${template.taken} of ${template.limit}` : count(this.rows.length, "machine"));
-    setAttribute(this.#taken, "title", template ? `${count(template.taken, "place")} of ${template.limit} taken` : null);
+    setText(this.#taken, template ? `${template.taken} of ${count(template.limit, "machine")}` : count(this.rows.length, "machine"));
     this.#new.hidden = !template?.actions.includes("create");
     this.#new.disabled = full;
     setAttribute(this.#new, "title", full ? `All ${template.limit} places are taken` : null);
@@ -290,7 +303,7 @@ export class Board {
         this.#rows.set(name, row);
         moved = true;
       }
-      row.update(target);
+      row.update(target, this.#store.templates.get(target.template));
     }
     if (moved) this.#arrange();
     this.#light(names, moved);
@@ -304,6 +317,9 @@ export class Board {
   }
 
   updateTemplates() {
+    for (const row of this.#rows.values()) {
+      if (row.target.template) row.update(row.target, this.#store.templates.get(row.target.template));
+    }
     this.#arrange();
     this.#filter();
   }

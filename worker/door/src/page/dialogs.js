@@ -103,7 +103,7 @@ function parameterFields({ parameters, one_of: oneOf }) {
   })]));
   const field = (name) => {
     const input = inputs.get(name);
-    const note = input.required ? "needed" : oneOf.includes(name) ? null : input.placeholder ? null : "may stay empty";
+    const note = input.required ? "needed" : input.placeholder ? "as shown, where it stays empty" : oneOf.includes(name) ? null : "may stay empty";
     return el("label", { class: "field" }, el("span", {}, el("code", {}, name), note ? el("small", {}, ` ${note}`) : null), input);
   };
   const either = oneOf.filter((name) => inputs.has(name));

@@ -2,7 +2,7 @@
 
 import { forgetToken, keepToken, token } from "./api.js";
 import { announce, el, icon, place, setText } from "./dom.js";
-import { exampleOf, resolve, schemaTree, typeInWords } from "./schema.js";
+import { exampleOf, inline, resolve, schemaTree, typeInWords } from "./schema.js";
 
 const METHODS = ["get", "post", "put", "patch", "delete", "head", "options"];
 // More of a body than this is not drawn.
@@ -15,8 +15,7 @@ const operations = [];
 
 // Prose with paragraphs and `code`, which is all that the document uses of Markdown.
 function prose(text) {
-  return String(text ?? "").split(/\n{2,}/).filter(Boolean).map((paragraph) => el("p", {},
-    paragraph.split(/(`[^`]+`)/).map((part) => (/^`[^`]+`$/.test(part) ? el("code", {}, part.slice(1, -1)) : part))));
+  return String(text ?? "").split(/\n{2,}/).filter(Boolean).map((paragraph) => el("p", {}, inline(paragraph)));
 }
 
 async function read() {
@@ -152,7 +151,7 @@ class Operation {
       return el("div", { class: "parameter" },
         el("label", { for: id }, el("span", { class: "field-name" }, parameter.name), parameter.required ? el("span", { class: "required", title: "required" }, "*") : null,
           el("span", { class: "type" }, `${typeInWords(doc, schema)} · ${parameter.in}`)),
-        input, parameter.description ? el("p", { class: "hint" }, parameter.description) : null);
+        input, parameter.description ? el("p", { class: "hint" }, inline(parameter.description)) : null);
     });
     return el("fieldset", {}, el("legend", {}, "Parameters"), rows);
   }
@@ -189,16 +188,25 @@ class Operation {
     this.#type.addEventListener("change", choose);
     choose();
     return el("fieldset", {}, el("legend", {}, "Body ", body.required ? el("span", { class: "required", title: "required" }, "*") : null),
-      el("div", { class: "body-top" }, this.#type, example), body.description ? el("p", { class: "hint" }, body.description) : null, this.#body, this.#bodyNote, schema);
+      el("div", { class: "body-top" }, this.#type, example), body.description ? el("p", { class: "hint" }, inline(body.description)) : null, this.#body, this.#bodyNote, schema);
   }
 
   #responses() {
     const all = Object.entries(this.#one.operation.responses ?? {});
     if (all.length === 0) return null;
-    return el("div", { class: "responses" }, el("h3", {}, "Responses"), all.map(([status, given]) => {
+    // Problems that look the same are one line.
+    const groups = new Map();
+    for (const [status, given] of all) {
       const response = resolve(doc, given);
+      const key = status < "4" ? status : JSON.stringify([response.content, response.headers]);
+      if (!groups.has(key)) groups.set(key, { statuses: [], response });
+      groups.get(key).statuses.push([status, response.description ?? ""]);
+    }
+    return el("div", { class: "responses" }, el("h3", {}, "Responses"), [...groups.values()].map(({ statuses, response }) => {
       const media = Object.entries(response.content ?? {});
-      const head = [el("span", { class: "status", dataset: { kind: status[0] } }, status), el("span", { class: "about" }, response.description ?? "")];
+      const said = statuses.length === 1 ? statuses[0][1] : "a problem, told in the same shape";
+      const head = [statuses.map(([status, about]) => el("span", { class: "status", title: about, dataset: { kind: status[0] } }, status)),
+        el("span", { class: "about" }, inline(said))];
       const headers = Object.entries(response.headers ?? {});
       if (media.length === 0 && headers.length === 0) return el("div", { class: "response plain" }, head);
       return lazy(el("details", { class: "response" }, el("summary", {}, head)), () => el("div", {},

@@ -6,6 +6,13 @@ import { el } from "./dom.js";
 const DEPTH_MAX = 6;
 // Of more properties than this an example has the required ones alone.
 const PROPERTIES_MAX = 20;
+// And of more than this, none of which is required, the first ones.
+const FREE_MAX = 8;
+
+// Prose in one line, with `code`.
+export function inline(text) {
+  return String(text).split(/(`[^`]+`)/).map((part) => (/^`[^`]+`$/.test(part) ? el("code", {}, part.slice(1, -1)) : part));
+}
 
 // What `$ref` points at, as often as needed; a circle of mere references ends.
 export function resolve(doc, thing) {
@@ -92,10 +99,17 @@ export function exampleOf(doc, schema, depth = 0) {
   return null;
 }
 
+// Another spelling of a property, by what is said of it: it is no news in a tree, and wrong beside the first in an example.
+function isAlias(one) {
+  return /^The same as `/.test(one.description ?? "");
+}
+
 function ofObject(doc, it, depth) {
   const required = new Set(it.required ?? []);
-  const all = Object.entries(it.properties ?? {});
-  const some = all.length > PROPERTIES_MAX ? all.filter(([name]) => required.has(name)) : all;
+  const all = Object.entries(it.properties ?? {}).filter(([, one]) => !isAlias(one));
+  // Where many may stand and none has to, not all of them go together; the first are what matters.
+  const few = required.size > 0 ? all.filter(([name]) => required.has(name)) : all.slice(0, 2);
+  const some = all.length > PROPERTIES_MAX || (required.size === 0 && all.length > FREE_MAX) ? few : all;
   return Object.fromEntries(some.map(([name, one]) => [name, exampleOf(doc, one, depth + 1)]));
 }
 
@@ -122,7 +136,10 @@ export function schemaTree(doc, schema) {
   if (limits.length) parts.push(el("p", { class: "limits" }, limits.join("; ")));
   if (it.properties) {
     const required = new Set(it.required ?? []);
-    parts.push(el("ul", { class: "tree" }, Object.entries(it.properties).map(([name, one]) => branch(doc, one, name, required.has(name)))));
+    const shown = Object.entries(it.properties).filter(([, one]) => !isAlias(one));
+    const aliases = Object.keys(it.properties).length - shown.length;
+    parts.push(el("ul", { class: "tree" }, shown.map(([name, one]) => branch(doc, one, name, required.has(name)))));
+    if (aliases > 0) parts.push(el("p", { class: "limits" }, `and ${aliases} other spellings of these`));
   }
   if (it.additionalProperties && typeof it.additionalProperties === "object") {
     parts.push(el("ul", { class: "tree" }, branch(doc, it.additionalProperties, "any other field", false)));
@@ -141,7 +158,7 @@ function branch(doc, schema, name, required) {
     name ? el("span", { class: "field-name" }, name) : null,
     required ? el("span", { class: "required", title: "required" }, "*") : null,
     el("span", { class: "type" }, (!name && it.title) || typeInWords(doc, schema)),
-    it.description ? el("span", { class: "about" }, it.description) : null,
+    it.description ? el("span", { class: "about" }, inline(it.description)) : null,
   ];
   if (!isDeep(doc, schema)) {
     const limits = limitsInWords(it);

@@ -16,14 +16,15 @@ const HISTORY_PAUSE_MS = 400;
 const RUNS_SHOWN = 10;
 const HISTORY_SHOWN = 14;
 
-// What is told elsewhere on the view, or is the same again in another client's words.
+// What is told elsewhere on the view, or is the same again in another client's words. As JSON it is all there.
 const TOLD = new Set(["target", "kind", "phase", "step", "holds", "why", "since", "failure", "paused", "last_outcome", "runs", "actions",
-  "instance_status", "observed", "observed_age_seconds", "usual_start_seconds", "wanted", "rev"]);
+  "instance_status", "observed", "observed_age_seconds", "usual_start_seconds", "wanted", "rev", "lock_status", "holder", "expires_at",
+  "overall_status"]);
 
 const LABELS = {
   instance: "Resource", instance_id: "Machine", name: "Name", public_ip: "Public address", processing_status: "Progress", created_at: "Asked for",
   error: "Error", cost: "Cost so far", desiredCount: "Tasks wanted", runningCount: "Tasks running", pendingCount: "Tasks on their way",
-  ec2_state: "AWS says", service_state: "Its unit", overall_status: "In one word", lock_status: "Lock", holder: "Holder", expires_at: "Holds end",
+  ec2_state: "AWS says", service_state: "Its unit",
   suppressed_until: "Office hours off until", wake_at: "Looked at again", unanswered: "Unanswered effects", template: "Template",
 };
 
@@ -83,9 +84,9 @@ export class TargetView {
           this.#bar.element, this.#why, this.#usual, this.#failure, this.#paused, this.#buttons.element, this.#ticketList.element)),
       el("div", { class: "detail-column" },
         panel("holds-title", "Who holds it", this.#holds),
-        panel("week-title", ["The last seven days ", this.#total], el("div", { class: "mini-week" }, this.#heads, this.#bars.element), this.#runs)),
-      el("div", { class: "detail-column" }, panel("history-title", "What happened", this.#history, this.#more)),
-      el("div", { class: "wide" }, panel("facts-title", "What is known", this.#facts, this.#raw)));
+        panel("week-title", ["The last seven days ", this.#total], el("div", { class: "mini-week" }, this.#heads, this.#bars.element), this.#runs),
+        el("div", { class: "known" }, panel("facts-title", "What is known", this.#facts, this.#raw))),
+      el("div", { class: "detail-column" }, panel("history-title", "What happened", this.#history, this.#more)));
     this.element = el("div", { class: "detail" },
       el("p", { class: "back" }, el("a", { href: "#/" }, icon("back"), "All targets")), this.#missing, this.#body);
   }
@@ -197,6 +198,8 @@ export class TargetView {
     setTime(this.#since, sinceOf(target));
     this.#bar.update(target);
     setText(this.#why, String(target.why ?? ""));
+    // What the note below says in full is not said twice.
+    this.#why.hidden = Boolean(target.failure) && String(target.why).includes(target.failure.message);
     const usual = target.usual_start_seconds;
     this.#usual.hidden = !usual || !["starting", "off", "failed"].includes(phase);
     setText(this.#usual, usual ? `A start usually takes about ${lengthInWords(usual)}.` : "");
@@ -230,10 +233,12 @@ export class TargetView {
   #tellFacts(target) {
     const facts = [];
     const add = (label, ...value) => facts.push(el("div", {}, el("dt", {}, label), el("dd", {}, value)));
+    const parameters = new Set(this.#store.templates.get(target.template)?.parameters.map(({ name }) => name));
     add("Wanted", target.wanted ? "yes" : "no");
     for (const [field, value] of Object.entries(target)) {
-      if (TOLD.has(field) || value === null || value === undefined || value === "" || (Array.isArray(value) && value.length === 0)) continue;
-      add(LABELS[field] ?? field.replaceAll("_", " "), ...factOf(field, value));
+      if (TOLD.has(field) || (field === "instance" && value === target.instance_id) || value === null || value === undefined || value === "" || (Array.isArray(value) && value.length === 0)) continue;
+      const label = parameters.has(field) ? el("code", {}, field) : (LABELS[field] ?? field.replaceAll("_", " "));
+      add(label, ...factOf(field, value));
     }
     const { observed } = target;
     if (observed?.at) add("Last observed", time(observed.at, "ago"));
@@ -283,7 +288,7 @@ export class TargetView {
       day = date;
       lines.push(el("li", { class: "event" },
         el("time", { datetime: at === null ? null : entry.at, title: at === null ? null : fullTime(at) }, at === null ? "" : clockWithSeconds(at)),
-        el("span", { class: "event-what" }, String(entry.what ?? ""))));
+        whatHappened(String(entry.what ?? ""))));
     }
     place(this.#history, lines.length > 0 ? lines : [el("li", { class: "hint" }, "Nothing yet.")]);
   }
@@ -300,6 +305,12 @@ export class TargetView {
     if (this.#raw.lastChild.nodeName !== "PRE") this.#raw.append(el("pre", { tabindex: 0 }));
     setText(this.#raw.lastChild, text);
   }
+}
+
+// An entry names the command by its id; those that were made for it say nothing to a person.
+function whatHappened(what) {
+  const [, id] = /\(([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\)/.exec(what) ?? [];
+  return el("span", { class: "event-what", title: id ? `command ${id}` : null }, id ? what.replace(` (${id})`, "") : what);
 }
 
 function factOf(field, value) {

@@ -164,7 +164,7 @@ export class Week {
 
   #paint() {
     const frame = windowOf(Date.now());
-    place(this.#heads, [el("span"), dayHeads(frame), el("span", { class: "sum" }, "hours")]);
+    place(this.#heads, [el("span"), dayHeads(frame), el("span", { class: "sum" }, "in all")]);
     const shown = [];
     let total = 0;
     for (const name of [...this.#store.targets.keys()].sort()) {

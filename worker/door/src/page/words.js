@@ -116,11 +116,10 @@ export function lengthInWords(seconds) {
   return `${Math.floor(s / DAY)} d${hours && s < 10 * DAY ? ` ${hours} h` : ""}`;
 }
 
-// Hours with one digit, for sums.
+// Hours with one digit, for sums; of less than one hour the minutes.
 export function hoursInWords(milliseconds) {
   const hours = milliseconds / 3_600_000;
-  if (hours > 0 && hours < 0.05) return "< 0.1 h";
-  return `${hours.toFixed(1)} h`;
+  return hours > 0 && hours < 1 ? lengthInWords(milliseconds / 1000) : `${hours.toFixed(1)} h`;
 }
 
 export function momentOf(text) {
