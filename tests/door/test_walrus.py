@@ -23,6 +23,7 @@ class Machines(Door):
     def setUp(self):
         super().setUp()
         self.client = Walrus(self.local.url, seconds=60)
+        harness.eventually("none is listed", lambda: self.client.all().json["total"] == 0)
         self.before = self.launches()
 
     def launches(self):

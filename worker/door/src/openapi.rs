@@ -16,7 +16,7 @@ use crate::Door;
 use crate::api::{Command, Me};
 use crate::inbound::WAIT_SECONDS_MAX;
 use crate::letters::{LetterList, Replay, Replayed};
-use crate::problem::{MEDIA_TYPE, Problem};
+use crate::problem::{MEDIA_TYPE, Told};
 use crate::routes::Route;
 use crate::settings::Auth;
 use crate::templates::TemplateList;
@@ -311,8 +311,7 @@ fn operation(route: Route, open: bool, schemas: &mut SchemaGenerator) -> Value {
         responses.insert("202".to_owned(), sent);
     }
     responses.insert("200".to_owned(), good);
-    let problem =
-        json!({ MEDIA_TYPE: { "schema": schemas.subschema_for::<Problem>().to_value() } });
+    let problem = json!({ MEDIA_TYPE: { "schema": schemas.subschema_for::<Told>().to_value() } });
     for status in doc.problems {
         let name =
             axum::http::StatusCode::from_u16(*status).ok().and_then(|it| it.canonical_reason());

@@ -98,7 +98,7 @@ mod tests {
         let (ours, mut theirs) = duplex(10);
         let mut ours = Patient::new(ours, Duration::from_secs(30));
         let reader = tokio::spawn(async move {
-            let mut read = vec![0; 40];
+            let mut read = [0; 40];
             for part in read.chunks_mut(10) {
                 tokio::time::sleep(Duration::from_secs(20)).await;
                 theirs.read_exact(part).await.unwrap();

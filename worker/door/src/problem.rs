@@ -3,6 +3,8 @@
 //! *Invariant.* A problem says nothing that its caller might not know: no body, no token, no name of a target that
 //! the caller may not see.
 
+use std::ops::{Deref, DerefMut};
+
 use axum::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -18,9 +20,28 @@ pub(crate) const MEDIA_TYPE: &str = "application/problem+json";
 /// Passing trouble of AWS's is over after seconds, as a rule.
 const RETRY_SECONDS: u64 = 2;
 
-/// What went wrong.
+/// What went wrong; boxed, since every fallible step here may give one back.
+#[derive(Debug, Clone)]
+pub(crate) struct Problem(Box<Told>);
+
+impl Deref for Problem {
+    type Target = Told;
+
+    fn deref(&self) -> &Told {
+        &self.0
+    }
+}
+
+impl DerefMut for Problem {
+    fn deref_mut(&mut self) -> &mut Told {
+        &mut self.0
+    }
+}
+
+/// What is told of it.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
-pub(crate) struct Problem {
+#[schemars(rename = "Problem")]
+pub(crate) struct Told {
     /// What sort of problem it is: `urn:lamplighter:` and a word.
     #[serde(rename = "type")]
     kind: String,
@@ -41,7 +62,7 @@ pub(crate) struct Problem {
 
 impl Problem {
     pub(crate) fn new(status: StatusCode, kind: &str, detail: impl Into<String>) -> Self {
-        Self {
+        Self(Box::new(Told {
             kind: format!("urn:lamplighter:{kind}"),
             title: status.canonical_reason().unwrap_or("Error").to_owned(),
             status: status.as_u16(),
@@ -49,7 +70,7 @@ impl Problem {
             more: Map::new(),
             retry_after: None,
             allow: None,
-        }
+        }))
     }
 
     pub(crate) fn unauthorized(detail: impl Into<String>) -> Self {
@@ -74,12 +95,14 @@ impl Problem {
 
     pub(crate) fn not_allowed(allow: &'static str) -> Self {
         let detail = format!("this address does not take this method; expected {allow}");
-        let problem = Self::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", detail);
-        Self { allow: Some(HeaderValue::from_static(allow)), ..problem }
+        let mut problem = Self::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", detail);
+        problem.allow = Some(HeaderValue::from_static(allow));
+        problem
     }
 
-    pub(crate) fn retry_after(self, seconds: u64) -> Self {
-        Self { retry_after: Some(seconds), ..self }
+    pub(crate) fn retry_after(mut self, seconds: u64) -> Self {
+        self.retry_after = Some(seconds);
+        self
     }
 
     pub(crate) fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
@@ -122,7 +145,7 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let body = serde_json::to_vec(&self).unwrap_or_default();
+        let body = serde_json::to_vec(&*self.0).unwrap_or_default();
         let mut response = (self.status(), body).into_response();
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
         self.headers(&mut response);
