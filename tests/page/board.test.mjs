@@ -209,6 +209,7 @@ test("a machine is created with its parameters, comes on, and is destroyed after
   await walrus.getByText("3 of 3").waitFor();
   assert.equal(await walrus.getByRole("button", { name: "New machine of walrus" }).isDisabled(), true);
   await walrus.locator(".ticket[data-kind=done]").waitFor();
+  assert.match(await walrus.locator(".ticket a").getAttribute("href"), /^#\/target\/walrus\.[0-9a-f]{16}$/);
   const sent = mock.world.requests.find((request) => request.method === "POST");
   assert.deepEqual(JSON.parse(sent.body), { action: "create", template: "walrus", for: "1h", reason: "a model", blob_id: "abc" });
   assert.ok(mock.world.requests.some((request) => /^\/v1\/commands\/[^?]+\?sent=\d+&wait=\d+$/.test(request.path)), "asked where the door said");

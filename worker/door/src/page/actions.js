@@ -271,22 +271,27 @@ export class TicketList {
     if (!line) {
       const head = el("strong", {});
       const detail = el("span", { class: "ticket-detail" });
+      // Where it is not shown at its target: the one that a create makes.
+      const name = el("a", { class: "mono" });
       const close = el("button", {
         type: "button", class: "quiet", "aria-label": "Dismiss", title: "Dismiss",
         onclick: () => this.#tickets.dismiss(ticket),
       }, icon("cross"));
       line = el("li", { class: "ticket" }, el("span", { class: "ticket-mark", "aria-hidden": "true" }),
-        el("span", { class: "ticket-text" }, head, " ", detail), close);
-      line.parts = { head, detail, close };
+        el("span", { class: "ticket-text" }, head, " ", detail, " ", name), close);
+      line.parts = { head, detail, name, close };
       this.#known.set(ticket, line);
     }
-    const { head, detail, close } = line.parts;
+    const { head, detail, name, close } = line.parts;
     const { doing, label } = actionInWords(ticket.action);
     setAttribute(line, "data-kind", ticket.verdict?.kind ?? "open");
     setText(head, ticket.verdict?.head ?? { sending: `${label}: sending`, sent: `${label}: sent` }[ticket.state] ?? `${doing}…`);
     setText(detail, ticket.verdict?.detail || ticket.note || {
       sending: "", sent: "waiting for a worker to take it", accepted: "a worker has taken it",
     }[ticket.state] || "");
+    name.hidden = !ticket.name || ticket.name === ticket.place || ["rejected", "failed"].includes(ticket.verdict?.kind);
+    setText(name, ticket.name ?? "");
+    setAttribute(name, "href", ticket.name ? `#/target/${encodeURIComponent(ticket.name)}` : null);
     close.hidden = ticket.state !== "over";
     return line;
   }

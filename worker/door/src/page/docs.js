@@ -67,7 +67,7 @@ function draw() {
   const schemas = Object.entries(doc.components?.schemas ?? {});
   if (schemas.length) {
     sections.push(el("section", { "aria-labelledby": "schemas" }, el("h2", { id: "schemas" }, "Schemas"), schemas.map(([name, schema]) => lazy(
-      el("details", { class: "model", id: `schema-${name}` }, el("summary", {}, el("strong", {}, name), " ", el("span", { class: "about" }, resolve(doc, schema).description ?? ""))),
+      el("details", { class: "model", id: `schema-${name}` }, el("summary", {}, el("strong", {}, name), " ", el("span", { class: "about" }, inline(resolve(doc, schema).description ?? "")))),
       () => schemaTree(doc, schema)))));
   }
   place(byId("operations"), sections);

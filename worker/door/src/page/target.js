@@ -239,7 +239,7 @@ export class TargetView {
     const add = (label, ...value) => facts.push(el("div", {}, el("dt", {}, label), el("dd", {}, value)));
     add("Wanted", target.wanted ? "yes" : "no");
     for (const [field, value] of Object.entries(target)) {
-      if (TOLD.has(field) || (field === "instance" && value === target.instance_id) || value === null || value === undefined || value === "" || (Array.isArray(value) && value.length === 0)) continue;
+      if (TOLD.has(field) || (field === "instance" && value === target.instance_id) || value === null || value === undefined || value === "" || value === "n/a" || (Array.isArray(value) && value.length === 0)) continue;
       const label = parameters.includes(field) ? el("code", {}, field) : (LABELS[field] ?? field.replaceAll("_", " "));
       add(label, ...factOf(field, value));
     }
