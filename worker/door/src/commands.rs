@@ -247,7 +247,12 @@ impl Door {
         let asked = deadline.meets(self.admit(caller, command, key)).await.ok_or_else(slow)??;
         let first = self.send(&asked, headers, deadline).await?;
         let record = self.follow(&asked, first, deadline, enough).await?;
-        Ok(Followed { asked, record, deadline })
+        let followed = Followed { asked, record, deadline };
+        if followed.outcome().is_some() {
+            // Whoever has just been told that it is so must not be shown how it was.
+            deadline.meets(self.forget_looks()).await;
+        }
+        Ok(followed)
     }
 
     /// Puts a command on the queue, unless its id has been used. `Some` is the item of a repetition.

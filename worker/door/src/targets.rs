@@ -194,6 +194,11 @@ impl Door {
         Ok(targets)
     }
 
+    /// The next look is a new one.
+    pub(crate) async fn forget_looks(&self) {
+        self.looked.lock().await.take();
+    }
+
     /// Every target that there is: the file's, and the machines of its templates.
     async fn everything(&self) -> Result<Vec<Looked<'_>>, CallError> {
         let mut names: Vec<TargetName> = self.fleet.targets.keys().cloned().collect();

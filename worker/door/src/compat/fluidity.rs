@@ -52,7 +52,9 @@ pub(super) async fn wake(
         fields
     };
     if !followed.taken() {
-        let mut fields = answer(Fields::new());
+        let seen = door.record_of(&followed).await;
+        let mut fields = answer(seen.as_ref().map(counts).unwrap_or_default());
+        fields.insert("status".to_owned(), "queued".into());
         not_taken(&mut fields);
         return Ok(goes_on(&door, &followed, fields));
     }

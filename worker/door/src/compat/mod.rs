@@ -38,7 +38,7 @@ const GATEWAY_SECONDS: u64 = 25;
 /// What the door itself may take beyond that.
 const GATEWAY_SLACK_SECONDS: u64 = 3;
 /// "At once": the queue, a worker, one write.
-const AT_ONCE_SECONDS: u64 = 10;
+const AT_ONCE_SECONDS: u64 = 5;
 /// Between looks at a record that should move.
 const LOOK_EVERY: Duration = Duration::from_millis(300);
 
