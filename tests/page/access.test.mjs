@@ -72,6 +72,13 @@ test("a token that is refused midway asks again, and the command under way is st
   mock.cut();
   await page.getByRole("heading", { name: "Who goes there?" }).waitFor();
   assert.equal(await line(page), "signed out");
+  // Another refusal of the old token does not take away what is being typed.
+  await page.getByLabel("Token").fill("sec");
+  await page.evaluate(async () => {
+    const { get } = await import("/assets/api.js");
+    await get("/v1/me").catch(() => {});
+  });
+  assert.equal(await page.getByLabel("Token").inputValue(), "sec");
   await signIn(page, "second");
   await row(page, "pyelli").locator(".pill[data-phase=on]").waitFor();
   await row(page, "pyelli").locator(".ticket[data-kind=done]").waitFor({ timeout: 15_000 });

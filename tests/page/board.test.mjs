@@ -63,7 +63,7 @@ test("a start is sent with its length, reason and holder, and followed to its ou
   const sent = mock.world.requests.find((request) => request.method === "POST" && request.path === "/v1/commands");
   assert.deepEqual(JSON.parse(sent.body), { action: "start", target: "pyelli", holder: "ana", for: "2h", reason: "a demo" });
   assert.match(sent.headers["idempotency-key"], /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/);
-  assert.match(await page.locator("#announcements").innerText(), /pyelli: Start: done/);
+  await eventually(async () => (await page.locator("#announcements").innerText()).includes("pyelli: Start: done"), "said");
   assert.equal(await page.locator("#who-name").innerText(), "ana");
 }));
 

@@ -116,13 +116,14 @@ store.addEventListener("line", () => {
 const gate = byId("gate");
 
 function refused(held) {
-  // A slow answer to an older token says nothing of the one that was given since.
-  if (held !== token()) return;
+  // A slow answer to an older token says nothing of the one that was given since, nor a second one of the one that is
+  // being typed.
+  if (held !== token() || gate.open) return;
   setText(byId("gate-words"), held ? "The token that was used is not accepted, or no longer." : "This door opens to those who have a token.");
   byId("gate-wrong").hidden = !held;
   store.end("refused");
   byId("token").value = "";
-  if (!gate.open) gate.showModal();
+  gate.showModal();
   byId("token").focus();
   if (held) announce("The token is not accepted.");
 }
