@@ -20,8 +20,9 @@ pub struct IdleShard {
 }
 
 impl IdleShard {
-    /// The most targets of one part: two full calls for metrics, and a fraction of what a message holds. (Each
-    /// part costs a message and its delete, so that smaller ones would cost more than they share.)
+    /// The most targets of one part: two full calls for metrics, two for machines or a hundred for services, and a
+    /// fraction of what a message holds. (Each part costs a message and its delete, so that smaller ones would cost
+    /// more than they share.)
     pub const TARGETS_MAX: usize = 1000;
 
     /// The part as the body of a message; parses back.

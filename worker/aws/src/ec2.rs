@@ -124,9 +124,9 @@ impl Shared for Describe {
     type Item = InstanceId;
     type Answer = Described;
     const OPERATION: &'static str = "ec2:DescribeInstances";
-    /// EC2 takes a thousand; four hundred keep the answer, a kilobyte or two each, within the time that a
-    /// call may take (DESIGN.md §7).
-    const ITEMS_MAX: usize = 400;
+    /// EC2 takes a thousand; half of them keep the answer, a kilobyte or two each, within the time that a call may
+    /// take, and a full part of a tick (`IdleShard::TARGETS_MAX`) is two full calls.
+    const ITEMS_MAX: usize = 500;
 
     async fn call(&self, items: Vec<InstanceId>) -> Vec<Result<Described, CallError>> {
         // Who may describe, may describe all: a refusal concerns one machine only by its id.

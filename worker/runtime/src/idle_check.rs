@@ -1,7 +1,7 @@
 //! One tick's `check-idle` for the whole fleet.
 //!
 //! *Theory.* What is off costs nothing: the index of what is up names the targets whose idleness could end
-//! something, with what is remembered of their probes. They are shared out as messages, a few hundred each, so
+//! something, with what is remembered of their probes. They are shared out as messages, a thousand each at most, so
 //! that the pool works on them side by side. A part is observed in one look; each target's probes are asked by
 //! themselves, so that a slow backend delays no other, and all at once, so that the metrics of many fill one
 //! call: how many backends are asked at the same moment is the port's to bound. Where nothing would change,
@@ -65,7 +65,7 @@ pub(crate) async fn share_out(
     }
     let names: Vec<TargetName> = watched.iter().map(|up| up.target.clone()).collect();
     let mut sends = JoinSet::new();
-    for shard in parts(&watched, command.thresholds) {
+    for shard in parts(watched, command.thresholds) {
         let mut attributes = BTreeMap::new();
         attributes.insert(SENT_AT_ATTRIBUTE.to_owned(), message.sent_at.to_string());
         if let Some(trace) = message.attributes.get(TRACE_ATTRIBUTE) {
@@ -118,8 +118,11 @@ pub(crate) async fn share_out(
     Ok(Routed::Done)
 }
 
-/// The parts of a tick's work, each of which fits into a message.
-fn parts(watched: &[UpTarget], thresholds: Thresholds) -> Vec<IdleShard> {
+/// The parts of a tick's work, each of which fits into a message. Like stands with like, and the services of a
+/// cluster together, so that a full part fills its calls by itself: whether another one is with the same worker at
+/// the same moment, nobody knows.
+fn parts(mut watched: Vec<UpTarget>, thresholds: Thresholds) -> Vec<IdleShard> {
+    watched.sort_by(|one, other| one.resource.cmp(&other.resource));
     let mut parts: Vec<IdleShard> = Vec::new();
     let mut bytes = 0;
     for up in watched {
@@ -132,7 +135,7 @@ fn parts(watched: &[UpTarget], thresholds: Thresholds) -> Vec<IdleShard> {
         }
         bytes += length;
         if let Some(part) = parts.last_mut() {
-            part.targets.push(up.target.clone());
+            part.targets.push(up.target);
             part.notes.push(note);
         }
     }
@@ -196,5 +199,57 @@ async fn ask(
     tracing::debug!(target_name = %target, why = %judged.why, pass, "asked whether it is idle");
     if pass && !shared.options.dry_run {
         shared.nudge_with(target, Work::round(round)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lamplighter_lifecycle::Phase;
+    use serde_json::Value;
+
+    use super::*;
+
+    fn up(name: &str, resource: &str) -> UpTarget {
+        UpTarget {
+            target: TargetName::parse(name).unwrap(),
+            resource: Resource::parse(resource).unwrap(),
+            phase: Phase::On,
+            watch: None,
+        }
+    }
+
+    /// What the adapter makes of a part by itself: five hundred machines, ten services of a cluster.
+    fn calls(part: &IdleShard) -> (usize, usize) {
+        let resource = |note: &Value| Resource::parse(note["resource"].as_str().unwrap()).unwrap();
+        let resources: Vec<Resource> = part.notes.iter().map(resource).collect();
+        let machines = resources.iter().filter(|it| it.instance().is_some()).count();
+        let mut clusters: BTreeMap<&str, usize> = BTreeMap::new();
+        for service in resources.iter().filter_map(Resource::service) {
+            *clusters.entry(service.cluster()).or_default() += 1;
+        }
+        (machines.div_ceil(500), clusters.values().map(|services| services.div_ceil(10)).sum())
+    }
+
+    #[test]
+    fn full_parts_fill_their_calls_by_themselves_whatever_order_the_index_has() {
+        // Four thousand, mixed as a fleet is that grew: machines, and services of two clusters.
+        let watched = (0..4_000).map(|number| match number % 4 {
+            0 => up(&format!("a{number}"), &format!("web/s{number}")),
+            1 => up(&format!("b{number}"), &format!("batch/s{number}")),
+            _ => up(&format!("c{number}"), &format!("i-{number:017x}")),
+        });
+        let parts = parts(watched.collect(), Thresholds::default());
+        let each: Vec<(usize, usize)> = parts.iter().map(calls).collect();
+        assert_eq!(each, [(2, 0), (2, 0), (0, 100), (0, 100)]);
+        assert!(parts.iter().all(|part| part.targets.len() == IdleShard::TARGETS_MAX));
+    }
+
+    #[test]
+    fn a_note_stands_at_the_place_of_its_target() {
+        let watched = vec![up("late", "web/late"), up("early", "i-0123456789abcdef0")];
+        let parts = parts(watched, Thresholds::default());
+        let [part] = parts.as_slice() else { panic!("{parts:?}") };
+        assert_eq!(part.targets, ["early", "late"].map(|name| TargetName::parse(name).unwrap()));
+        assert_eq!(part.notes[0]["resource"], "i-0123456789abcdef0");
     }
 }
