@@ -52,6 +52,7 @@ pub(crate) enum CommandState {
 
 /// A command, and what became of it.
 #[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "CommandStatus")]
 pub(crate) struct Command {
     /// Its id.
     id: CommandId,

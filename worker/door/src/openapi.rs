@@ -327,13 +327,29 @@ fn operation(route: Route, open: bool, schemas: &mut SchemaGenerator) -> Value {
         operation["description"] = doc.description.into();
     }
     if let Some(schema) = doc.body {
-        let content = json!({ "application/json": { "schema": schema } });
+        let mut content = json!({ "application/json": { "schema": schema } });
+        if route == Route::PostCommand {
+            // No field but the action is always there, and some exclude each other: a tool could not make one up.
+            content["application/json"]["examples"] = examples();
+        }
         operation["requestBody"] = json!({ "required": true, "content": content });
     }
     if open || matches!(route, Route::Health | Route::Ready) {
         operation["security"] = json!([]);
     }
     operation
+}
+
+/// Commands to try.
+fn examples() -> Value {
+    let start = json!({ "action": "start", "target": "pyelli", "for": "2h", "reason": "a demo" });
+    let create = json!({ "action": "create", "template": "walrus", "blob_id": "abc" });
+    json!({
+        "start": { "summary": "Start for two hours", "value": start },
+        "stop": { "summary": "Stop", "value": { "action": "stop", "target": "pyelli" } },
+        "status": { "summary": "Ask how it is", "value": { "action": "status", "target": "pyelli" } },
+        "create": { "summary": "A machine for one request", "value": create },
+    })
 }
 
 /// The document.

@@ -23,6 +23,8 @@ pub(crate) struct ParameterShown {
     default: Option<String>,
     /// A create must name it.
     required: bool,
+    /// What the whole value looks like: a regular expression.
+    pattern: String,
 }
 
 /// A template.
@@ -64,6 +66,7 @@ pub(crate) async fn templates(
             name: name.clone(),
             default: parameter.default.clone(),
             required: parameter.required,
+            pattern: parameter.pattern.as_str().to_owned(),
         };
         templates.push(TemplateShown {
             template: spec.template.clone(),

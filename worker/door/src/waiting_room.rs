@@ -188,7 +188,7 @@ fn told(problem: &Problem) -> Response {
     };
     let page = assets::WAIT_ERROR
         .replace("{{title}}", &escaped(title))
-        .replace("{{detail}}", &escaped(&problem.detail));
+        .replace("{{detail}}", &escaped(&problem.detail.replace('`', "")));
     assets::html(problem.status(), page)
 }
 
