@@ -65,7 +65,7 @@ test("the door serves the pages and all that they name, under the policy that th
 test("a target is started from the page, comes on, is killed after a question, and its history tells it", { skip, timeout: 4 * MOVES_MS }, async () => {
   const page = await enter();
   await row(page).waitFor();
-  assert.equal(await page.locator("#line-word").innerText(), "live");
+  await eventually(async () => (await page.locator("#line-word").innerText()) === "live", "live");
   if (await row(page).locator(".pill[data-phase=off]").count() === 0) await kill(page);
   await row(page).getByRole("button", { name: `Start ${name}` }).click();
   await page.getByLabel("Why?").fill("a test of the page");

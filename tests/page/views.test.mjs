@@ -47,10 +47,10 @@ test("a target that there is not is told so; going back is a press away", () => 
 
 test("moving between views puts the focus on the heading and names the page", () => withPage("/", async (page) => {
   await page.getByRole("link", { name: "pyelli", exact: true }).click();
-  assert.equal(await page.evaluate(() => document.activeElement.id), "title");
+  await eventually(() => page.evaluate(() => document.activeElement.id === "title"), "the focus on the heading");
   assert.equal(await page.title(), "pyelli · Lamplighter");
   await page.getByRole("link", { name: "Week" }).click();
-  assert.equal(await page.title(), "The last seven days · Lamplighter");
+  await eventually(async () => (await page.title()) === "The last seven days · Lamplighter", "the week's name");
   assert.equal(await page.locator("[aria-current=page]").innerText(), "Week");
 }));
 
