@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::header::LOCATION;
-use axum::http::{HeaderMap, HeaderName, StatusCode, Uri};
+use axum::http::{HeaderName, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use lamplighter_events::{Action, CommandId, Outcome, TargetName, Verdict};
@@ -18,8 +18,7 @@ use serde_json::{Map, Value, json};
 
 use crate::Door;
 use crate::access::Caller;
-use crate::commands::read;
-use crate::inbound::{JsonBody, Key, PREFER, Patience, Said};
+use crate::inbound::{Asking, JsonBody, PREFER, Patience, Said};
 use crate::problem::Problem;
 use crate::settings::{Auth, Right};
 use crate::targets::RunShown;
@@ -120,16 +119,12 @@ pub(crate) fn location(id: &CommandId, now: Timestamp) -> String {
 /// `POST /v1/commands`
 pub(crate) async fn post_command(
     State(door): State<Arc<Door>>,
-    caller: Caller,
-    patience: Patience,
-    Key(key): Key,
-    headers: HeaderMap,
-    JsonBody(body): JsonBody,
+    asking: Asking<JsonBody>,
 ) -> Result<Response, Problem> {
-    let command = read(&body, None, &headers)?;
-    let deadline = patience.until(0, SLACK_SECONDS);
+    let command = asking.command(None)?;
+    let deadline = asking.patience.until(0, SLACK_SECONDS);
     let ended = |record: &CommandRecord| record.outcome.is_some();
-    let followed = door.ask(&caller, command, (key, &headers), deadline, ended).await?;
+    let followed = door.ask(&asking, command, deadline, ended).await?;
     let asked = &followed.asked;
     let view = match &followed.record {
         Some(record) => Command::of(record),
@@ -144,7 +139,7 @@ pub(crate) async fn post_command(
     if let Ok(location) = location(&asked.id, door.clock.now()).parse() {
         added.insert(LOCATION, location);
     }
-    if let (Some(_), Said::Seconds(seconds)) = (headers.get(PREFER), patience.said)
+    if let (Some(_), Said::Seconds(seconds)) = (asking.headers.get(PREFER), asking.patience.said)
         && let Ok(applied) = format!("wait={seconds}").parse()
     {
         added.insert(PREFERENCE_APPLIED, applied);

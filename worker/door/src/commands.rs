@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 use crate::Door;
 use crate::access::{CALLER, Caller};
-use crate::inbound::Deadline;
+use crate::inbound::{Asking, Deadline};
 use crate::problem::Problem;
 use crate::settings::{Right, Seed};
 
@@ -236,16 +236,16 @@ impl Door {
     }
 
     /// Admits a command, sends it, and follows it until its item is `enough` or the deadline comes.
-    pub(crate) async fn ask(
+    pub(crate) async fn ask<B>(
         &self,
-        caller: &Caller,
+        asking: &Asking<B>,
         command: Command,
-        (key, headers): (Option<CommandId>, &HeaderMap),
         deadline: Deadline,
         enough: impl Fn(&CommandRecord) -> bool,
     ) -> Result<Followed, Problem> {
-        let asked = deadline.meets(self.admit(caller, command, key)).await.ok_or_else(slow)??;
-        let first = self.send(&asked, headers, deadline).await?;
+        let admitted = self.admit(&asking.caller, command, asking.key.clone());
+        let asked = deadline.meets(admitted).await.ok_or_else(slow)??;
+        let first = self.send(&asked, &asking.headers, deadline).await?;
         let record = self.follow(&asked, first, deadline, enough).await?;
         let followed = Followed { asked, record, deadline };
         if followed.outcome().is_some() {

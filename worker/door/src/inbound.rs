@@ -9,12 +9,14 @@ use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, StatusCode};
 use http_body::Body as _;
-use lamplighter_events::CommandId;
+use lamplighter_events::{Command, CommandId};
 
 use tokio::time::Instant;
 
 use crate::Door;
+use crate::access::Caller;
 use crate::api::pairs;
+use crate::commands;
 use crate::problem::Problem;
 
 /// A command has some hundred bytes; a create's parameters may have kilobytes.
@@ -107,6 +109,50 @@ impl FromRequest<Arc<Door>> for JsonBody {
     }
 }
 
+/// A request that asks for something: who, how patiently, under which id, and what.
+#[derive(Debug)]
+pub(crate) struct Asking<B = Body> {
+    pub(crate) caller: Caller,
+    pub(crate) patience: Patience,
+    pub(crate) key: Option<CommandId>,
+    pub(crate) headers: HeaderMap,
+    body: B,
+}
+
+impl<B: FromRequest<Arc<Door>, Rejection = Problem>> FromRequest<Arc<Door>> for Asking<B> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, door: &Arc<Door>) -> Result<Self, Problem> {
+        let (mut parts, body) = request.into_parts();
+        // Who it is first: a stranger's body is not read.
+        let caller = Caller::from_request_parts(&mut parts, door).await?;
+        let patience = Patience::from_request_parts(&mut parts, door).await?;
+        let key = key(&parts.headers)?;
+        let headers = parts.headers.clone();
+        let body = B::from_request(Request::from_parts(parts, body), door).await?;
+        Ok(Self { caller, patience, key, headers, body })
+    }
+}
+
+impl<B: AsRef<[u8]>> Asking<B> {
+    /// The command that the body is; `action` is the word of the path, where the path names one.
+    pub(crate) fn command(&self, action: Option<&str>) -> Result<Command, Problem> {
+        commands::read(self.body.as_ref(), action, &self.headers)
+    }
+}
+
+impl AsRef<[u8]> for Body {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl AsRef<[u8]> for JsonBody {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 /// How long a caller is ready to wait, and since when it does.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Patience {
@@ -191,25 +237,17 @@ impl Patience {
 }
 
 /// The id that a caller gives its command.
-pub(crate) struct Key(pub(crate) Option<CommandId>);
-
-impl FromRequestParts<Arc<Door>> for Key {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, _: &Arc<Door>) -> Result<Self, Problem> {
-        let mut values = parts.headers.get_all(IDEMPOTENCY_KEY).iter();
-        let Some(value) = values.next() else { return Ok(Self(None)) };
-        if values.next().is_some() {
-            return Err(Problem::invalid(
-                "the header Idempotency-Key comes twice; expected it once",
-            ));
-        }
-        // The draft has it as a string of structured fields, in quotes; nobody sends it so, and everybody may.
-        let text = value.to_str().unwrap_or_default();
-        let bare = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
-        let id = CommandId::parse(bare).map_err(|error| error.at("header Idempotency-Key"));
-        id.map(|id| Self(Some(id))).map_err(|error| Problem::invalid(error.to_string()))
+fn key(headers: &HeaderMap) -> Result<Option<CommandId>, Problem> {
+    let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(Problem::invalid("the header Idempotency-Key comes twice; expected it once"));
     }
+    // The draft has it as a string of structured fields, in quotes; nobody sends it so, and everybody may.
+    let text = value.to_str().unwrap_or_default();
+    let bare = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
+    let id = CommandId::parse(bare).map_err(|error| error.at("header Idempotency-Key"));
+    id.map(Some).map_err(|error| Problem::invalid(error.to_string()))
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ use crate::Door;
 use crate::access::Caller;
 use crate::api::pairs;
 use crate::commands::{Followed, read};
-use crate::inbound::{Body, Key, Patience, Said};
+use crate::inbound::{Asking, Said};
 use crate::problem::Problem;
 use crate::settings::Seed;
 
@@ -35,18 +35,14 @@ const COUNT_WITHIN: Duration = Duration::from_secs(5);
 /// `POST /wake`
 pub(super) async fn wake(
     State(door): State<Arc<Door>>,
-    caller: Caller,
-    patience: Patience,
-    Key(key): Key,
-    headers: HeaderMap,
-    Body(body): Body,
+    asking: Asking,
 ) -> Result<Response, Problem> {
-    let command = door.of_seed(read(&body, Some("wake"), &headers)?, Seed::Fluidity)?;
+    let command = door.of_seed(asking.command(Some("wake"))?, Seed::Fluidity)?;
     // Taken is enough, unless the caller says how long it waits for more.
-    let says = matches!(patience.said, Said::Seconds(_));
+    let says = matches!(asking.patience.said, Said::Seconds(_));
     let enough = |record: &CommandRecord| !says || has_ended(record);
-    let deadline = patience.until(AT_ONCE_SECONDS, GATEWAY_SECONDS - AT_ONCE_SECONDS);
-    let followed = door.ask(&caller, command, (key, &headers), deadline, enough).await?;
+    let deadline = asking.patience.until(AT_ONCE_SECONDS, GATEWAY_SECONDS - AT_ONCE_SECONDS);
+    let followed = door.ask(&asking, command, deadline, enough).await?;
     let answer = |mut fields: Fields| {
         fields.insert("action".to_owned(), "wake".into());
         fields
@@ -127,15 +123,11 @@ fn counts(record: &TargetRecord) -> Fields {
 /// `POST /kill`
 pub(super) async fn kill(
     State(door): State<Arc<Door>>,
-    caller: Caller,
-    patience: Patience,
-    Key(key): Key,
-    headers: HeaderMap,
-    Body(body): Body,
+    asking: Asking,
 ) -> Result<Response, Problem> {
-    let command = door.of_seed(read(&body, Some("kill"), &headers)?, Seed::Fluidity)?;
-    let deadline = patience.until(GATEWAY_SECONDS, GATEWAY_SLACK_SECONDS);
-    let followed = door.ask(&caller, command, (key, &headers), deadline, has_ended).await?;
+    let command = door.of_seed(asking.command(Some("kill"))?, Seed::Fluidity)?;
+    let deadline = asking.patience.until(GATEWAY_SECONDS, GATEWAY_SLACK_SECONDS);
+    let followed = door.ask(&asking, command, deadline, has_ended).await?;
     if let Some(outcome) = followed.outcome() {
         let mut fields = fields_of(outcome);
         fields.insert("action".to_owned(), "kill".into());

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use lamplighter_events::Verdict;
 use serde_json::{Value, json};
@@ -15,25 +15,21 @@ use super::{
 };
 use crate::Door;
 use crate::access::Caller;
-use crate::commands::{Followed, read};
-use crate::inbound::{Body, Key, Patience};
+use crate::commands::Followed;
+use crate::inbound::Asking;
 use crate::problem::Problem;
 use crate::settings::Seed;
 
 /// `POST /position-keeper/start`
 pub(super) async fn start(
     State(door): State<Arc<Door>>,
-    caller: Caller,
-    patience: Patience,
-    Key(key): Key,
-    headers: HeaderMap,
-    Body(body): Body,
+    asking: Asking,
 ) -> Result<Response, Problem> {
-    let command = door.of_seed(read(&body, Some("start"), &headers)?, Seed::PositionKeeper)?;
-    let deadline = patience.until(GATEWAY_SECONDS, GATEWAY_SLACK_SECONDS);
-    let followed = door.ask(&caller, command, (key, &headers), deadline, has_ended).await?;
+    let command = door.of_seed(asking.command(Some("start"))?, Seed::PositionKeeper)?;
+    let deadline = asking.patience.until(GATEWAY_SECONDS, GATEWAY_SLACK_SECONDS);
+    let followed = door.ask(&asking, command, deadline, has_ended).await?;
     let Some(outcome) = followed.outcome() else {
-        return Ok(starting(&door, &caller, &followed).await);
+        return Ok(starting(&door, &asking.caller, &followed).await);
     };
     let started = outcome.answer.get("started").and_then(Value::as_bool).unwrap_or(false);
     Ok(match (outcome.outcome, started) {
@@ -72,15 +68,11 @@ async fn starting(door: &Door, caller: &Caller, followed: &Followed) -> Response
 /// `POST /position-keeper/stop`
 pub(super) async fn stop(
     State(door): State<Arc<Door>>,
-    caller: Caller,
-    patience: Patience,
-    Key(key): Key,
-    headers: HeaderMap,
-    Body(body): Body,
+    asking: Asking,
 ) -> Result<Response, Problem> {
-    let command = door.of_seed(read(&body, Some("stop"), &headers)?, Seed::PositionKeeper)?;
-    let deadline = patience.until(GATEWAY_SECONDS, GATEWAY_SLACK_SECONDS);
-    let followed = door.ask(&caller, command, (key, &headers), deadline, has_ended).await?;
+    let command = door.of_seed(asking.command(Some("stop"))?, Seed::PositionKeeper)?;
+    let deadline = asking.patience.until(GATEWAY_SECONDS, GATEWAY_SLACK_SECONDS);
+    let followed = door.ask(&asking, command, deadline, has_ended).await?;
     if let Some(outcome) = followed.outcome() {
         return Ok(ended(outcome));
     }

@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use lamplighter_events::{Action, MalformedKind};
 use lamplighter_lifecycle::CommandRecord;
@@ -20,21 +19,17 @@ use super::{
 };
 use crate::Door;
 use crate::access::Caller;
-use crate::commands::{Followed, read};
-use crate::inbound::{Body, Key, Patience, Said};
+use crate::commands::Followed;
+use crate::inbound::{Asking, Said};
 use crate::problem::Problem;
 use crate::settings::Seed;
 
 /// `POST /`
 pub(super) async fn post(
     State(door): State<Arc<Door>>,
-    caller: Caller,
-    patience: Patience,
-    Key(key): Key,
-    headers: HeaderMap,
-    Body(body): Body,
+    asking: Asking,
 ) -> Result<Response, Problem> {
-    let mut command = read(&body, None, &headers).map_err(|problem| {
+    let mut command = asking.command(None).map_err(|problem| {
         let about_action = [MalformedKind::NoAction, MalformedKind::UnknownAction]
             .into_iter()
             .any(|kind| problem.is(kind.as_str()));
@@ -43,14 +38,15 @@ pub(super) async fn post(
     if command.target.is_none() && command.action != Action::Create {
         command.target = door.seeds_target(Seed::PyElli);
     }
-    let at_once = command.action == Action::Start && !matches!(patience.said, Said::Seconds(_));
+    let at_once =
+        command.action == Action::Start && !matches!(asking.patience.said, Said::Seconds(_));
     // A client that starts polls the backend itself: taken is enough.
     let enough = |record: &CommandRecord| at_once || has_ended(record);
     let deadline = match at_once {
-        true => patience.until(AT_ONCE_SECONDS, GATEWAY_SECONDS - AT_ONCE_SECONDS),
-        false => patience.until(GATEWAY_SECONDS, GATEWAY_SLACK_SECONDS),
+        true => asking.patience.until(AT_ONCE_SECONDS, GATEWAY_SECONDS - AT_ONCE_SECONDS),
+        false => asking.patience.until(GATEWAY_SECONDS, GATEWAY_SLACK_SECONDS),
     };
-    let followed = door.ask(&caller, command, (key, &headers), deadline, enough).await?;
+    let followed = door.ask(&asking, command, deadline, enough).await?;
     if let Some(outcome) = followed.outcome() {
         return Ok(ended(outcome));
     }
@@ -62,7 +58,7 @@ pub(super) async fn post(
             Woken::SoFar(fields) => Json(fields).into_response(),
         });
     }
-    let fields = so_far(&door, &caller, &followed).await;
+    let fields = so_far(&door, &asking.caller, &followed).await;
     if at_once && followed.taken() {
         return Ok(Json(fields).into_response());
     }

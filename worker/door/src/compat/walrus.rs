@@ -21,8 +21,8 @@ use super::{
 use crate::Door;
 use crate::access::Caller;
 use crate::api::{SLACK_SECONDS, sent};
-use crate::commands::{Followed, read};
-use crate::inbound::{Body, Key, Patience, WAIT_SECONDS_MAX};
+use crate::commands::Followed;
+use crate::inbound::{Asking, WAIT_SECONDS_MAX};
 use crate::problem::Problem;
 use crate::routes::{for_people, index};
 use crate::settings::{Right, Seed};
@@ -40,13 +40,9 @@ pub(super) async fn alive(headers: HeaderMap) -> Response {
 /// `POST /api/instances`
 pub(super) async fn create(
     State(door): State<Arc<Door>>,
-    caller: Caller,
-    patience: Patience,
-    Key(key): Key,
-    headers: HeaderMap,
-    Body(body): Body,
+    asking: Asking,
 ) -> Result<Response, Problem> {
-    let mut command = read(&body, Some("create"), &headers)?;
+    let mut command = asking.command(Some("create"))?;
     // Both of them where neither is named: FastAPI's form for a field that is missing.
     if command.parameters.is_empty() {
         let missing =
@@ -58,8 +54,8 @@ pub(super) async fn create(
     if command.template.is_none() && command.target.is_none() {
         command.template = door.http.seeds.get(&Seed::Walrus).cloned();
     }
-    let deadline = patience.until(WAIT_SECONDS_MAX, SLACK_SECONDS);
-    let followed = door.ask(&caller, command, (key, &headers), deadline, has_ended).await?;
+    let deadline = asking.patience.until(WAIT_SECONDS_MAX, SLACK_SECONDS);
+    let followed = door.ask(&asking, command, deadline, has_ended).await?;
     Ok(match followed.outcome() {
         Some(outcome) if outcome.outcome == Verdict::Done => {
             (StatusCode::CREATED, Json(fields_of(outcome))).into_response()
@@ -177,22 +173,19 @@ pub(super) async fn one(
 /// `DELETE /api/instances/{instance_id}`
 pub(super) async fn delete(
     State(door): State<Arc<Door>>,
-    caller: Caller,
-    patience: Patience,
-    Key(key): Key,
-    headers: HeaderMap,
     Path(id): Path<String>,
+    asking: Asking,
 ) -> Result<Response, Problem> {
-    caller.need(Right::Command)?;
-    let looked = door.look_at(&caller, &id).await?;
+    asking.caller.need(Right::Command)?;
+    let looked = door.look_at(&asking.caller, &id).await?;
     if looked.spec.template().is_none() {
         return Err(Problem::not_found("Instance not found"));
     }
     let name = looked.record.target.clone();
-    let mut command = read(b"", Some("destroy"), &headers)?;
+    let mut command = asking.command(Some("destroy"))?;
     command.target = Some(TargetRef::Name(name));
-    let deadline = patience.until(GATEWAY_SECONDS, GATEWAY_SLACK_SECONDS);
-    let followed = door.ask(&caller, command, (key, &headers), deadline, has_ended).await?;
+    let deadline = asking.patience.until(GATEWAY_SECONDS, GATEWAY_SLACK_SECONDS);
+    let followed = door.ask(&asking, command, deadline, has_ended).await?;
     if let Some(outcome) = followed.outcome() {
         return Ok(if outcome.outcome == Verdict::Done {
             ended(outcome)
