@@ -193,9 +193,11 @@ async fn tell(
         let now = door.clock.now();
         for (name, looked) in picture.targets.iter().filter(|(name, _)| caller.sees(name)) {
             let rev = looked.record.rev;
-            if known.insert(name.clone(), rev) == Some(rev) {
+            // A read may be older than the last one; versions only rise.
+            if known.get(name).is_some_and(|known| *known >= rev) {
                 continue;
             }
+            known.insert(name.clone(), rev);
             let event = Event::default().event("target").id(format!("{name}:{rev}"));
             let Ok(event) = event.json_data(looked.json(caller, now)) else { continue };
             if events.send(Ok(event)).await.is_err() {
