@@ -13,6 +13,8 @@ use crate::world::{DEAD, Sim, State, Table};
 
 /// A due record is found by a sweep within a minute and worked on at once.
 const DUE_WITHIN: SignedDuration = SignedDuration::from_mins(3);
+/// From a decision to its events, without faults: a commit and a call.
+const TOLD_WITHIN: SignedDuration = SignedDuration::from_secs(10);
 
 /// The longest way up or down.
 const TURNS_WITHIN: SignedDuration = SignedDuration::from_mins(5);
@@ -55,7 +57,8 @@ pub fn check_the_end(sim: &Sim, ending: &Ending) -> Vec<Finding> {
                 // What is stopped is still there.
                 truth.off = truth.gone;
             }
-            watch.check_target(record, &truth, now);
+            let kept = ending.keep_failed.contains(&record.target);
+            watch.check_target(record, &truth, kept, now);
             watch.check_holds(record, table, ending, now);
             watch.check_idle_is_off(record, table, backends, now);
             watch.check_hours(record, table, ending, now);
@@ -202,7 +205,7 @@ impl Watch {
         }
     }
 
-    fn check_target(&mut self, record: &TargetRecord, truth: &Truth, now: Timestamp) {
+    fn check_target(&mut self, record: &TargetRecord, truth: &Truth, kept: bool, now: Timestamp) {
         let name = &record.target;
         let wanted = is_wanted(record, now);
         let (phase, why) = (record.phase, &record.why);
@@ -235,7 +238,8 @@ impl Watch {
         let window = record.holds.iter().any(|hold| hold.kind == HoldKind::Window);
         // A window tries again and again, and may just be at it.
         let tries = may_fail && window && phase == Phase::Starting;
-        let excused = tries || (failed && may_fail);
+        // A start that failed while there were faults keeps its hold where the fleet says so, and rests with its cause.
+        let excused = tries || (failed && (may_fail || kept));
         if wanted && !on && !excused {
             let what = format!("{name}: {state} ({phase:?}) and wanted: {why}");
             self.wrong(Rule::D3, now, what);
@@ -367,8 +371,10 @@ impl Watch {
     /// What was committed to be told was told.
     fn check_events(&mut self, emitted: &[LifecycleEvent], now: Timestamp) {
         let told: BTreeSet<&str> = emitted.iter().map(|event| event.id.as_str()).collect();
+        // A clock may turn a target in quiet times, too: what it decided just now is being sent.
+        let due = self.events.values().filter(|event| event.at + TOLD_WITHIN <= now);
         let untold: Vec<String> =
-            self.events.keys().filter(|id| !told.contains(id.as_str())).cloned().collect();
+            due.map(|event| event.id.clone()).filter(|id| !told.contains(id.as_str())).collect();
         for id in untold {
             self.wrong(Rule::D7, now, format!("the event {id} was committed and never sent"));
         }

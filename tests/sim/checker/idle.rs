@@ -125,7 +125,8 @@ impl Watch {
     ) {
         let after = &commit.record;
         if after.phase == Phase::On && before.is_none_or(|it| it.phase != Phase::On) {
-            self.idle.on_since.insert(after.target.clone(), now);
+            // It was seen on when that was decided; the commit may have been on its way for long.
+            self.idle.on_since.insert(after.target.clone(), by.decided.min(now));
         }
         let Some(before) = before else { return };
         let ended: Vec<&Hold> = before
