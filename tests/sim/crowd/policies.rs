@@ -14,6 +14,8 @@ use super::cast::long;
 use crate::world::Sim;
 use crate::world::backends::{Backend, CONNECTIONS, LAST_ACTIVITY, Marks, NAMESPACE};
 
+/// Metrics are published once a minute.
+const PERIOD_SECONDS: u64 = 60;
 /// Berlin is so far ahead of UTC in winter; in summer by one hour more.
 const WINTER: SignedDuration = SignedDuration::from_hours(1);
 /// When Berlin's clocks change in 2026.
@@ -39,7 +41,7 @@ pub(super) fn idleness<'r>(
     for _ in 0..dice.roll(3) {
         let probe = match dice.roll(7) {
             0..3 => http(dice),
-            3..5 => metric(dice),
+            3..5 => metric(dice, idle.after),
             5 if machine => Probe::Command(CommandProbe {
                 script: "who | grep -q . && exit 1; exit 0".to_owned(),
                 reads: CommandReads::ExitCode,
@@ -81,17 +83,19 @@ fn http(dice: &mut Dice) -> Probe {
     })
 }
 
-fn metric(dice: &mut Dice) -> Probe {
+fn metric(dice: &mut Dice, after: HumanDuration) -> Probe {
     let epoch = dice.one_in(3);
     let name = if epoch { LAST_ACTIVITY } else { CONNECTIONS };
     let none = Condition::parse("== 0").unwrap();
+    // A policy that waits for less than a period reads a whole one, as the fleet file has it.
+    let period = (after.seconds() < PERIOD_SECONDS).then(|| long("1m"));
     Probe::Metric(MetricProbe {
         namespace: NAMESPACE.to_owned(),
         name: name.to_owned(),
         dimensions: BTreeMap::new(),
         statistic: if epoch || dice.one_in(2) { Statistic::Maximum } else { Statistic::Average },
-        period_seconds: 60,
-        look_back: epoch.then(|| HumanDuration::parse("10m").unwrap()),
+        period_seconds: PERIOD_SECONDS as u32,
+        look_back: if epoch { Some(long("10m")) } else { period },
         reads: if epoch { MetricReads::Epoch } else { MetricReads::IdleWhen(none) },
     })
 }
