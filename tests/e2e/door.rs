@@ -2,11 +2,12 @@
 //!
 //! The seeds' clients and the attacks are in `tests/door` (Python); here is what only the endpoint's own count shows.
 
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::harness::{Local, eventually, http};
+use crate::harness::{Local, Process, eventually, http};
 
 const FLEET: &str = r#"
 [targets.backend]
@@ -134,4 +135,38 @@ fn an_end_leaves_nobody_without_an_answer() {
     let (status, body) = waiting.join().expect("it is answered");
     assert_eq!(status, 202, "{body}");
     assert_eq!(local.process.wait(), 0, "{}", local.process.log());
+}
+
+/// A door of its own, and its address.
+fn serve(local: &Local, name: &str) -> (Process, String) {
+    let mut command = local.command();
+    command.args(["serve", "--listen", "127.0.0.1:0"]).stdout(Stdio::null());
+    let process = Process::spawn(command, &local.folder.path().join(name));
+    let address = process.listens_on();
+    (process, format!("http://{address}"))
+}
+
+/// The door holds nothing that dies with it: another one answers the same key with what the first one's command came to.
+#[test]
+fn a_door_that_dies_takes_nothing_with_it() {
+    let local = Local::with_fleet(FLEET, &[]);
+    let (dying, first) = serve(&local, "dying.log");
+    let command = json!({ "action": "start", "target": "backend", "id": "mine" }).to_string();
+    let sent = local.count(SEND);
+    let asking = {
+        let command = command.clone();
+        // Whoever it was that asked hears nothing.
+        std::thread::spawn(move || {
+            std::panic::catch_unwind(|| http(&first, "POST", "/v1/commands?wait=60", &command)).ok()
+        })
+    };
+    eventually("its command is on the queue", || (local.count(SEND) > sent).then_some(()));
+    dying.signal("-KILL");
+    assert!(asking.join().expect("the thread ends").is_none());
+    let (_other, second) = serve(&local, "other.log");
+    let (status, body) = http(&second, "POST", "/v1/commands?wait=60", &command);
+    let done: Value = serde_json::from_str(&body).expect("JSON");
+    assert_eq!((status, &done["state"]), (200, &json!("done")), "{done}");
+    assert_eq!(done["outcome"]["answer"]["started"], true);
+    assert_eq!(local.count("ec2:StartInstances"), 1);
 }

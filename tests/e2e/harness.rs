@@ -112,6 +112,15 @@ impl Process {
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
+    /// Where a door of its own listens, as its log says.
+    pub(crate) fn listens_on(&self) -> String {
+        eventually("the door is open", || {
+            let log = self.log();
+            let line = log.lines().find(|line| line.contains("the door is open"))?;
+            let line: Value = serde_json::from_str(line).ok()?;
+            line["address"].as_str().map(str::to_owned)
+        })
+    }
     /// The memory that it holds beside its own file, which is shared and can be dropped; `None` where
     /// there is no /proc.
     pub(crate) fn anonymous_kb(&self) -> Option<u64> {

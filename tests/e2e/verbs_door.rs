@@ -2,9 +2,7 @@
 
 use std::process::Stdio;
 
-use serde_json::Value;
-
-use crate::harness::{FLEET, Local, Process, eventually, http};
+use crate::harness::{FLEET, Local, Process, http};
 use crate::verbs::{Ran, Verbs};
 
 pub(crate) const DOOR: Verbs = &[("serve", &[0, 1, 2]), ("token", &[0, 2])];
@@ -41,12 +39,7 @@ fn a_door_is_opened_with_a_token_that_was_made_for_it() {
     let mut command = local.command();
     command.arg("serve").args(arguments).stdout(Stdio::null());
     let mut process = Process::spawn(command, &local.folder.path().join("serve.log"));
-    let address = eventually("it listens", || {
-        let log = process.log();
-        let line = log.lines().find(|line| line.contains("the door is open"))?;
-        let line: Value = serde_json::from_str(line).ok()?;
-        line["fields"]["address"].as_str().or(line["address"].as_str()).map(str::to_owned)
-    });
+    let address = process.listens_on();
     let url = format!("http://{address}");
     assert_eq!(http(&url, "GET", "/healthz", "").0, 200);
     assert_eq!(http(&url, "GET", "/readyz", "").0, 200);

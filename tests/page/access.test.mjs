@@ -1,27 +1,13 @@
 // Tokens, and the line to the door: who may in, what a lost token or a cut line does to somebody at work.
 
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 
-import { accessible, closed, eventually, fitsItsWidth, open, startBrowser } from "./browser.mjs";
+import { accessible, closed, eventually, fitsItsWidth } from "./browser.mjs";
 import { startMock } from "./mock.mjs";
+import { openPage, row, withPage as withPageOf } from "./suite.mjs";
 
-let browser;
-before(async () => { browser = await startBrowser(); });
-after(() => browser.close());
-
-async function withPage(body, { mock: mockOptions, hash = "", ...options } = {}) {
-  const mock = await startMock({ speed: 0.5, ...mockOptions });
-  try {
-    const page = await open(browser, `${mock.url}/${hash}`, options);
-    await body(page, mock);
-    await closed(page);
-  } finally {
-    await mock.close();
-  }
-}
-
-const row = (page, name) => page.locator(`.row[data-target="${name}"]`);
+const withPage = (body, { mock, hash, ...options } = {}) => withPageOf(options, body, { mock, hash });
 const line = (page) => page.locator("#line-word").innerText();
 
 async function signIn(page, token, { remember = false } = {}) {
@@ -133,7 +119,7 @@ test("where events do not come through, the list is asked instead", () => withPa
 
 test("a door that is not there is waited for", async () => {
   const mock = await startMock();
-  const page = await open(browser, `${mock.url}/`);
+  const page = await openPage(`${mock.url}/`);
   await row(page, "pyelli").waitFor();
   const port = Number(new URL(mock.url).port);
   await mock.close();

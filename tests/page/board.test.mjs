@@ -1,27 +1,10 @@
 // The targets: what a row says, what its buttons do, and a thousand of them.
 
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 
-import { closed, eventually, open, startBrowser } from "./browser.mjs";
-import { startMock } from "./mock.mjs";
-
-let browser;
-before(async () => { browser = await startBrowser(); });
-after(() => browser.close());
-
-async function withPage(options, body, { mock: mockOptions, hash = "" } = {}) {
-  const mock = await startMock({ speed: 0.5, ...mockOptions });
-  try {
-    const page = await open(browser, `${mock.url}/${hash}`, options);
-    await body(page, mock);
-    await closed(page);
-  } finally {
-    await mock.close();
-  }
-}
-
-const row = (page, name) => page.locator(`.row[data-target="${name}"]`);
+import { eventually } from "./browser.mjs";
+import { row, withPage } from "./suite.mjs";
 
 test("a row tells phase, step, holds, since when and why, in words and shapes", () => withPage({}, async (page) => {
   const keeper = row(page, "position-keeper");

@@ -1,27 +1,10 @@
 // For whom and on what the page works: keyboard, phone, screen reader, night, stillness; and what odd data does not do.
 
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 
-import { accessible, closed, eventually, fitsItsWidth, open, startBrowser } from "./browser.mjs";
-import { startMock } from "./mock.mjs";
-
-let browser;
-before(async () => { browser = await startBrowser(); });
-after(() => browser.close());
-
-async function withPage(options, body, { mock: mockOptions, hash = "" } = {}) {
-  const mock = await startMock({ speed: 0.5, ...mockOptions });
-  try {
-    const page = await open(browser, `${mock.url}/${hash}`, options);
-    await body(page, mock);
-    await closed(page);
-  } finally {
-    await mock.close();
-  }
-}
-
-const row = (page, name) => page.locator(`.row[data-target="${name}"]`);
+import { accessible, eventually, fitsItsWidth } from "./browser.mjs";
+import { row, withPage } from "./suite.mjs";
 
 test("odd data is text and nothing else", () => withPage({}, async (page) => {
   await row(page, "nasty").waitFor();

@@ -66,7 +66,7 @@ pub fn check_the_end(sim: &Sim, ending: &Ending) -> Vec<Finding> {
         }
         watch.check_tracking(table, world, ending, now);
         watch.check_ledger(table, world, now);
-        watch.check_events(emitted, now);
+        watch.check_events(table, emitted, now);
         watch.check_executions(world.commands.all_executions(), now);
         watch.check_dead(world.queues.get(DEAD).unwrap().messages(), now);
         let mut findings = std::mem::take(&mut watch.findings);
@@ -239,7 +239,8 @@ impl Watch {
         // A window tries again and again, and may just be at it.
         let tries = may_fail && window && phase == Phase::Starting;
         // A start that failed while there were faults keeps its hold where the fleet says so, and rests with its cause.
-        let excused = tries || (failed && (may_fail || kept));
+        let by_faults = record.failure.as_ref().is_some_and(|it| !self.is_calm_since(it.at));
+        let excused = tries || (failed && (may_fail || (kept && by_faults)));
         if wanted && !on && !excused {
             let what = format!("{name}: {state} ({phase:?}) and wanted: {why}");
             self.wrong(Rule::D3, now, what);
@@ -369,10 +370,19 @@ impl Watch {
     }
 
     /// What was committed to be told was told.
-    fn check_events(&mut self, emitted: &[LifecycleEvent], now: Timestamp) {
+    fn check_events(&mut self, table: &Table, emitted: &[LifecycleEvent], now: Timestamp) {
         let told: BTreeSet<&str> = emitted.iter().map(|event| event.id.as_str()).collect();
-        // A clock may turn a target in quiet times, too: what it decided just now is being sent.
-        let due = self.events.values().filter(|event| event.at + TOLD_WITHIN <= now);
+        // A clock may turn a target in quiet times, too: what it decided just now, and what its record still has to
+        // send, is being sent.
+        let sending: BTreeSet<&str> = table
+            .records()
+            .flat_map(|record| &record.outbox)
+            .map(|event| event.id.as_str())
+            .collect();
+        let just = |event: &LifecycleEvent| {
+            event.at + TOLD_WITHIN > now && sending.contains(event.id.as_str())
+        };
+        let due = self.events.values().filter(|event| !just(event));
         let untold: Vec<String> =
             due.map(|event| event.id.clone()).filter(|id| !told.contains(id.as_str())).collect();
         for id in untold {

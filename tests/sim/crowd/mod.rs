@@ -302,10 +302,12 @@ impl Crowd {
         let quiet_from = at - SignedDuration::from_mins(QUIET_MINUTES);
         let calls = self.sim.calls();
         let recent = calls.iter().rev().take_while(|call| call.at > quiet_from);
-        // How often AWS reports (tasks that ECS starts again and again) is not the worker's to choose; what it makes of
-        // a report is.
-        let free = ["sqs:ReceiveMessage", "sqs:DeleteMessage"];
-        let busy = recent.filter(|call| !free.contains(&call.operation)).count();
+        let recent: Vec<&str> = recent.map(|call| call.operation).collect();
+        let count = |operation: &str| recent.iter().filter(|it| **it == operation).count();
+        // How often AWS reports (tasks that ECS starts again and again) is not the worker's to choose: what was deleted
+        // and not sent by itself came from there. What it makes of a report is.
+        let reports = count("sqs:DeleteMessage").saturating_sub(count("sqs:SendMessage"));
+        let busy = recent.len() - count("sqs:ReceiveMessage") - reports;
         let who = self.places.len() + self.members.len();
         let bound = QUIET_MINUTES as usize * QUIET_CALLS * who;
         let what = format!("{busy} calls in {QUIET_MINUTES} quiet minutes, {bound} allowed");

@@ -78,7 +78,7 @@ impl Progress {
             phase: record.phase.word(&record.kind),
             step: record.step,
             why: if full { record.why.clone() } else { in_general(record).to_owned() },
-            ready: record.phase == Phase::On && !record.unit_down,
+            ready: record.is_ready(),
             failed: failed.map(|failure| match full {
                 true => format!("{}: {}", failure.cause, failure.message),
                 false => format!("{} ({})", in_general(record), failure.cause),
@@ -159,7 +159,7 @@ pub(crate) async fn page(
     };
     if admitted.asked {
         match door.store.load(&admitted.target).await {
-            Ok(Some(record)) if record.phase == Phase::On && !record.unit_down => {
+            Ok(Some(record)) if record.is_ready() => {
                 return see_other(admitted.to.as_str());
             }
             Ok(_) => {}

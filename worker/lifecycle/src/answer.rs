@@ -83,13 +83,7 @@ pub(crate) fn start(pass: &Pass<'_>, open: &OpenCommand, started: bool, message:
         }
         Resource::Service(_) => {
             add_counts(pass, &mut fields);
-            // What the command found: none wanted, some on their way, or all there.
-            let found = match open.found {
-                Some(PowerState::Running) => "already_running",
-                Some(PowerState::Pending) => "starting",
-                _ => "waking",
-            };
-            fields.insert("status".to_owned(), found.into());
+            fields.insert("status".to_owned(), open.wake_word().into());
             // Whoever is told that it is on need not wait.
             let ready = (pass.record.phase == Phase::On).then_some(pass.now);
             fields.insert("estimatedStartTime".to_owned(), json!(ready));

@@ -205,6 +205,15 @@ pub struct OpenCommand {
 }
 
 impl OpenCommand {
+    /// What a wake found, in the words of seed 001's clients: none wanted, some on their way, or all there.
+    pub fn wake_word(&self) -> &'static str {
+        match self.found {
+            Some(PowerState::Running) => "already_running",
+            Some(PowerState::Pending) => "starting",
+            _ => "waking",
+        }
+    }
+
     /// Whether it ends when the target is on.
     pub fn wants_on(&self) -> bool {
         matches!(self.action, Action::Start | Action::Create)
@@ -535,6 +544,11 @@ impl TargetRecord {
     /// Whether there is room for one more command's events.
     pub fn takes_commands(&self) -> bool {
         self.outbox.len() < crate::limits::OUTBOX_BACKLOG_MAX
+    }
+
+    /// Whether it is on and does its work: whoever waited for it may go to it.
+    pub fn is_ready(&self) -> bool {
+        self.phase == Phase::On && !self.unit_down
     }
 
     /// Whether it belongs into the sparse index of what is on (or on its way there or back).

@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 use jiff::{SignedDuration, Timestamp};
 use lamplighter_events::Outcome;
 use lamplighter_lifecycle::{
-    CommandRecord, Observed, PowerState, TargetRecord, usual_start_seconds,
+    CommandRecord, Observed, OpenCommand, TargetRecord, usual_start_seconds,
 };
 use serde_json::{Value, json};
 
@@ -94,11 +94,8 @@ pub(super) async fn woken(door: &Door, followed: &Followed) -> Woken {
 /// What is so far of a wake.
 fn waking(record: &TargetRecord, id: &str, now: Timestamp) -> Fields {
     let open = record.open.iter().find(|open| open.id.as_str() == id);
-    let status = match open.and_then(|open| open.found) {
-        Some(PowerState::Running) => "already_running",
-        Some(PowerState::Pending) => "starting",
-        _ => "waking",
-    };
+    // No longer open: it has ended since.
+    let status = open.map_or("waking", OpenCommand::wake_word);
     let mut fields = counts(record);
     let begun = record.runs.last().filter(|run| run.until.is_none()).map_or(now, |run| run.from);
     let ready = usual_start_seconds(&record.runs)

@@ -32,6 +32,7 @@ fn a_stop_of_what_is_off_is_done_at_once_and_calls_nothing() {
 #[test]
 fn the_last_outcome_stands_in_the_record_and_a_status_does_not_take_its_place() {
     let mut story = Story::on("ann");
+    assert!(story.record.is_ready());
     let started = story.record.last_outcome.clone().unwrap();
     assert_eq!((started.action, started.outcome), (Action::Start, Verdict::Done));
     story.stop("bob").did_nothing();
