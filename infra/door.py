@@ -1,8 +1,8 @@
 """The HTTP door of an environment: a second stack beside the first one, with infra/door.yaml.
 
 Theory. Each parameter of its template has one source, which its name tells: a parameter or an output of the
-first stack has the same name there, TokensSecret is the fleet's, and the rest are the door's own options, which
-its stack remembers. What would open machines to strangers is refused before AWS is asked: a door without
+first stack has the same name there, TokensSecret and LinksSecret are the fleet's, and the rest are the door's own
+options, which its stack remembers. What would open machines to strangers is refused before AWS is asked: a door without
 [http] in the fleet, tokens in plain HTTP over the internet, and no tokens at all where the internet reaches it
 (unless that was said, of this very fleet).
 
@@ -19,7 +19,7 @@ import fleet as fleets
 from stack import DOOR, OptionError, Stack, check_value, option, template
 
 # What -e and the fleet say is no option.
-WRITTEN = {"Env", "TokensSecret"}
+WRITTEN = {"Env", "TokensSecret", "LinksSecret"}
 # The names of what the first stack tells of itself, and where the fleet file has them (fleets.names).
 OUTPUTS = {
     "CommandQueue": ("queue", "commands"),
@@ -98,7 +98,8 @@ class Door:
             name: self.given.get(name, before.get(name, str(spec.get("Default", "")))) for name, spec in self.own.items()
         }
         self.was_public = is_public(before) and before["FleetParameter"] == first["FleetParameter"]
-        self.values |= {"Env": self.env, "TokensSecret": fleets.tokens_secret(fleet)}
+        secrets = {"TokensSecret": fleets.tokens_secret(fleet), "LinksSecret": fleets.links_secret(fleet)}
+        self.values |= {"Env": self.env, **secrets}
         for name in WRITTEN:
             check_value(name, self.specs[name], self.values[name])
         self._check_network(first)
@@ -139,7 +140,7 @@ class Door:
         else:
             self._check_private()
         if http["auth"] == "none":
-            self._check_without_tokens(where)
+            self._check_without_tokens(http, where)
         self._warn_of_proxies(http["proxies"])
 
     def _check_private(self):
@@ -156,7 +157,13 @@ class Door:
                 "private network, such as 10.0.0.0/16, or --door-reach load-balancer with a certificate"
             )
 
-    def _check_without_tokens(self, where):
+    def _check_without_tokens(self, http, where):
+        if not http.get("hosts"):
+            raise fleets.FleetError(
+                f'[http] auth is "none" in {where}, and there are no hosts: a page in the browser of anybody who reaches '
+                'the door could make its own name lead there; expected hosts = ["door.example.com"] with the names by '
+                "which callers reach it"
+            )
         if is_public(self.values) and not (self.without_tokens or self.was_public):
             raise OptionError(
                 f'[http] auth is "none" in {where}, and the door is internet-facing: anybody could start and stop '

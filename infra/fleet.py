@@ -179,6 +179,11 @@ def tokens_secret(fleet):
     return _secret_name(str((http_of(fleet) or {}).get("tokens_secret", "")))
 
 
+def links_secret(fleet):
+    """The name of the secret that holds the keys of links; empty where the fleet names none."""
+    return _secret_name(str((http_of(fleet) or {}).get("links_secret", "")))
+
+
 def launch_templates(fleet):
     """What the fleet's templates launch, by id or name."""
     specs = fleet.get("templates", {}).values()

@@ -43,6 +43,7 @@ DOOR_MARKS = [
     ("COMMAND_QUEUE", "${CommandQueue}"),
     ("TABLE", "${TableName}"),
     ("TOKENS_SECRET", "${TokensSecret}"),
+    ("LINKS_SECRET", "${LinksSecret}"),
 ]
 # A statement about something that a stack may not have, and the condition that says whether it has it.
 CONDITIONS = [
@@ -53,6 +54,7 @@ CONDITIONS = [
     ("${BootstrapDocument}", "HasBootstrapDocument"),
     ("${DeadLetterQueue}", "HasDeadLetters"),
     ("${TokensSecret}", "HasTokensSecret"),
+    ("${LinksSecret}", "HasLinksSecret"),
 ]
 # What looks like a placeholder and is part of a name of AWS's, or of a key of the table.
 NO_PLACEHOLDERS = {"AWS", "TEMPLATE"}

@@ -11,6 +11,7 @@ import os
 import queue
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import threading
@@ -132,6 +133,12 @@ def eventually(what, probe, seconds=PATIENCE_SECONDS, every=0.1):
         if time.monotonic() > until:
             raise AssertionError(f"never: {what}; last {found!r}")
         time.sleep(every)
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
 
 
 def ends_with_its_parent():

@@ -1,6 +1,8 @@
 """Many at once, and slow ones: nobody who asks properly is kept waiting by those who do not."""
 
 import os
+import re
+import resource
 import threading
 import time
 import unittest
@@ -139,6 +141,142 @@ class Idle(Door):
         with self.local.connect() as connection:
             for _ in range(200):
                 self.assertEqual(connection.ask("GET", "/v1/me").status, 200)
+
+
+class Full(Door):
+    """More who wait than may, and more connections than there are."""
+
+    # Behind a balancer every connection comes from its address.
+    FLEET = (
+        f'[http]\nauth = "tokens"\nproxies = 1\ncompat = ["position-keeper"]\n{harness.NO_LIMITS}'
+        + "".join(token_toml(f"t{index}", ["read", "command"], holder="*") for index in range(14))
+        + harness.KEEPER_TOML
+        + harness.PYELLI_TOML.replace('settle = "200ms"', 'settle = "200ms"\nmax_hold = "1h"')
+        + harness.QUICK.replace('boot = "300ms"', 'boot = "120s"', 1)
+    )
+    CONNECTIONS = 1280
+    PER_TOKEN = 64
+    IN_ALL = 768
+
+    @classmethod
+    def setUpClass(cls):
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = 4096
+        if hard != resource.RLIM_INFINITY and hard < wanted:
+            raise unittest.SkipTest(f"this test needs {wanted} open files, and may have {hard}")
+        # What this process has, its child has too: the door raises its own.
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        super().setUpClass()
+
+    def wait(self, path, token="t0"):
+        """A request that waits, on a connection of its own."""
+        connection = self.local.connect(60)
+        self.addCleanup(connection.close)
+        connection.send(wire.request("GET", path, headers=harness.bearer(token)))
+        return connection
+
+    def waiting(self):
+        """How many requests the door itself says wait."""
+        answer = self.local.ask("GET", "/metrics", headers=harness.bearer("t13"))
+        found = re.search(r"^lamplighter_waits (\d+)", answer.text, re.MULTILINE)
+        return int(found[1]) if found else None
+
+    def no_longer_waiting(self, connections):
+        for connection in connections:
+            connection.close()
+        # A connection that the other end closed is seen at its next write, or here: when it is read.
+        harness.eventually("nobody waits", lambda: self.waiting() == 0, seconds=60)
+
+    def fast(self, method, path, body=None, token="t0", seconds=FAIR_SECONDS):
+        began = time.monotonic()
+        answer = self.local.ask(method, path, body, harness.bearer(token), seconds=40)
+        self.assertLess(time.monotonic() - began, seconds, answer)
+        return answer
+
+    def follow_path(self):
+        """A command that is under way for long."""
+        sent = self.local.ask("POST", "/v1/commands", {"action": "start", "target": "pyelli"}, harness.bearer("t0"))
+        self.assertEqual(sent.status, 202, sent)
+        return sent.headers["location"] + "&wait=600"
+
+    def test_an_id_that_nobody_sent_is_waited_for_some_seconds(self):
+        answer = self.fast("GET", "/v1/commands/nobody-sent-this?wait=600", seconds=5 + FAIR_SECONDS)
+        self.problem(answer, 404)
+        self.assertEqual(self.waiting(), 0)
+
+    def test_the_waits_of_a_token_are_bounded(self):
+        path = self.follow_path()
+        held = [self.wait(path) for _ in range(self.PER_TOKEN)]
+        harness.eventually("all of them wait", lambda: self.waiting() == self.PER_TOKEN)
+        refused = self.fast("GET", path)
+        self.assertIn("64 waits", self.problem(refused, 429)["detail"])
+        # Without waiting it is told how it is.
+        self.assertEqual(self.fast("GET", path.split("&")[0]).json["state"], "accepted")
+        # A command is never refused for it: it is sent, and where to ask is said.
+        sent = self.fast("POST", "/v1/commands?wait=20", {"action": "stop", "target": "position-keeper"})
+        self.assertEqual(sent.status, 202, sent)
+        self.assertIn("64 waits", sent.json["notice"])
+        self.assertRegex(sent.headers["retry-after"], "^[1-9]")
+        self.assertIn("location", sent.headers)
+        # The same on a seed's own path.
+        sent = self.fast("POST", "/position-keeper/stop")
+        self.assertEqual(sent.status, 202, sent)
+        self.assertIn("64 waits", sent.json["notice"])
+        self.assertRegex(sent.headers["retry-after"], "^[1-9]")
+        # Another token waits.
+        done = self.fast("POST", "/v1/commands?wait=20", {"action": "status", "target": "position-keeper"}, "t1", 20)
+        self.assertEqual(done.status, 200, done)
+        self.no_longer_waiting(held)
+
+    def test_more_waits_than_connections(self):
+        """Every token waits as often as it likes; the balancer is answered, and others are told why they are not."""
+        path = self.follow_path()
+        held = [self.wait(path, f"t{index % 13}") for index in range(self.IN_ALL + 13)]
+        harness.eventually("as many wait as may", lambda: self.waiting() == self.IN_ALL, seconds=60)
+        refused = self.fast("GET", path, token="t13")
+        self.assertIn("768 waits", self.problem(refused, 503)["detail"])
+        self.lives()
+        held += [self.wait(path, f"t{index % 13}") for index in range(self.CONNECTIONS)]
+        for _ in range(10):
+            self.lives()
+        self.no_longer_waiting(held)
+
+    def test_the_balancer_is_answered_when_all_connections_are_taken(self):
+        idle = []
+        for _ in range(self.CONNECTIONS):
+            connection = self.local.connect(60)
+            self.addCleanup(connection.close)
+            idle.append(connection)
+
+        def full():
+            answer = self.local.ask("GET", "/v1/me", headers=harness.bearer("t0"), seconds=10)
+            return answer.status == 503 and answer
+
+        refused = harness.eventually("every connection is taken", full)
+        self.assertIn("connections", self.problem(refused, 503)["detail"])
+        for _ in range(50):
+            self.lives()
+        # A balancer's health check names the address of the task.
+        answer = self.local.raw(wire.request("GET", "/healthz", headers={"Host": "10.0.1.7:8080"}), 10)
+        self.assertEqual(answer.status, 200, answer)
+        self.assertEqual(answer.headers.get("connection"), "close")
+        # Those that are too many and say nothing make room by themselves.
+        more = [self.local.connect(60) for _ in range(128)]
+        for connection in more:
+            self.addCleanup(connection.close)
+        harness.eventually("the balancer is answered again", self.is_alive, seconds=20)
+        for connection in idle[:64]:
+            connection.close()
+        harness.eventually(
+            "others are served again",
+            lambda: self.local.ask("GET", "/v1/me", headers=harness.bearer("t0"), seconds=10).status == 200,
+        )
+
+    def is_alive(self):
+        try:
+            return self.local.ask("GET", "/healthz", seconds=10).status == 200
+        except (wire.Closed, OSError):
+            return False
 
 
 class Crowd(Door):

@@ -1,6 +1,8 @@
 """Who may what: tokens, their rights, their targets and for whom they speak; and that no token is ever said aloud."""
 
 import hashlib
+import json
+import subprocess
 import unittest
 
 import harness
@@ -14,6 +16,7 @@ TOKENS = {
     "reader": (["read"], {"holder": "*"}),
     "alice": (["read", "command"], {}),
     "deputy": (["command"], {"holder": "*"}),
+    "ender": (["kill"], {"holder": "*"}),
     "root": (["admin"], {"holder": "*"}),
     "waiter": (["wait"], {}),
     "keeper": (["read", "command"], {"targets": ["position-keeper"], "holder": "*"}),
@@ -26,7 +29,7 @@ START = {"action": "start", "target": "pyelli"}
 
 
 class Rights(Door):
-    FLEET = f'[http]\nauth = "tokens"\n{harness.COMPAT}{harness.NO_LIMITS}{SET}' + harness.ALL_TARGETS + harness.QUICK
+    FLEET = f'[http]\nauth = "tokens"\ncommand_includes_kill = false\n{harness.COMPAT}{harness.NO_LIMITS}{SET}' + harness.ALL_TARGETS + harness.QUICK
 
     def nothing_was_sent(self):
         self.assertEqual(self.sent(), 0)
@@ -138,6 +141,10 @@ class Roles(Rights):
             self.allowed("alice", "GET", "/v1/me").json,
             {"auth": "tokens", "name": "alice", "may": ["read", "command", "wait"], "holder": "alice", "targets": ["*"]},
         )
+        self.assertEqual(self.allowed("ender", "GET", "/v1/me").json["may"], ["kill"])
+        self.assertEqual(
+            self.allowed("root", "GET", "/v1/me").json["may"], ["read", "command", "kill", "admin", "wait", "link"]
+        )
         me = self.allowed("keeper", "GET", "/v1/me").json
         self.assertEqual((me["holder"], me["targets"]), ("*", ["position-keeper"]))
 
@@ -159,6 +166,34 @@ class Roles(Rights):
         self.denied("reader", "POST", "/v1/commands", {"action": "create", "template": "walrus", "blob_id": "abcdefgh"})
         self.nothing_was_sent()
         self.allowed("deputy", "POST", "/v1/commands", {"action": "status", "target": "pyelli"})
+
+    def test_killing(self):
+        """What ends everybody's holds is a right of its own, by whichever path it is asked."""
+        machine = "i-0123456789abcdef0"
+        asks = [
+            ("POST", "/v1/commands", {"action": "kill", "target": "pyelli"}),
+            ("POST", "/v1/commands", {"action": "destroy", "target": "walrus.0123456789abcdef"}),
+            ("POST", "/kill", {}), ("POST", "/", {"action": "kill"}), ("DELETE", f"/api/instances/{machine}", None),
+        ]  # fmt: skip
+        for name in ("reader", "waiter", "deputy", "alice"):
+            for method, path, body in asks:
+                with self.subTest(name=name, path=path, body=body):
+                    answer = self.ask(method, path, body, bearer(name))
+                    self.assertEqual(answer.status, 403, answer)
+                    self.assertIn('\\"kill\\"', answer.text)
+        self.assertIn("kill", self.ask("GET", "/v1/targets/pyelli", headers=bearer("root")).json["actions"])
+        shown = self.ask("GET", "/v1/targets/position-keeper", headers=bearer("alice")).json["actions"]
+        self.assertIn("stop", shown)
+        self.assertNotIn("kill", shown)
+        self.nothing_was_sent()
+        # Who may kill may do that, and nothing else.
+        self.denied("ender", "POST", "/v1/commands", START)
+        self.denied("ender", "POST", "/v1/commands", {"action": "stop", "target": "pyelli"})
+        self.denied("ender", "GET", "/v1/targets")
+        self.assertEqual(self.sent(), 0)
+        done = self.allowed("ender", "POST", "/v1/commands?wait=20", {"action": "kill", "target": "pyelli"}).json
+        self.assertEqual(done["state"], "done", done)
+        self.assertIn(self.ask("DELETE", f"/api/instances/{machine}", headers=bearer("ender")).status, (404,))
 
     def test_administering(self):
         for body in [
@@ -290,6 +325,38 @@ class Roles(Rights):
                 self.assertEqual(events.status, status)
 
 
+class OfBefore(Door):
+    """A fleet file of the previous release: `command` includes kill and destroy, and is warned of by name."""
+
+    FLEET = (
+        f'[http]\nauth = "tokens"\n{harness.COMPAT}{harness.NO_LIMITS}'
+        + token_toml("before", ["read", "command"], holder="*")
+        + token_toml("after", ["read", "command", "kill"])
+        + harness.ALL_TARGETS
+        + harness.QUICK
+    )
+
+    def test_command_includes_kill_for_one_release(self):
+        me = self.ask("GET", "/v1/me", headers=bearer("before")).json
+        self.assertEqual(me["may"], ["read", "command", "kill", "wait"])
+        answer = self.ask("POST", "/v1/commands?wait=20", {"action": "kill", "target": "pyelli"}, bearer("before"))
+        self.assertEqual((answer.status, answer.json["state"]), (200, "done"), answer)
+        warnings = [line for line in self.local.log().splitlines() if "command_includes_kill" in line]
+        self.assertEqual(len(warnings), 1, warnings)
+        self.assertIn("the token before", warnings[0])
+        self.assertIn('"kill"', warnings[0])
+
+    def test_check_names_the_token_and_the_right(self):
+        checked = subprocess.run(
+            [harness.binary(), "check", str(self.local.folder / "lamplighter.toml"), "--json"],
+            env=harness.environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30,
+        )  # fmt: skip
+        self.assertEqual(checked.returncode, 0, checked.stderr)
+        found = [it for it in json.loads(checked.stdout) if "command_includes_kill" in it["what"]]
+        self.assertEqual([it["level"] for it in found], ["warn"], found)
+        self.assertIn("the token before", found[0]["what"])
+
+
 class Secrets(Rights):
     """What is logged, even when much is: no token, no hash of one."""
 
@@ -317,6 +384,9 @@ class Secrets(Rights):
             self.local.raw(f"GET /v1/me HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nX : {token}\r\n\r\n".encode())
         said = self.local.log()
         self.assertGreater(len(said), 500, "nothing was logged at all")
+        # A token in an address is warned of, by its name alone and once.
+        warned = [line for line in said.splitlines() if "?token=" in line]
+        self.assertEqual(len([line for line in warned if "waiter" in line]), 1, warned)
         for token in tokens:
             lines = [line for line in said.splitlines() if token in line]
             self.assertEqual(lines[:3], [])

@@ -46,7 +46,11 @@ TOKEN = "not-a-secret"
 KNOWN = {"sha256": hashlib.sha256(TOKEN.encode()).hexdigest(), "may": ["read", "command"]}
 # Tokens in a secret, as the door's role may read it.
 SECRET = "ours/tokens"
-HTTP = f'[http]\nauth = "tokens"\nproxies = 1\ntokens_secret = "{SECRET}"\n'
+# The keys of links, likewise.
+LINKS_SECRET = "ours/links"
+LINK_KEYS = json.dumps({"current": "1f" * 32})
+HTTP = f'[http]\nauth = "tokens"\nproxies = 1\ntokens_secret = "{SECRET}"\nlinks_secret = "{LINKS_SECRET}"\n'
+WITHOUT_TOKENS = {"auth": "none", "hosts": ["door.example.com"]}
 IMAGE = ["--worker-image", "000000000000.dkr.ecr.us-east-1.amazonaws.com/lamplighter-x:abc"]
 
 
@@ -171,9 +175,10 @@ class Values(unittest.TestCase):
 
     def test_what_is_not_said_stays(self):
         before = {"DoorCidr": "10.1.0.0/16", "DoorTasks": "3", "FleetParameter": "/f/0"}
-        values = self.resolved(before=before, DoorTasks="4", http={"tokens_secret": "ours/tokens"}).values
+        secrets = {"tokens_secret": "ours/tokens", "links_secret": "ours/links"}
+        values = self.resolved(before=before, DoorTasks="4", http=secrets).values
         self.assertEqual((values["DoorCidr"], values["DoorTasks"], values["DoorReach"]), ("10.1.0.0/16", "4", "load-balancer"))
-        self.assertEqual(values["TokensSecret"], "ours/tokens")
+        self.assertEqual((values["TokensSecret"], values["LinksSecret"]), ("ours/tokens", "ours/links"))
 
     def test_the_rest_is_what_the_first_stack_tells(self):
         made = self.resolved(DoorCidr="10.0.0.0/8")
@@ -216,20 +221,25 @@ class Values(unittest.TestCase):
         self.refused("is not private", before=before, DoorReach="private")
 
     def test_a_door_without_tokens_is_opened_to_the_internet_only_in_so_many_words(self):
-        public = {"http": {"auth": "none"}, "DoorScheme": "internet-facing", "CertificateArn": CERTIFICATE}
+        public = {"http": WITHOUT_TOKENS, "DoorScheme": "internet-facing", "CertificateArn": CERTIFICATE}
         self.refused(r'\[http\] auth is "none" in f.toml, and .* --door-without-tokens', **public)
         self.resolved(**public, door_without_tokens=True)
         self.assertIn("whoever reaches the door", self.said[0])
-        self.resolved(http={"auth": "none"}, DoorCidr="10.0.0.0/8")
+        self.resolved(http=WITHOUT_TOKENS, DoorCidr="10.0.0.0/8")
         self.assertIn("whoever reaches the door", self.said[0])
         # It was said of this fleet; of another, and of a door that was not public, it was not.
         before = {
             "DoorReach": "load-balancer", "DoorScheme": "internet-facing", "CertificateArn": CERTIFICATE, "FleetParameter": "/f/1",
         }  # fmt: skip
-        self.resolved(http={"auth": "none"}, before=before, DoorTasks="2")
-        self.refused("in so many words", http={"auth": "none"}, before={**before, "FleetParameter": "/f/0"})
+        self.resolved(http=WITHOUT_TOKENS, before=before, DoorTasks="2")
+        self.refused("in so many words", http=WITHOUT_TOKENS, before={**before, "FleetParameter": "/f/0"})
         self.refused("in so many words", **public, before={**before, "DoorScheme": "internal"})
         self.refused("in so many words", **public, DoorReach="load-balancer", before={**before, "DoorReach": "private"})
+
+    def test_a_door_without_tokens_names_its_hosts(self):
+        """Else a page of a stranger could make its own name lead there."""
+        for hosts in ({}, {"hosts": []}):
+            self.refused(r'auth is "none" in f.toml, and there are no hosts', http={"auth": "none", **hosts}, DoorCidr="10.0.0.0/8")
 
     def test_what_only_a_balancer_has_is_refused_without_one(self):
         private = {"DoorReach": "private", "DoorCidr": "10.0.0.0/8"}
@@ -384,6 +394,7 @@ class Rights(unittest.TestCase):
         policy = self.bound()
         secrets = boto3.client("secretsmanager", **self.aws)
         secrets.create_secret(Name=SECRET, SecretString=json.dumps({"me": {**KNOWN, "may": ["admin"]}}))
+        secrets.create_secret(Name=LINKS_SECRET, SecretString=LINK_KEYS)
         with_http = self.folder / "door.toml"
         with_http.write_text(fleet.read_text() + HTTP)
         door_at = f"127.0.0.1:{free_port()}"
@@ -409,6 +420,7 @@ class Rights(unittest.TestCase):
         marks = [
             ("REGION", "us-east-1"), ("ACCOUNT", "000000000000"), ("COMMAND_QUEUE", "lamplighter-commands"),
             ("DEAD_LETTER_QUEUE", "lamplighter-dead-letters"), ("TABLE", "lamplighter"), ("TOKENS_SECRET", SECRET),
+            ("LINKS_SECRET", LINKS_SECRET),
         ]  # fmt: skip
         text = (ROOT / "infra" / "door-policy.json").read_text(encoding="utf-8")
         for mark, value in marks:
@@ -544,7 +556,7 @@ class Deployed(WithAccount):
         """With this environment's own names; the file is under test elsewhere."""
         marks = {
             "REGION": "us-east-1", "ACCOUNT": "000000000000", "DEAD_LETTER_QUEUE": "lamplighter-one-dead-letters",
-            "COMMAND_QUEUE": "lamplighter-one-commands", "TOKENS_SECRET": SECRET, "table/TABLE": "table/lamplighter-one",
+            "COMMAND_QUEUE": "lamplighter-one-commands", "TOKENS_SECRET": SECRET, "LINKS_SECRET": LINKS_SECRET, "table/TABLE": "table/lamplighter-one",
         }  # fmt: skip
         text = (ROOT / "infra" / "door-policy.json").read_text(encoding="utf-8")
         for mark, value in marks.items():
@@ -562,7 +574,7 @@ class Deployed(WithAccount):
         self.assertEqual(self.values("one")["DoorCidr"], "10.0.0.0/16")
         role = self.account.client("iam").get_role_policy(RoleName="lamplighter-one-door", PolicyName="door")
         sids = [it["Sid"] for it in role["PolicyDocument"]["Statement"]]
-        self.assertEqual(sids, ["SendCommands", "ReadRecords", "ReadTheTokens"])
+        self.assertEqual(sids, ["SendCommands", "ReadRecords", "ReadTheTokens", "ReadTheLinkKeys"])
 
     def the_smoke_test_says_what_it_cannot_reach(self):
         said = self.account.deploy("one", "-a", "smoke", "--smoke-seconds", "20")
@@ -571,6 +583,7 @@ class Deployed(WithAccount):
 
     def a_command_goes_through_the_balancer_and_the_door_to_a_worker(self):
         self.account.client("secretsmanager").create_secret(Name=SECRET, SecretString=json.dumps({"me": KNOWN}))
+        self.account.client("secretsmanager").create_secret(Name=LINKS_SECRET, SecretString=LINK_KEYS)
         service, (balancer, _) = self.service("one"), self.listeners("one")
         task = self.account.client("ecs").describe_task_definition(taskDefinition=service["taskDefinition"])["taskDefinition"]
         port = free_port()
@@ -702,7 +715,7 @@ class Deployed(WithAccount):
         for words, arguments in rows:
             self.assertIn(words, self.account.deploy("bad", *common, *arguments, code=2))
         path = self.account.folder / "open.toml"
-        path.write_text(Path(fleet).read_text(encoding="utf-8").replace(HTTP, '[http]\nauth = "none"\n'))
+        path.write_text(Path(fleet).read_text(encoding="utf-8").replace(HTTP, '[http]\nauth = "none"\nhosts = ["a.example"]\n'))
         public = ["--door", "yes", "--door-scheme", "internet-facing", "--certificate-arn", CERTIFICATE]
         said = self.account.deploy("bad", "--fleet", str(path), *NETWORK, *IMAGE, *public, code=2)
         self.assertIn("in so many words, --door-without-tokens", said)

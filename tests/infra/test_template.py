@@ -58,6 +58,7 @@ class Rights(unittest.TestCase):
             "${LaunchTemplateId}": "LAUNCH_TEMPLATE", "${InstanceProfileRole}": "INSTANCE_PROFILE_ROLE",
             "${BootstrapDocument}": "BOOTSTRAP_DOCUMENT", "${CommandQueue}": "COMMAND_QUEUE",
             "${DeadLetterQueue}": "DEAD_LETTER_QUEUE", "${TableName}": "TABLE", "${TokensSecret}": "TOKENS_SECRET",
+            "${LinksSecret}": "LINKS_SECRET",
         }  # fmt: skip
         for mine, theirs in zip(found, expected, strict=True):
             text = json.dumps(mine)
@@ -83,7 +84,8 @@ class Rights(unittest.TestCase):
         self.assertEqual({sid for sid, _ in found["HasDeadLetters"]}, {"ListAndReplayDeadLetters"})
         self.assertNotIn("sqs:SendMessage", {action for _, action in found["HasDeadLetters"]})
         self.assertEqual(found["HasTokensSecret"], {("ReadTheTokens", "secretsmanager:GetSecretValue")})
-        self.assertEqual(set(found), {"always", "HasDeadLetters", "HasTokensSecret"})
+        self.assertEqual(found["HasLinksSecret"], {("ReadTheLinkKeys", "secretsmanager:GetSecretValue")})
+        self.assertEqual(set(found), {"always", "HasDeadLetters", "HasTokensSecret", "HasLinksSecret"})
 
     def test_machines_are_bound_to_their_tag_and_documents_are_named(self):
         rights = self.statements("WorkerRole")
@@ -288,7 +290,7 @@ class Shape(unittest.TestCase):
             ("DoorHostname", "https://door.example.com", False), ("DoorHostname", "-a.example.com", False),
             ("DoorHostname", "Door.example.com", False), ("DoorSubnetIds", "subnet-0a1b2c3d", False),
             ("DoorSubnetIds", "subnet-0a1b2c3d,subnet-0a1b2c3e", True), ("TokensSecret", "ours/*", False),
-            ("TokensSecret", "ours/tokens", True), ("DoorLogsBucket", "s3://logs", False), ("DoorLogsBucket", "logs", True),
+            ("TokensSecret", "ours/tokens", True), ("LinksSecret", "ours/*", False), ("LinksSecret", "ours/links", True), ("DoorLogsBucket", "s3://logs", False), ("DoorLogsBucket", "logs", True),
             ("CertificateArn", "arn:aws:acm:eu-central-1:123456789012:certificate/0123abcd-01ab", True),
             ("CertificateArn", "arn:aws:iam::123456789012:server-certificate/x", False),
         ]  # fmt: skip
@@ -414,6 +416,8 @@ class Fleet(unittest.TestCase):
                 http = fleet.http_of(found)
                 self.assertEqual(http and (http["auth"], http["proxies"]), expected)
                 self.assertEqual(fleet.tokens_secret(found), secret)
+        self.assertEqual(fleet.links_secret({"http": {"links_secret": arn}}), "ours/tokens")
+        self.assertEqual(fleet.links_secret({"http": {}}), "")
 
     def test_launch_templates_and_documents_are_those_of_the_templates(self):
         found = {"templates": {

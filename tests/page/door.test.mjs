@@ -27,6 +27,16 @@ after(() => browser?.close());
 const row = (page) => page.locator(`.row[data-target="${name}"]`);
 const enter = (path = "", options) => open(browser, `${url}/${path || (token ? `#token=${encodeURIComponent(token)}` : "")}`, options);
 
+// A link as the door makes it for whoever may: with a code, and no token.
+async function codeLink() {
+  const headers = { Authorization: `Bearer ${token}`, "Content-Type": "application/json" };
+  const response = await fetch(`${url}/v1/links`, { method: "POST", headers, body: JSON.stringify({ target: name, for: "1h", to }) });
+  assert.equal(response.status, 201);
+  const { path } = await response.json();
+  assert.ok(path.includes("code=") && !path.includes(token));
+  return `${url}${path}`;
+}
+
 async function kill(page) {
   await row(page).locator("[data-action=more]").click();
   await page.getByRole("menuitem", { name: "Kill" }).click();
@@ -121,7 +131,7 @@ test("the waiting room wakes it and moves on", { skip: skip || (to ? false : "DO
   const page = await enter();
   await row(page).waitFor();
   if (await row(page).locator(".pill[data-phase=off]").count() === 0) await kill(page);
-  const link = `${url}/wait/${name}?to=${encodeURIComponent(to)}${token ? `&token=${encodeURIComponent(token)}` : ""}`;
+  const link = token ? await codeLink() : `${url}/wait/${name}?to=${encodeURIComponent(to)}`;
   // Nothing need answer there.
   const arrive = async (visitor) => {
     visitor.allow(new URL(to).origin);
@@ -148,6 +158,17 @@ test("a link that may lead nowhere is refused by a page that says so", { skip },
   await page.locator("main.room[data-state=failed]").waitFor();
   assert.equal(await page.locator("b").count(), 0);
   assert.doesNotMatch(await page.locator("main").innerText(), /\{\{/);
+  await closed(page);
+});
+
+test("a link with another code is refused by a page that says so", { skip: skip || (token && to ? false : "the door's fleet has no tokens") }, async () => {
+  const link = new URL(await codeLink());
+  const [version, expires, holder, mac] = link.searchParams.get("code").split(".");
+  link.searchParams.set("code", [version, Number(expires) + 1, holder, mac].join("."));
+  const page = await open(browser, link.href);
+  await page.locator("main.room[data-state=failed]").waitFor();
+  await page.getByText("this link's code is not valid here").waitFor();
+  await accessible(page, "a link with another code");
   await closed(page);
 });
 

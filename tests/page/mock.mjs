@@ -22,7 +22,7 @@ const TYPES = { html: "text/html; charset=utf-8", js: "text/javascript; charset=
 const sleep = (milliseconds) => new Promise((resolve) => { setTimeout(resolve, milliseconds).unref(); });
 const iso = (at) => new Date(at).toISOString();
 
-export async function startMock({ port = 0, fleet = "small", token = null, may = ["read", "command", "admin", "wait"], holder = "*", speed = 1 } = {}) {
+export async function startMock({ port = 0, fleet = "small", token = null, code = null, may = ["read", "command", "admin", "wait"], holder = "*", speed = 1 } = {}) {
   const world = {
     targets: new Map(fleets[fleet]().map((target) => [target.target, target])),
     templates: fleets.templates(fleet),
@@ -30,6 +30,9 @@ export async function startMock({ port = 0, fleet = "small", token = null, may =
     commands: new Map(),
     letters: fleets.letters(),
     token,
+    // The code of a waiting room's link, and one that was good.
+    code,
+    expired: undefined,
     may,
     holder,
     // How the next commands end, where it is not well: `{ outcome, cause, message }`.
@@ -210,7 +213,13 @@ export async function startMock({ port = 0, fleet = "small", token = null, may =
     const held = request.headers.authorization?.replace("Bearer ", "") ?? url.searchParams.get("token");
     const target = world.targets.get(name);
     const html = request.method === "GET" && !state;
-    if (world.token && held !== world.token) {
+    const given = url.searchParams.get("code");
+    if (given !== null && given === world.expired) {
+      const detail = "this link expired at 2026-11-30T12:00:00Z";
+      if (html) return page(response, "wait_error.html", { title: "This link has expired", detail }, 410);
+      return problem(response, 410, "Gone", detail);
+    }
+    if (world.code ? given !== world.code : world.token && held !== world.token) {
       if (html) return page(response, "wait_error.html", { title: "This link does not open the door", detail: "Its token is not accepted." }, 401);
       return problem(response, 401, "Unauthorized", "a token is needed", { "WWW-Authenticate": "Bearer" });
     }

@@ -10,10 +10,10 @@ let browser;
 before(async () => { browser = await startBrowser(); });
 after(() => browser.close());
 
-async function withRoom(name, body, { mock: mockOptions, to = "/landing", token, prepare = () => {}, ...options } = {}) {
+async function withRoom(name, body, { mock: mockOptions, to = "/landing", token, code, prepare = () => {}, ...options } = {}) {
   const mock = await startMock({ speed: 1, ...mockOptions });
   prepare(mock);
-  const link = `${mock.url}/wait/${name}?to=${encodeURIComponent(to.startsWith("/") ? mock.url + to : to)}${token ? `&token=${token}` : ""}`;
+  const link = `${mock.url}/wait/${name}?to=${encodeURIComponent(to.startsWith("/") ? mock.url + to : to)}${token ? `&token=${token}` : ""}${code ? `&code=${code}` : ""}`;
   try {
     const page = await open(browser, link, options);
     await body(page, mock);
@@ -82,7 +82,37 @@ test("who puts it out meanwhile is told of", () => withRoom("fluidity", async (p
   assert.equal(await page.getByRole("button", { name: "Try again" }).isVisible(), true);
 }, { mock: { speed: 20 } }));
 
-test("the link's token is sent to the door and kept nowhere", () => withRoom("position-keeper", async (page, mock) => {
+test("the link's code is sent to the door, with no token, and kept nowhere", () => withRoom("position-keeper", async (page, mock) => {
+  await page.waitForURL("**/landing");
+  const posted = mock.world.requests.find((it) => it.method === "POST");
+  assert.equal(new URL(posted.path, mock.url).searchParams.get("code"), "1.2.a.b");
+  assert.ok(mock.world.requests.every((it) => !it.headers.authorization && !it.path.includes("token")));
+  assert.ok(mock.world.requests.filter((it) => it.path.startsWith("/landing")).every((it) => !it.headers.referer && !it.path.includes("code")));
+  assert.deepEqual(await page.evaluate(() => [sessionStorage.length, localStorage.length]), [0, 0]);
+}, { mock: { code: "1.2.a.b" }, code: "1.2.a.b" }));
+
+test("a code takes the place of a token that stands beside it", () => withRoom("position-keeper", async (page, mock) => {
+  await page.waitForURL("**/landing");
+  assert.ok(mock.world.requests.every((it) => !it.headers.authorization));
+}, { mock: { code: "1.2.a.b" }, code: "1.2.a.b", token: "old-token" }));
+
+test("an expired link says so on a page of the door", () => withRoom("pyelli", async (page, mock) => {
+  await page.getByRole("heading", { name: "This link has expired" }).waitFor();
+  await page.getByText("Ask whoever gave you this link for a new one").waitFor();
+  assert.equal(mock.world.targets.get("pyelli").phase, "off");
+  await accessible(page, "an expired link");
+}, { mock: { code: "1.2.a.b" }, code: "1.1.a.b", prepare: (mock) => { mock.world.expired = "1.1.a.b"; } }));
+
+test("a link that expires while somebody waits says so, and is not asked again", () => withRoom("fluidity", async (page, mock) => {
+  await page.getByText("so far").waitFor();
+  mock.world.expired = "1.2.a.b";
+  await page.getByRole("heading", { name: "This link has expired" }).waitFor();
+  assert.match(await page.getByRole("alert").innerText(), /expired at 2026.*for a new one/);
+  assert.equal(await page.getByRole("button", { name: "Try again" }).isVisible(), false);
+  await accessible(page, "a link that expired while somebody waited");
+}, { mock: { code: "1.2.a.b", speed: 20 }, code: "1.2.a.b" }));
+
+test("the token of a link of an earlier release goes to the door alone, and is kept nowhere", () => withRoom("position-keeper", async (page, mock) => {
   await page.waitForURL("**/landing");
   assert.equal(mock.world.requests.find((it) => it.method === "POST").headers.authorization, "Bearer link-token");
   assert.ok(mock.world.requests.filter((it) => it.path.startsWith("/landing")).every((it) => !it.headers.referer));

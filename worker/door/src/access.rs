@@ -11,9 +11,11 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName};
 use lamplighter_events::{Action, Holder, TargetName};
+use lamplighter_lifecycle::CommandRecord;
 use subtle::{Choice, ConditionallySelectable as _, ConstantTimeEq as _};
 
 use crate::Door;
+use crate::links::{Grant, Keys, KeysError, Purpose};
 use crate::problem::Problem;
 use crate::settings::{Auth, Http, Right, SpeaksFor, Targets, Token, TokenHash};
 
@@ -60,7 +62,7 @@ impl Access {
     /// Who presents these headers.
     pub(crate) fn caller(&self, headers: &HeaderMap) -> Result<Caller, Problem> {
         if self.auth == Auth::None {
-            return Ok(Caller(None));
+            return Ok(Caller::Anyone);
         }
         let mut given = headers.get_all(AUTHORIZATION).iter();
         let expected = "expected the header Authorization: Bearer TOKEN, once";
@@ -82,10 +84,17 @@ impl Access {
     /// Whether a caller is who it was: its token is there, and may what it could.
     pub(crate) fn knows(&self, caller: &Caller) -> bool {
         let all = self.all.read().unwrap_or_else(PoisonError::into_inner);
-        match &caller.0 {
-            None => self.auth == Auth::None,
-            Some(token) => all.contains(token),
+        match caller {
+            Caller::Anyone => self.auth == Auth::None,
+            Caller::Token(token) => all.contains(token),
+            Caller::Link(_) => false,
         }
+    }
+
+    /// Refuses link keys that everybody can read who reads the tokens' hashes.
+    pub(crate) fn refuse_known(&self, keys: &Keys) -> Result<(), KeysError> {
+        let all = self.all.read().unwrap_or_else(PoisonError::into_inner).clone();
+        keys.refuse_known(all.iter().map(|token| token.hash.bytes()))
     }
 
     /// Whose token it is.
@@ -106,22 +115,42 @@ impl Access {
             return Err(unknown());
         }
         let known = usize::try_from(at).ok().and_then(|at| all.get(at)).ok_or_else(unknown)?;
-        Ok(Caller(Some(known.clone())))
+        Ok(Caller::Token(known.clone()))
     }
 }
 
-/// Who asks: a token, or anyone where none is asked for.
+/// Who asks.
 #[derive(Debug, Clone)]
-pub(crate) struct Caller(Option<Token>);
+pub(crate) enum Caller {
+    /// Anyone, where no tokens are asked for.
+    Anyone,
+    /// Whoever has this token.
+    Token(Token),
+    /// Whoever has a link with this grant.
+    Link(Grant),
+}
 
 impl Caller {
+    fn token(&self) -> Option<&Token> {
+        match self {
+            Self::Token(token) => Some(token),
+            Self::Anyone | Self::Link(_) => None,
+        }
+    }
+
     /// Its token's name.
     pub(crate) fn name(&self) -> Option<&str> {
-        self.0.as_ref().map(|token| token.name.as_str())
+        self.token().map(|token| token.name.as_str())
     }
 
     pub(crate) fn has(&self, right: Right) -> bool {
-        self.0.as_ref().is_none_or(|token| token.may.iter().any(|has| has.includes(right)))
+        match self {
+            Self::Anyone => true,
+            Self::Token(token) => token.may.iter().any(|has| has.includes(right)),
+            Self::Link(grant) => match grant.purpose {
+                Purpose::Wait => right == Right::Wait,
+            },
+        }
     }
 
     /// What it may, in words.
@@ -141,12 +170,25 @@ impl Caller {
 
     /// Whoever may command a target may see how it is, on the seeds' own paths: their clients do both.
     pub(crate) fn need_sight(&self) -> Result<(), Problem> {
-        if self.has(Right::Command) { Ok(()) } else { self.need(Right::Read) }
+        let commands = self.has(Right::Command) || self.has(Right::Kill);
+        if commands { Ok(()) } else { self.need(Right::Read) }
     }
 
     /// Whether a target exists for it.
     pub(crate) fn sees(&self, target: &TargetName) -> bool {
-        self.0.as_ref().is_none_or(|token| token.targets.iter().any(|some| some.has(target)))
+        match self {
+            Self::Anyone => true,
+            Self::Token(token) => token.targets.iter().any(|some| some.has(target)),
+            Self::Link(grant) => grant.target == *target,
+        }
+    }
+
+    /// Whether a command exists for it: of a target that does, or of all of them.
+    pub(crate) fn sees_command(&self, record: &CommandRecord) -> bool {
+        match &record.target {
+            Some(target) => self.sees(target),
+            None => self.sees_all(),
+        }
     }
 
     /// Whether it may have machines of a template: where the template is named, or all that come of it.
@@ -155,36 +197,49 @@ impl Caller {
             Targets::One(name) => name == template,
             Targets::Prefix(prefix) => format!("{template}.").starts_with(prefix.as_str()),
         };
-        self.0.as_ref().is_none_or(|token| token.targets.iter().any(all))
+        match self {
+            Self::Anyone => true,
+            Self::Token(token) => token.targets.iter().any(all),
+            Self::Link(_) => false,
+        }
     }
 
     /// Whether every target does.
     pub(crate) fn sees_all(&self) -> bool {
         let all = |some: &Targets| *some == Targets::Prefix(String::new());
-        self.0.as_ref().is_none_or(|token| token.targets.iter().any(all))
+        match self {
+            Self::Anyone => true,
+            Self::Token(token) => token.targets.iter().any(all),
+            Self::Link(_) => false,
+        }
     }
 
     /// Its targets, in words.
     pub(crate) fn targets(&self) -> Vec<String> {
-        match &self.0 {
-            None => vec!["*".to_owned()],
-            Some(token) => token.targets.iter().map(ToString::to_string).collect(),
+        match self {
+            Self::Anyone => vec!["*".to_owned()],
+            Self::Token(token) => token.targets.iter().map(ToString::to_string).collect(),
+            Self::Link(grant) => vec![grant.target.to_string()],
+        }
+    }
+
+    /// The one holder that it speaks for; `None`: any.
+    fn bound_to(&self) -> Option<&Holder> {
+        match self {
+            Self::Token(Token { speaks_for: SpeaksFor::Holder(holder), .. }) => Some(holder),
+            Self::Link(grant) => grant.holder.as_ref(),
+            Self::Anyone | Self::Token(Token { speaks_for: SpeaksFor::Anyone, .. }) => None,
         }
     }
 
     /// Whom it speaks for, in words.
     pub(crate) fn speaks_for(&self) -> &str {
-        match &self.0 {
-            Some(Token { speaks_for: SpeaksFor::Holder(holder), .. }) => holder.as_str(),
-            _ => "*",
-        }
+        self.bound_to().map_or("*", Holder::as_str)
     }
 
     /// In whose name it asks, where a payload or a header says one.
     pub(crate) fn holder(&self, asked: Option<Holder>) -> Result<Option<Holder>, Problem> {
-        let Some(Token { speaks_for: SpeaksFor::Holder(own), .. }) = &self.0 else {
-            return Ok(asked);
-        };
+        let Some(own) = self.bound_to() else { return Ok(asked) };
         match asked {
             Some(asked) if asked != *own => Err(Problem::forbidden(format!(
                 "this token speaks for {own} alone; leave the holder out, or name that one"
@@ -198,14 +253,13 @@ impl Caller {
         match action {
             Action::Pause | Action::Resume => Right::Admin,
             Action::CheckIdle if everything => Right::Admin,
+            Action::Kill | Action::Destroy => Right::Kill,
             Action::Start
             | Action::Stop
-            | Action::Kill
             | Action::Status
             | Action::CheckIdle
             | Action::KeepAlive
-            | Action::Create
-            | Action::Destroy => Right::Command,
+            | Action::Create => Right::Command,
         }
     }
 }
@@ -274,7 +328,9 @@ mod tests {
     #[test]
     fn a_secrets_tokens_replace_its_earlier_ones_and_not_the_files() {
         let access = access(&[Right::Read], &["*"], "*");
-        let mut token = access.of_token("right").unwrap().0.unwrap();
+        let Caller::Token(mut token) = access.of_token("right").unwrap() else {
+            panic!("no token")
+        };
         token.hash = TokenHash::of("rotated");
         access.learn(vec![token.clone()]);
         assert!(access.of_token("rotated").is_ok() && access.of_token("right").is_ok());
@@ -290,6 +346,8 @@ mod tests {
         assert_eq!(rights(&[Right::Command]), [Right::Command, Right::Wait]);
         assert_eq!(rights(&[Right::Admin]), Right::ALL);
         assert_eq!(rights(&[Right::Wait]), [Right::Wait]);
+        assert_eq!(rights(&[Right::Kill]), [Right::Kill]);
+        assert_eq!(rights(&[Right::Link]), [Right::Link]);
         assert_eq!(rights(&[]), []);
     }
 
@@ -318,5 +376,33 @@ mod tests {
         assert!(makes(&["walrus"]) && makes(&["walrus.*"]) && makes(&["*"]) && makes(&["wal*"]));
         // One machine of it, or those of another, is not all of it.
         assert!(!makes(&["walrus.0*"]) && !makes(&["walruses"]) && !makes(&["other.*"]));
+    }
+
+    #[test]
+    fn what_ends_everybodys_holds_is_a_right_of_its_own() {
+        for action in Action::ALL {
+            let right = Caller::right_for(action, false);
+            let ends_all = matches!(action, Action::Kill | Action::Destroy);
+            assert_eq!(right == Right::Kill, ends_all, "{action}");
+        }
+    }
+
+    #[test]
+    fn a_link_may_do_what_it_is_for_and_nothing_else() {
+        let name = |text: &str| TargetName::parse(text).unwrap();
+        let grant = |holder: Option<&str>| Grant {
+            purpose: Purpose::Wait,
+            target: name("a"),
+            holder: holder.map(|text| Holder::parse(text).unwrap()),
+            expires: jiff::Timestamp::MAX,
+        };
+        let caller = Caller::Link(grant(None));
+        assert_eq!(caller.rights(), [Right::Wait]);
+        assert!(caller.sees(&name("a")) && !caller.sees(&name("ab")) && !caller.sees_all());
+        assert!(!caller.makes(&name("a")) && caller.need_sight().is_err());
+        let ann = Holder::parse("ann").unwrap();
+        let bound = Caller::Link(grant(Some("ann")));
+        assert_eq!(bound.holder(None).unwrap(), Some(ann));
+        assert!(bound.holder(Holder::parse("bob").ok()).is_err());
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::extract::{Path, State};
-use axum::http::header::LOCATION;
+use axum::http::header::{LOCATION, RETRY_AFTER};
 use axum::http::{HeaderName, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
@@ -69,6 +69,9 @@ pub(crate) struct Command {
     accepted_at: Option<Timestamp>,
     /// What became of it, once it has ended.
     outcome: Option<Outcome>,
+    /// Why it was not waited for, where that was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    notice: Option<String>,
 }
 
 impl Command {
@@ -87,6 +90,7 @@ impl Command {
             sent_at: Some(record.sent_at),
             accepted_at: Some(record.accepted_at),
             outcome: record.outcome.clone(),
+            notice: None,
         }
     }
 
@@ -104,6 +108,7 @@ impl Command {
             sent_at: Some(at),
             accepted_at: None,
             outcome: None,
+            notice: None,
         }
     }
 }
@@ -126,7 +131,7 @@ pub(crate) async fn post_command(
     let ended = |record: &CommandRecord| record.outcome.is_some();
     let followed = door.ask(&asking, command, deadline, ended).await?;
     let asked = &followed.asked;
-    let view = match &followed.record {
+    let mut view = match &followed.record {
         Some(record) => Command::of(record),
         None => {
             let action = Some(asked.command.action);
@@ -134,17 +139,27 @@ pub(crate) async fn post_command(
         }
     };
     let status = if view.outcome.is_some() { StatusCode::OK } else { StatusCode::ACCEPTED };
+    let crowded = followed.crowded().filter(|_| view.outcome.is_none());
+    view.notice = crowded.map(not_waited);
     let mut response = (status, Json(view)).into_response();
     let added = response.headers_mut();
     if let Ok(location) = location(&asked.id, door.clock.now()).parse() {
         added.insert(LOCATION, location);
     }
-    if let (Some(_), Said::Seconds(seconds)) = (asking.headers.get(PREFER), asking.patience.said)
+    if let Some(seconds) = crowded.and_then(|problem| problem.retry_seconds()) {
+        added.insert(RETRY_AFTER, seconds.into());
+    } else if let (Some(_), Said::Seconds(seconds)) =
+        (asking.headers.get(PREFER), asking.patience.said)
         && let Ok(applied) = format!("wait={seconds}").parse()
     {
         added.insert(PREFERENCE_APPLIED, applied);
     }
     Ok(response)
+}
+
+/// What is said to whoever was to wait and got no place.
+pub(crate) fn not_waited(problem: &Problem) -> String {
+    format!("the command was sent, and its outcome is not waited for: {}", problem.detail)
 }
 
 /// When an address says that its command was sent, if that can have been.
@@ -176,17 +191,13 @@ pub(crate) async fn get_command(
         );
         Problem::not_found(detail).retry_after(1)
     };
-    let ended = |record: &CommandRecord| record.outcome.is_some();
-    let seen = door.follow_id(&id, patience.until(0, 0).soft, ended).await;
-    let record = match seen {
+    let soft = patience.until(0, 0).soft;
+    let record = match door.await_outcome(&caller, &id, said.is_some(), soft).await? {
         Some(record) => Some(record),
         None => door.store.load_command(&id).await?.map(Arc::new),
     };
     // What is another's is not known, in the same words.
-    let record = record.filter(|record| match &record.target {
-        Some(target) => caller.sees(target),
-        None => caller.sees_all(),
-    });
+    let record = record.filter(|record| caller.sees_command(record));
     let Some(record) = record else {
         return match said {
             Some(at) => Ok(Json(Command::sent(&id, None, None, at))),

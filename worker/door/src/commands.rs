@@ -22,11 +22,15 @@ use tokio::time::Instant;
 use crate::Door;
 use crate::access::{CALLER, Caller};
 use crate::inbound::{Asking, Deadline};
+use crate::places::Place;
 use crate::problem::Problem;
 use crate::settings::{Right, Seed};
 
 /// How long whoever asks waits for the first look at a target.
 const FIRST_SIGHT_WITHIN: Duration = Duration::from_secs(5);
+/// How long a command is waited for that the table does not know and that the address does not call sent: a worker takes
+/// most commands within a second or two, and what nobody sent must not hold a connection.
+const UNKNOWN_WITHIN: Duration = Duration::from_secs(5);
 /// What the ids of ticks begin with: whoever used one up would have a schedule's command passed over.
 const TICKS: &str = "tick:";
 
@@ -219,6 +223,8 @@ impl Door {
         if known || !caller.has(Right::Command) {
             return Ok(());
         }
+        // Without a place to wait in, the caller is shown what there is.
+        let Ok(_place) = self.waits.take(caller.name()) else { return Ok(()) };
         let mut command = Command::new(Action::Status);
         command.target = Some(TargetRef::Name(target.clone()));
         let asked = self.admit(caller, command, None).await?;
@@ -246,8 +252,20 @@ impl Door {
         let admitted = self.admit(&asking.caller, command, asking.key.clone());
         let asked = deadline.meets(admitted).await.ok_or_else(slow)??;
         let first = self.send(&asked, &asking.headers, deadline).await?;
-        let record = self.follow(&asked, first, deadline, enough).await?;
-        let followed = Followed { asked, record, deadline };
+        // What was sent stays sent: whoever gets no place to wait in is told so, and how far the command is.
+        let (place, crowded) = match deadline.soft > Instant::now() {
+            false => (None, None),
+            true => match self.waits.take(asking.caller.name()) {
+                Ok(place) => (Some(place), None),
+                Err(problem) => (None, Some(problem)),
+            },
+        };
+        let until = match &crowded {
+            Some(_) => Deadline { soft: Instant::now(), ..deadline },
+            None => deadline,
+        };
+        let record = self.follow(&asked, first, until, enough).await?;
+        let followed = Followed { asked, record, deadline, crowded, _place: place };
         if followed.outcome().is_some() {
             // Whoever has just been told that it is so must not be shown how it was.
             deadline.meets(self.forget_looks()).await;
@@ -323,7 +341,34 @@ impl Door {
         Ok(seen)
     }
 
-    pub(crate) async fn follow_id(
+    /// Waits until `soft` for the end of a command that is not this request's own. One that this caller does not see
+    /// is waited for as long as one that nobody sent.
+    pub(crate) async fn await_outcome(
+        &self,
+        caller: &Caller,
+        id: &CommandId,
+        was_sent: bool,
+        soft: Instant,
+    ) -> Result<Option<Arc<CommandRecord>>, Problem> {
+        let now = Instant::now();
+        if soft <= now {
+            return Ok(None);
+        }
+        let place = self.waits.take(caller.name())?;
+        let until = if was_sent { soft } else { soft.min(now + UNKNOWN_WITHIN) };
+        let seen = self.follow_id(id, until, |record| caller.sees_command(record)).await;
+        let seen = match seen.filter(|record| caller.sees_command(record)) {
+            Some(record) if record.outcome.is_none() => {
+                let ended = |record: &CommandRecord| record.outcome.is_some();
+                self.follow_id(id, soft, ended).await.or(Some(record))
+            }
+            seen => seen,
+        };
+        drop(place);
+        Ok(seen)
+    }
+
+    async fn follow_id(
         &self,
         id: &CommandId,
         until: Instant,
@@ -348,11 +393,19 @@ pub(crate) struct Followed {
     /// Its item, once a worker has taken it.
     pub(crate) record: Option<Arc<CommandRecord>>,
     pub(crate) deadline: Deadline,
+    /// Why it was not waited for.
+    crowded: Option<Problem>,
+    _place: Option<Place>,
 }
 
 impl Followed {
     pub(crate) fn outcome(&self) -> Option<&Outcome> {
         self.record.as_ref().and_then(|record| record.outcome.as_ref())
+    }
+
+    /// Which bound keeps it from being waited for.
+    pub(crate) fn crowded(&self) -> Option<&Problem> {
+        self.crowded.as_ref()
     }
 
     /// A worker has taken it.

@@ -10,11 +10,12 @@
 //! - The only effect is a message on the command queue (and, for whoever may, a dead letter sent there again).
 //! - What was authorised is what is sent: the target is resolved first, and stands in the command by its name.
 //! - Whoever is told "sent" can find out: every answer that is no outcome carries the command's id.
-//! - Nothing waits without a deadline, and every bound on what a stranger may make long has a name.
+//! - Nothing waits without a deadline, and every bound on what a stranger may make long, or many, has a name.
+//! - `/healthz` is answered, however many others ask.
 //!
-//! *Code map.* `server`: connections. `routes`: every address, with what documents it. `access`, `limits`: who, how
+//! *Code map.* `server`: connections. `routes`: every address, with what documents it. `access`, `limits`, `places`: who, how
 //! much. `commands`: from a request to the queue. `outcomes`, `live`: waiting and watching. `targets`: what is seen.
-//! `compat`: the seeds' own paths. `waiting_room`, `assets`: for people.
+//! `compat`: the seeds' own paths. `waiting_room`, `links`, `assets`: for people.
 //!
 //! *Not here.* TLS: the load balancer's. Rights on AWS: the role's (`infra/door-policy.json`).
 
@@ -26,11 +27,13 @@ mod compat;
 mod inbound;
 mod letters;
 mod limits;
+pub mod links;
 mod live;
 mod metrics;
 mod openapi;
 mod outcomes;
 mod patient;
+mod places;
 mod problem;
 mod routes;
 mod server;
@@ -39,9 +42,9 @@ mod targets;
 mod templates;
 mod waiting_room;
 
+use std::collections::BTreeSet;
 use std::future::Future;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use lamplighter_runtime::Fleet;
@@ -52,10 +55,12 @@ use tokio::task::JoinSet;
 
 use access::Access;
 pub use letters::{Letter, Letters, Replayed};
-use limits::Limits;
+use limits::{Limits, WAITS_MAX, WAITS_PER_TOKEN_MAX};
+use links::{Keys, KeysError};
 use live::Live;
 use metrics::Metrics;
 use outcomes::Outcomes;
+use places::Places;
 pub use settings::Http;
 use settings::Token;
 use targets::Targets;
@@ -75,6 +80,8 @@ pub struct Door {
     limits: Limits,
     outcomes: Arc<Outcomes>,
     live: Live,
+    /// Those who wait for outcomes.
+    waits: Places,
     metrics: Metrics,
     /// When the table was last found readable, or not.
     ready: Mutex<Option<(Instant, bool)>>,
@@ -82,8 +89,10 @@ pub struct Door {
     looked: Mutex<Option<(Instant, Arc<Targets>)>>,
     /// `/openapi.json`
     document: OnceLock<String>,
-    /// Only this machine reaches it.
-    loopback: AtomicBool,
+    /// The keys of links, where there are any.
+    link_keys: RwLock<Option<Arc<Keys>>>,
+    /// The names of the tokens that came in a URL: the log says it once for each.
+    tokens_in_urls: std::sync::Mutex<BTreeSet<String>>,
     closing: watch::Sender<bool>,
 }
 
@@ -98,14 +107,16 @@ impl Door {
     ) -> Self {
         Self {
             access: Access::new(&http),
-            limits: Limits::new(&http),
+            limits: Limits::new(&http, limits::connections_max()),
             outcomes: Arc::default(),
             live: Live::default(),
+            waits: Places::new("waits", WAITS_PER_TOKEN_MAX, WAITS_MAX),
             metrics: Metrics::default(),
             ready: Mutex::default(),
             looked: Mutex::default(),
             document: OnceLock::new(),
-            loopback: AtomicBool::new(false),
+            link_keys: RwLock::default(),
+            tokens_in_urls: std::sync::Mutex::default(),
             closing: watch::Sender::new(false),
             queue: Arc::clone(&ports.queue),
             store: Arc::clone(&ports.store),
@@ -116,15 +127,30 @@ impl Door {
         }
     }
 
-    /// Takes the tokens of the secret, in place of those that it had before.
-    pub fn learn_tokens(&self, of_secret: Vec<Token>) {
-        self.access.learn(of_secret);
+    /// Takes the tokens of the secret, in place of those that it had before, and returns what to warn of.
+    pub fn learn_tokens(&self, of_secret: Vec<Token>) -> Vec<String> {
+        let each = of_secret.into_iter().map(|token| self.http.with_legacy_rights(token));
+        let (tokens, warnings): (Vec<Token>, Vec<Option<String>>) = each.unzip();
+        self.access.learn(tokens);
+        warnings.into_iter().flatten().collect()
+    }
+
+    /// Takes the keys of links, in place of those that it had before.
+    ///
+    /// # Errors
+    /// Where others than the doors can read them.
+    pub fn learn_link_keys(&self, keys: Keys) -> Result<(), KeysError> {
+        self.access.refuse_known(&keys)?;
+        *self.link_keys.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(keys));
+        Ok(())
+    }
+
+    fn link_keys(&self) -> Option<Arc<Keys>> {
+        self.link_keys.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Serves until `shutdown` completes; what waits is answered then, and what streams ends.
     pub async fn serve(self: Arc<Self>, listener: TcpListener, shutdown: impl Future<Output = ()>) {
-        let loopback = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
-        self.loopback.store(loopback, Ordering::Relaxed);
         let mut tasks = JoinSet::new();
         let door = Arc::clone(&self);
         tasks.spawn(async move { door.outcomes.look(&*door.store).await });
@@ -151,10 +177,6 @@ impl Door {
         };
         server::serve(self, listener, router, over).await;
         tasks.shutdown().await;
-    }
-
-    pub(crate) fn loopback(&self) -> bool {
-        self.loopback.load(Ordering::Relaxed)
     }
 
     /// From now on nothing waits.

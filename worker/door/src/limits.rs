@@ -1,6 +1,10 @@
 //! How much one caller may ask: a rate for each address and for each token (GCRA, by `governor`), and how many
 //! connections there may be.
 //!
+//! *Crowded connections.* A balancer that gets no answer to `/healthz` has the process replaced, and with it every
+//! request that waits. So some connections are accepted beyond the limit: they live for seconds, and answer `/healthz`, or
+//! 503 to anything else.
+//!
 //! *Bounds.* What is remembered of addresses is thrown away once it no longer matters, each minute; an attacker with
 //! many addresses costs some memory for that minute and no more.
 
@@ -19,8 +23,23 @@ use crate::settings::{Http, RATE_DEFAULT};
 
 /// A page that opens, or a script that begins, asks much at once and little afterwards.
 const BURST_SECONDS: u32 = 10;
-/// Connections at once. Each is a task and two buffers, about 50 kB with all that belongs to them.
-const CONNECTIONS_MAX: usize = 1_024;
+/// Connections at once: those that wait (768) or watch (256), and as many as these for everything else. Each is a task
+/// and two buffers, about 50 kB with all that belongs to them.
+const CONNECTIONS_MAX: usize = WAITS_MAX + WATCHING_MAX + 256;
+/// Requests that wait for an outcome at once.
+pub(crate) const WAITS_MAX: usize = 768;
+/// Requests of one token that wait at once.
+pub(crate) const WAITS_PER_TOKEN_MAX: usize = 64;
+/// Streams of events at once.
+pub(crate) const WATCHING_MAX: usize = 256;
+/// Streams of events of one token at once.
+pub(crate) const WATCHING_PER_TOKEN_MAX: usize = 64;
+/// Connections beyond the limit at once.
+const CROWDED_MAX: usize = 128;
+/// Connections beyond the limit at once from one address, where no proxy stands before the door.
+const CROWDED_PER_ADDRESS_MAX: usize = 32;
+/// File descriptors for what is no connection of a caller: the calls to AWS, the listeners, the log.
+const OTHER_FILES: usize = 128;
 /// Connections at once from one address, where no proxy stands before the door.
 const PER_ADDRESS_MAX: usize = 512;
 /// Where our proxies write the addresses that they saw.
@@ -33,15 +52,59 @@ pub(crate) struct Limits {
     addresses: DefaultKeyedRateLimiter<IpAddr>,
     tokens: DefaultKeyedRateLimiter<String>,
     connections: Arc<Semaphore>,
-    open: Arc<Mutex<BTreeMap<IpAddr, usize>>>,
+    crowded: Arc<Semaphore>,
+    open: Arc<Mutex<BTreeMap<IpAddr, Open>>>,
+}
+
+/// The connections of one address.
+#[derive(Debug, Clone, Copy, Default)]
+struct Open {
+    within: usize,
+    crowded: usize,
 }
 
 /// A connection that is counted until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Connection {
     address: IpAddr,
-    open: Arc<Mutex<BTreeMap<IpAddr, usize>>>,
+    is_crowded: bool,
+    open: Arc<Mutex<BTreeMap<IpAddr, Open>>>,
     _permit: OwnedSemaphorePermit,
+}
+
+impl Connection {
+    /// It is beyond the limit.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.is_crowded
+    }
+}
+
+/// How many connections there may be. Each is a file descriptor, and without one left nothing is accepted, `/healthz`
+/// included: so the process asks for as many as it may have, and takes fewer connections where that is not enough.
+pub(crate) fn connections_max() -> usize {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let wanted = (CONNECTIONS_MAX + CROWDED_MAX + OTHER_FILES) as u64;
+    let files = getrlimit(Resource::Nofile);
+    let mut may = files.current.unwrap_or(wanted);
+    let most = files.maximum.unwrap_or(wanted).min(wanted);
+    if may < most {
+        let more = Rlimit { current: Some(most), maximum: files.maximum };
+        if setrlimit(Resource::Nofile, more).is_ok() {
+            may = most;
+        }
+    }
+    if may >= wanted {
+        return CONNECTIONS_MAX;
+    }
+    let left = usize::try_from(may).unwrap_or(CONNECTIONS_MAX);
+    let connections = left.saturating_sub(CROWDED_MAX + OTHER_FILES).max(1);
+    tracing::warn!(
+        files = may,
+        wanted,
+        connections,
+        "the limit on open files bounds the connections; expected `ulimit -n` of at least what is wanted"
+    );
+    connections
 }
 
 fn quota(per_second: u32) -> Quota {
@@ -52,27 +115,41 @@ fn quota(per_second: u32) -> Quota {
 }
 
 impl Limits {
-    pub(crate) fn new(http: &Http) -> Self {
+    pub(crate) fn new(http: &Http, connections: usize) -> Self {
         Self {
             proxies: http.proxies,
             addresses: RateLimiter::keyed(quota(http.per_address)),
             tokens: RateLimiter::keyed(quota(http.per_token)),
-            connections: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+            connections: Arc::new(Semaphore::new(connections)),
+            crowded: Arc::new(Semaphore::new(CROWDED_MAX)),
             open: Arc::default(),
         }
     }
 
-    /// Counts a connection, if there is room for it.
+    /// Counts a connection; `None` where there is no room even for a crowded one.
     pub(crate) fn connection(&self, peer: SocketAddr) -> Option<Connection> {
-        let permit = Arc::clone(&self.connections).try_acquire_owned().ok()?;
         let address = network(peer.ip());
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = open.get(&address).copied().unwrap_or_default();
+        let may_have = |count, most| self.proxies > 0 || count < most;
+        let within = match may_have(count.within, PER_ADDRESS_MAX) {
+            true => Arc::clone(&self.connections).try_acquire_owned().ok(),
+            false => None,
+        };
+        let is_crowded = within.is_none();
+        let permit = match within {
+            Some(permit) => permit,
+            None if may_have(count.crowded, CROWDED_PER_ADDRESS_MAX) => {
+                Arc::clone(&self.crowded).try_acquire_owned().ok()?
+            }
+            None => return None,
+        };
         let count = open.entry(address).or_default();
-        if self.proxies == 0 && *count >= PER_ADDRESS_MAX {
-            return None;
+        match is_crowded {
+            true => count.crowded += 1,
+            false => count.within += 1,
         }
-        *count += 1;
-        Some(Connection { address, open: Arc::clone(&self.open), _permit: permit })
+        Some(Connection { address, is_crowded, open: Arc::clone(&self.open), _permit: permit })
     }
 
     /// Whose request it is: the peer's, or as the outermost of our proxies saw it. What stands further to the left
@@ -138,8 +215,11 @@ impl Drop for Connection {
     fn drop(&mut self) {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = open.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
+            match self.is_crowded {
+                true => count.crowded -= 1,
+                false => count.within -= 1,
+            }
+            if count.within + count.crowded == 0 {
                 open.remove(&self.address);
             }
         }
@@ -152,7 +232,7 @@ mod tests {
     use crate::settings::Auth;
 
     fn limits(proxies: usize, per_address: u32) -> Limits {
-        Limits::new(&Http { proxies, per_address, ..Http::new(Auth::None) })
+        Limits::new(&Http { proxies, per_address, ..Http::new(Auth::None) }, CONNECTIONS_MAX)
     }
 
     #[track_caller]
@@ -195,11 +275,32 @@ mod tests {
     fn connections_are_counted_until_they_end() {
         let limits = limits(0, 1);
         let peer: SocketAddr = "10.0.0.1:1".parse().unwrap();
-        let held: Vec<_> = (0..PER_ADDRESS_MAX).map_while(|_| limits.connection(peer)).collect();
-        assert_eq!(held.len(), PER_ADDRESS_MAX);
+        let count = PER_ADDRESS_MAX + CROWDED_PER_ADDRESS_MAX;
+        let held: Vec<_> = (0..count).map_while(|_| limits.connection(peer)).collect();
+        let crowded = held.iter().filter(|one| one.is_crowded()).count();
+        assert_eq!((held.len(), crowded), (count, CROWDED_PER_ADDRESS_MAX));
         assert!(limits.connection(peer).is_none());
-        assert!(limits.connection("10.0.0.2:1".parse().unwrap()).is_some());
-        drop(held);
-        assert!(limits.connection(peer).is_some());
+        let other = limits.connection("10.0.0.2:1".parse().unwrap()).unwrap();
+        assert!(!other.is_crowded(), "another's share is its own");
+        drop((held, other));
+        assert!(!limits.connection(peer).unwrap().is_crowded());
+        assert!(limits.open.lock().unwrap().is_empty(), "no address is remembered");
+    }
+
+    #[test]
+    fn beyond_the_limit_some_more_are_taken_for_the_balancers_question() {
+        // Behind a proxy all of them have its address.
+        let limits = limits(1, 1);
+        let peer: SocketAddr = "10.0.0.1:1".parse().unwrap();
+        let all = CONNECTIONS_MAX + CROWDED_MAX;
+        let mut held: Vec<_> = (0..all).map_while(|_| limits.connection(peer)).collect();
+        assert_eq!(held.len(), all);
+        assert_eq!(held.iter().filter(|one| one.is_crowded()).count(), CROWDED_MAX);
+        assert!(limits.connection(peer).is_none());
+        held.remove(0);
+        assert!(
+            !limits.connection(peer).unwrap().is_crowded(),
+            "what is free again is whole again"
+        );
     }
 }

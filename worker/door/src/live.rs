@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
@@ -21,6 +21,8 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use crate::Door;
 use crate::access::Caller;
+use crate::limits::{WATCHING_MAX, WATCHING_PER_TOKEN_MAX};
+use crate::places::Places;
 use crate::problem::Problem;
 use crate::settings::Right;
 use crate::targets::Targets;
@@ -37,11 +39,6 @@ const COMMENT_EVERY: Duration = Duration::from_secs(15);
 const BUFFER: usize = 16;
 /// How long a token that was taken out may go on to see what does not change.
 const KNOWN_FOR: Duration = Duration::from_secs(30);
-/// Streams at once of one token.
-const PER_TOKEN_MAX: usize = 64;
-/// Streams at once: each holds a connection and a copy of what it knows.
-const WATCHING_MAX: usize = 256;
-
 /// All targets at one moment; numbered, so that a look that found nothing new wakes nobody.
 #[derive(Debug, Clone, Default)]
 struct Picture {
@@ -54,25 +51,7 @@ struct Picture {
 pub(crate) struct Live {
     picture: watch::Sender<Picture>,
     begun: Notify,
-    by_token: Arc<Mutex<BTreeMap<String, usize>>>,
-}
-
-/// A stream that is counted until it is dropped.
-struct Counted {
-    token: String,
-    by_token: Arc<Mutex<BTreeMap<String, usize>>>,
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        let mut by_token = self.by_token.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = by_token.get_mut(&self.token) {
-            *count -= 1;
-            if *count == 0 {
-                by_token.remove(&self.token);
-            }
-        }
-    }
+    places: Places,
 }
 
 impl Default for Live {
@@ -80,25 +59,12 @@ impl Default for Live {
         Self {
             picture: watch::Sender::new(Picture::default()),
             begun: Notify::new(),
-            by_token: Arc::default(),
+            places: Places::new("streams", WATCHING_PER_TOKEN_MAX, WATCHING_MAX),
         }
     }
 }
 
 impl Live {
-    /// Counts a stream of a token, if it may have one more.
-    fn count(&self, token: Option<&str>) -> Result<Option<Counted>, Problem> {
-        let Some(token) = token.map(str::to_owned) else { return Ok(None) };
-        let mut by_token = self.by_token.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = by_token.entry(token.clone()).or_default();
-        if *count >= PER_TOKEN_MAX {
-            let detail = format!("this token has {PER_TOKEN_MAX} streams, which is the limit");
-            return Err(Problem::unavailable(detail));
-        }
-        *count += 1;
-        Ok(Some(Counted { token, by_token: Arc::clone(&self.by_token) }))
-    }
-
     /// How many watch.
     pub(crate) fn watching(&self) -> usize {
         self.picture.receiver_count()
@@ -151,12 +117,7 @@ pub(crate) async fn events(
     caller: Caller,
 ) -> Result<Response, Problem> {
     caller.need(Right::Read)?;
-    if door.live.watching() >= WATCHING_MAX {
-        return Err(Problem::unavailable(format!(
-            "{WATCHING_MAX} watch already, which is the limit"
-        )));
-    }
-    let counted = door.live.count(caller.name())?;
+    let place = door.live.places.take(caller.name())?;
     let (events, stream) = mpsc::channel(BUFFER);
     let pictures = door.live.picture.subscribe();
     door.live.begun.notify_one();
@@ -167,7 +128,7 @@ pub(crate) async fn events(
             () = events.closed() => {}
             () = tell(&door, &caller, pictures, &events) => {}
         }
-        drop(counted);
+        drop(place);
     });
     let keep_alive = KeepAlive::new().interval(COMMENT_EVERY).text("still here");
     // Some proxies keep what streams until there is more of it.

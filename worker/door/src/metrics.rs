@@ -97,7 +97,7 @@ pub(crate) async fn metrics(
         return Err(Problem::forbidden(detail));
     }
     let metrics = &door.metrics;
-    metrics.waiting.set(u64::try_from(door.outcomes.waiting()).unwrap_or(u64::MAX));
+    metrics.waiting.set(u64::try_from(door.waits.taken()).unwrap_or(u64::MAX));
     metrics.watching.set(u64::try_from(door.live.watching()).unwrap_or(u64::MAX));
     let looked = door.all().await?;
     for phase in [Phase::Off, Phase::Starting, Phase::On, Phase::Stopping, Phase::Failed] {

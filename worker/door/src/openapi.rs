@@ -20,6 +20,7 @@ use crate::problem::{MEDIA_TYPE, Told};
 use crate::routes::Route;
 use crate::settings::Auth;
 use crate::templates::TemplateList;
+use crate::waiting_room::{LinkMade, LinkWanted};
 
 /// The schema of what is serialised from types of crate lifecycle, which knows no schemas: the fields that are always
 /// there, and room for those of a kind.
@@ -222,6 +223,7 @@ fn doc(route: Route, schemas: &mut SchemaGenerator) -> Doc {
         Route::Me => json_of(schemas.subschema_for::<Me>()),
         Route::Letters => json_of(schemas.subschema_for::<LetterList>()),
         Route::Replay => json_of(schemas.subschema_for::<Replayed>()),
+        Route::Links => json_of(schemas.subschema_for::<LinkMade>()),
         Route::Health | Route::Ready => json_of(schemas.subschema_for::<Status>()),
         Route::Events => Answer::Text("text/event-stream"),
         Route::Metrics => Answer::Text("text/plain"),
@@ -235,13 +237,14 @@ fn doc(route: Route, schemas: &mut SchemaGenerator) -> Doc {
     let body = match route {
         Route::PostCommand => Some(schemas.subschema_for::<CommandBody>().to_value()),
         Route::Replay => Some(schemas.subschema_for::<Replay>().to_value()),
+        Route::Links => Some(schemas.subschema_for::<LinkWanted>().to_value()),
         _ => None,
     };
     let problems: &[u16] = match route {
         Route::PostCommand => &[400, 401, 403, 404, 408, 413, 415, 422, 429, 503],
         Route::GetCommand => &[400, 401, 403, 404, 429, 503],
         Route::Target | Route::Why | Route::History => &[400, 401, 403, 404, 429, 503],
-        Route::Replay => &[400, 401, 403, 404, 408, 413, 415, 429, 503],
+        Route::Replay | Route::Links => &[400, 401, 403, 404, 408, 413, 415, 429, 503],
         Route::Letters => &[401, 403, 404, 429, 503],
         Route::Targets | Route::Templates | Route::Events | Route::Metrics => &[401, 403, 429, 503],
         Route::Me => &[401, 429],
@@ -290,6 +293,12 @@ fn words(route: Route) -> (&'static str, &'static str, &'static str) {
         Route::Replay => {
             ("dead letters", "Send them again", "With their ids and their times of sending.")
         }
+        Route::Links => (
+            "access",
+            "Make a link to a waiting room",
+            "Whoever has the link may wake the target and see how far it is, and nothing else, until it expires. It \
+             carries no token.",
+        ),
         Route::Health => ("health", "The process lives", ""),
         Route::Ready => ("health", "The table answers", ""),
         Route::Metrics => ("health", "Numbers for Prometheus", ""),
@@ -310,7 +319,8 @@ fn operation(route: Route, open: bool, schemas: &mut SchemaGenerator) -> Value {
             json!({ "description": "It is on the queue", "content": content, "headers": header });
         responses.insert("202".to_owned(), sent);
     }
-    responses.insert("200".to_owned(), good);
+    let status = if route == Route::Links { "201" } else { "200" };
+    responses.insert(status.to_owned(), good);
     let problem = json!({ MEDIA_TYPE: { "schema": schemas.subschema_for::<Told>().to_value() } });
     for status in doc.problems {
         let name =

@@ -63,12 +63,6 @@ impl Outcomes {
         Wait { outcomes: Arc::clone(self), id: id.clone(), seen }
     }
 
-    /// How many wait.
-    pub(crate) fn waiting(&self) -> usize {
-        let waited = self.waited.lock().unwrap_or_else(PoisonError::into_inner);
-        waited.values().map(|one| one.waiting).sum()
-    }
-
     fn ids(&self) -> Vec<CommandId> {
         let waited = self.waited.lock().unwrap_or_else(PoisonError::into_inner);
         // Who has seen the outcome is about to leave.

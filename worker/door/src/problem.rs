@@ -105,6 +105,10 @@ impl Problem {
         self
     }
 
+    pub(crate) fn retry_seconds(&self) -> Option<u64> {
+        self.retry_after
+    }
+
     pub(crate) fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.more.insert(name.to_owned(), value.into());
         self

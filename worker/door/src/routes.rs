@@ -13,7 +13,6 @@ use axum::http::header::{
     ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HOST, ORIGIN, REFERRER_POLICY, RETRY_AFTER,
     VARY, X_CONTENT_TYPE_OPTIONS,
 };
-use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
@@ -22,8 +21,8 @@ use tower_http::cors::CorsLayer;
 
 use crate::Door;
 use crate::problem::Problem;
-use crate::server::Peer;
-use crate::settings::{Auth, Seed};
+use crate::server::{Crowded, Peer};
+use crate::settings::{Auth, Host, Seed};
 use crate::{api, assets, compat, letters, live, metrics, openapi, templates, waiting_room};
 
 /// Browsers may remember a preflight for so long.
@@ -45,13 +44,14 @@ pub(crate) enum Route {
     Me,
     Letters,
     Replay,
+    Links,
     Health,
     Ready,
     Metrics,
 }
 
 impl Route {
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::PostCommand,
         Self::GetCommand,
         Self::Targets,
@@ -63,6 +63,7 @@ impl Route {
         Self::Me,
         Self::Letters,
         Self::Replay,
+        Self::Links,
         Self::Health,
         Self::Ready,
         Self::Metrics,
@@ -81,6 +82,7 @@ impl Route {
             Self::Me => "/v1/me",
             Self::Letters => "/v1/dead-letters",
             Self::Replay => "/v1/dead-letters/replay",
+            Self::Links => "/v1/links",
             Self::Health => "/healthz",
             Self::Ready => "/readyz",
             Self::Metrics => "/metrics",
@@ -89,7 +91,7 @@ impl Route {
 
     /// Whether it is a POST; the others are GETs.
     pub(crate) const fn posts(self) -> bool {
-        matches!(self, Self::PostCommand | Self::Replay)
+        matches!(self, Self::PostCommand | Self::Replay | Self::Links)
     }
 
     fn handler(self) -> MethodRouter<Arc<Door>> {
@@ -105,6 +107,7 @@ impl Route {
             Self::Me => get(api::me),
             Self::Letters => get(letters::list),
             Self::Replay => post(letters::replay),
+            Self::Links => post(waiting_room::make_link),
             Self::Health => get(api::healthz),
             Self::Ready => get(api::readyz),
             Self::Metrics => get(metrics::metrics),
@@ -180,6 +183,12 @@ fn cors(origins: &[String]) -> Option<CorsLayer> {
 
 /// What is refused before anybody is asked who it is.
 async fn guard(State(door): State<Arc<Door>>, request: Request, next: Next) -> Response {
+    if request.extensions().get::<Crowded>().is_some()
+        && request.uri().path() != Route::Health.path()
+    {
+        let detail = "the limit of open connections is reached; try again later";
+        return Problem::unavailable(detail).into_response();
+    }
     let peer = request.extensions().get::<Peer>().copied();
     let is_probe = matches!(request.uri().path(), "/healthz" | "/readyz");
     if let (Some(Peer(peer)), false) = (peer, is_probe) {
@@ -191,7 +200,9 @@ async fn guard(State(door): State<Arc<Door>>, request: Request, next: Next) -> R
     if let Err(problem) = one_host(&request) {
         return problem.into_response();
     }
+    // A load balancer's health check names the task's address as its Host.
     if door.access.auth() == Auth::None
+        && !is_probe
         && let Err(problem) = ours(&door, &request)
     {
         return problem.into_response();
@@ -209,8 +220,13 @@ fn ours(door: &Door, request: &Request) -> Result<(), Problem> {
         Some(authority) => authority.as_str(),
         None => text(HOST).unwrap_or_default(),
     };
-    if door.loopback() && !is_loopback(host) {
-        let detail = "this door is for its own machine; expected the Host localhost or 127.0.0.1";
+    let named = Host::of(host);
+    let is_ours = |host: &Host| {
+        host.is_loopback() || door.http.hosts.iter().any(|listed| host.is_listed_as(listed))
+    };
+    if !named.as_ref().is_some_and(is_ours) {
+        let detail = "the Host is not one of this door's; expected localhost or 127.0.0.1 on its own machine, or a \
+                      host that [http] hosts lists";
         return Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, "misdirected", detail));
     }
     let changes = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
@@ -219,7 +235,12 @@ fn ours(door: &Door, request: &Request) -> Result<(), Problem> {
     let its = origin.and_then(|origin| origin.split_once("://"));
     // A form of a page of ours that sends no referrer has no origin either, and its browser says where it comes from.
     let own_form = origin == Some("null") && text(FETCH_SITE) == Some("same-origin");
-    let same = own_form || its.is_some_and(|(_, its)| its.eq_ignore_ascii_case(host));
+    // A proxy may write another Host, and the browser's page is of a listed one all the same.
+    let same = |(_, its): (&str, &str)| {
+        let its = Host::of(its);
+        its == named || its.is_some_and(|its| door.http.hosts.contains(&its))
+    };
+    let same = own_form || its.is_some_and(same);
     let strange = (origin.is_some() && !same && !listed)
         || (text(FETCH_SITE) == Some("cross-site") && !listed);
     if changes && strange {
@@ -238,21 +259,7 @@ fn one_host(request: &Request) -> Result<(), Problem> {
     Ok(())
 }
 
-/// `localhost`, `127.0.0.1`, `[::1]`, with a port or without.
-fn is_loopback(host: &str) -> bool {
-    let Ok(authority) = host.parse::<Authority>() else { return false };
-    let bare = authority.as_str() == host && !host.contains('@');
-    // A port that is none is read by nobody alike.
-    let port = host.strip_prefix(authority.host()).is_some_and(|rest| {
-        rest.is_empty() || rest.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok())
-    });
-    let name = authority.host().trim_start_matches('[').trim_end_matches(']');
-    let own = name.eq_ignore_ascii_case("localhost")
-        || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
-    bare && port && own
-}
-
-/// What every answer has, and what is noted of it. The query is noted nowhere: it may hold a token.
+/// What every answer has, and what is noted of it. The query is noted nowhere: it may hold a code.
 async fn finish(State(door): State<Arc<Door>>, request: Request, next: Next) -> Response {
     let began = Instant::now();
     let method = request.method().clone();
@@ -297,25 +304,4 @@ async fn finish(State(door): State<Arc<Door>>, request: Request, next: Next) -> 
 pub(crate) fn for_people(headers: &HeaderMap) -> bool {
     let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
     accept.is_some_and(|accept| accept.contains("text/html"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_name_that_leads_here_is_not_the_machines_own() {
-        for own in ["localhost", "localhost:8080", "127.0.0.1:80", "[::1]:8080", "LOCALHOST"] {
-            assert!(is_loopback(own), "{own}");
-        }
-        for other in
-            ["127.0.0.1:evil", "127.0.0.1@evil.example", "evil@127.0.0.1", "127.0.0.1:99999"]
-        {
-            assert!(!is_loopback(other), "{other}");
-        }
-        for other in ["", "evil.example", "localhost.evil.example:80", "127.0.0.1.evil", "10.0.0.1"]
-        {
-            assert!(!is_loopback(other), "{other}");
-        }
-    }
 }

@@ -1,7 +1,7 @@
 //! The listener: connections to requests, with a bound on everything that a stranger can make long.
 //!
 //! *Theory.* axum's own loop sets no time limit on headers, so this one speaks to hyper itself: a connection that
-//! dribbles its headers, or rests between requests, is closed; one that is too many is not accepted. TLS is the load
+//! dribbles its headers, or rests between requests, is closed; one that is too many is crowded (`limits`). TLS is the load
 //! balancer's.
 //!
 //! *End.* With `closing` everything that waits answers with what it knows, streams end, connections finish the request
@@ -33,6 +33,8 @@ const HEADERS_WITHIN: Duration = Duration::from_secs(10);
 /// The same behind a balancer, which minds slow headers itself and uses its connections again: it must be the one that
 /// closes them (the stack's after 900 s), or a request meets a closed one and becomes a 502.
 const HEADERS_WITHIN_BEHIND_PROXIES: Duration = Duration::from_secs(910);
+/// The same for a crowded connection, which has one request: others need its place.
+const CROWDED_HEADERS_WITHIN: Duration = Duration::from_secs(5);
 /// Room for all headers together: a token, an origin, a few traces.
 const HEADERS_BYTES_MAX: usize = 16 << 10;
 /// How many there may be.
@@ -47,6 +49,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Who is at the other end.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Peer(pub(crate) SocketAddr);
+
+/// Marks the request of a crowded connection: only `/healthz` is answered.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Crowded;
 
 /// Serves until `shutdown` completes, then finishes.
 pub(crate) async fn serve(
@@ -99,14 +105,20 @@ async fn connection(
 ) {
     // An answer is small and whole; it should not wait for more.
     let _ = stream.set_nodelay(true);
+    let is_crowded = counted.is_crowded();
+    let headers_within = if is_crowded { CROWDED_HEADERS_WITHIN } else { headers_within };
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(Peer(peer));
+        if is_crowded {
+            request.extensions_mut().insert(Crowded);
+        }
         let router = router.clone();
         TowerToHyperService::new(router).call(request.map(Body::new))
     });
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
+        .keep_alive(!is_crowded)
         .header_read_timeout(headers_within)
         .max_buf_size(HEADERS_BYTES_MAX)
         .max_headers(HEADERS_MAX);

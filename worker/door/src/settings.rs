@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use axum::http::uri::Authority;
 use lamplighter_events::{FieldError, Holder, TargetName};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -32,12 +33,18 @@ pub struct Http {
     pub prefix: String,
     /// Pages of other origins that may read answers.
     pub origins: Vec<String>,
+    /// The names by which callers reach a door that asks for no tokens.
+    pub hosts: Vec<Host>,
     /// How many proxies of ours each append the address they saw to `X-Forwarded-For`.
     pub proxies: usize,
     /// Who may what.
     pub tokens: Vec<Token>,
     /// A secret with more of them.
     pub tokens_secret: Option<String>,
+    /// The right `command` includes `kill`, as it did before that was a right of its own.
+    pub command_includes_kill: bool,
+    /// The secret with the keys of links.
+    pub links_secret: Option<String>,
     /// Which target, or template, a seed's paths mean.
     pub seeds: BTreeMap<Seed, TargetName>,
     /// Where the waiting room of a target may lead.
@@ -57,14 +64,105 @@ impl Http {
             compat: BTreeSet::new(),
             prefix: String::new(),
             origins: Vec::new(),
+            hosts: Vec::new(),
             proxies: 0,
             tokens: Vec::new(),
             tokens_secret: None,
+            command_includes_kill: true,
+            links_secret: None,
             seeds: BTreeMap::new(),
             wait: BTreeMap::new(),
             per_address: RATE_DEFAULT,
             per_token: RATE_DEFAULT,
         }
+    }
+
+    /// Where a link to a target's waiting room leads: as it says, if the fleet lets it; where it says nothing, to the
+    /// first place that the fleet names. `None`: the target has no waiting room.
+    pub fn leads(&self, target: &TargetName, to: Option<&str>) -> Option<Result<Url, FieldError>> {
+        let allowed = self.wait.get(target)?;
+        let url = match to {
+            None => allowed.first().map(|destination| destination.0.clone()),
+            Some(to) => {
+                plain_url(to).filter(|to| allowed.iter().any(|destination| destination.has(to)))
+            }
+        };
+        Some(url.ok_or_else(|| FieldError {
+            field: "to".to_owned(),
+            problem: "this waiting room may not lead there".to_owned(),
+            expected: format!("an address that [http.wait.{target}] allows"),
+        }))
+    }
+
+    /// A token with what `command` included before `kill` was a right of its own, and the warning about it.
+    #[must_use]
+    pub fn with_legacy_rights(&self, mut token: Token) -> (Token, Option<String>) {
+        let is_legacy = self.command_includes_kill
+            && token.may.contains(&Right::Command)
+            && !token.may.iter().any(|right| right.includes(Right::Kill));
+        if !is_legacy {
+            return (token, None);
+        }
+        token.may.insert(Right::Kill);
+        let name = &token.name;
+        let warning = format!(
+            "the token {name} has the right \"command\", which includes kill and destroy in this release only; expected \
+             \"kill\" beside it where {name} is to kill and destroy, and [http] command_includes_kill = false once \
+             every token has what it needs"
+        );
+        (token, Some(warning))
+    }
+}
+
+/// A name by which callers reach the door, with a port or without.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Host {
+    name: String,
+    port: Option<u16>,
+}
+
+impl Host {
+    /// What is taken, in words.
+    pub const EXPECTED: &str =
+        "a host name or address, with a port or without, such as \"door.example.com\"";
+
+    /// Reads a host as `Host` has it.
+    ///
+    /// # Errors
+    /// Where it is none.
+    pub fn parse(text: &str) -> Result<Self, FieldError> {
+        let plain = |char: char| char.is_ascii_alphanumeric() || "-._:[]".contains(char);
+        let host = Self::of(text).filter(|_| text.chars().all(plain));
+        host.ok_or_else(|| FieldError {
+            field: "hosts".to_owned(),
+            problem: "this is no host".to_owned(),
+            expected: Self::EXPECTED.to_owned(),
+        })
+    }
+
+    /// What a request names; nothing where it would be read differently elsewhere.
+    pub(crate) fn of(text: &str) -> Option<Self> {
+        let authority: Authority = text.parse().ok()?;
+        if authority.as_str() != text || text.contains('@') || authority.host().is_empty() {
+            return None;
+        }
+        let port = match text.strip_prefix(authority.host())? {
+            "" => None,
+            rest => Some(rest.strip_prefix(':')?.parse().ok()?),
+        };
+        Some(Self { name: authority.host().to_ascii_lowercase(), port })
+    }
+
+    /// Whether a request that names this host may come to one that goes by that: a port that is not listed is any.
+    pub(crate) fn is_listed_as(&self, listed: &Self) -> bool {
+        self.name == listed.name && (listed.port.is_none() || listed.port == self.port)
+    }
+
+    /// `localhost`, `127.0.0.1`, `[::1]`.
+    pub(crate) fn is_loopback(&self) -> bool {
+        let name = self.name.trim_start_matches('[').trim_end_matches(']');
+        name == "localhost"
+            || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
     }
 }
 
@@ -114,17 +212,22 @@ impl Seed {
 pub enum Right {
     /// See targets, commands and events.
     Read,
-    /// Start, stop, kill, ask for the status, check for idleness, keep alive, create, destroy.
+    /// Start, stop, ask for the status, check for idleness, keep alive, create.
     Command,
+    /// Kill and destroy, which end everybody's holds.
+    Kill,
     /// Everything, also pause, resume, checks of the whole fleet, and the dead letters.
     Admin,
     /// Wake in the waiting room, and see there how far it is.
     Wait,
+    /// Make links to the waiting room, which outlast the token.
+    Link,
 }
 
 impl Right {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Read, Self::Command, Self::Admin, Self::Wait];
+    pub const ALL: [Self; 6] =
+        [Self::Read, Self::Command, Self::Kill, Self::Admin, Self::Wait, Self::Link];
 
     /// The word in the fleet file.
     #[must_use]
@@ -132,8 +235,10 @@ impl Right {
         match self {
             Self::Read => "read",
             Self::Command => "command",
+            Self::Kill => "kill",
             Self::Admin => "admin",
             Self::Wait => "wait",
+            Self::Link => "link",
         }
     }
 
@@ -161,19 +266,7 @@ impl TokenHash {
             problem: format!("these {} characters are no SHA-256", text.chars().count()),
             expected: Self::EXPECTED.to_owned(),
         };
-        let bytes = text.as_bytes();
-        if bytes.len() != 64 {
-            return Err(wrong());
-        }
-        let mut hash = [0_u8; 32];
-        for (place, pair) in hash.iter_mut().zip(bytes.chunks(2)) {
-            let digit =
-                |byte: u8| char::from(byte).to_digit(16).and_then(|it| u8::try_from(it).ok());
-            let (high, low) =
-                (digit(pair[0]).ok_or_else(wrong)?, digit(pair[1]).ok_or_else(wrong)?);
-            *place = high << 4 | low;
-        }
-        Ok(Self(hash))
+        hex_bytes(text).map(Self).ok_or_else(wrong)
     }
 
     /// The hash of a token.
@@ -185,6 +278,20 @@ impl TokenHash {
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.0
     }
+}
+
+/// Reads 64 hex digits.
+pub(crate) fn hex_bytes(text: &str) -> Option<[u8; 32]> {
+    let text = text.as_bytes();
+    if text.len() != 64 {
+        return None;
+    }
+    let mut bytes = [0_u8; 32];
+    for (place, pair) in bytes.iter_mut().zip(text.chunks(2)) {
+        let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|it| u8::try_from(it).ok());
+        *place = digit(pair[0])? << 4 | digit(pair[1])?;
+    }
+    Some(bytes)
 }
 
 impl fmt::Display for TokenHash {
@@ -392,6 +499,12 @@ impl Destination {
         Ok(Self(url))
     }
 
+    /// As it was parsed.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+
     /// Its origin, as a content policy names it.
     pub(crate) fn origin(&self) -> String {
         self.0.origin().ascii_serialization()
@@ -552,6 +665,45 @@ mod tests {
             let mut told = error.to_string();
             told.extend(std::error::Error::source(&error).map(ToString::to_string));
             assert!(!told.contains("hunter2"), "{told}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_leads_here_is_not_the_machines_own() {
+        let is_loopback = |text: &str| Host::of(text).is_some_and(|host| host.is_loopback());
+        for own in ["localhost", "localhost:8080", "127.0.0.1:80", "[::1]:8080", "LOCALHOST"] {
+            assert!(is_loopback(own), "{own}");
+        }
+        for other in
+            ["127.0.0.1:evil", "127.0.0.1@evil.example", "evil@127.0.0.1", "127.0.0.1:99999"]
+        {
+            assert!(!is_loopback(other), "{other}");
+        }
+        for other in ["", "evil.example", "localhost.evil.example:80", "127.0.0.1.evil", "10.0.0.1"]
+        {
+            assert!(!is_loopback(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_host_is_listed_with_any_port_or_with_its_own() {
+        let listed = |host: &str, listed: &str| {
+            Host::of(host).is_some_and(|host| host.is_listed_as(&Host::parse(listed).unwrap()))
+        };
+        assert!(listed("door.example.com", "door.example.com"));
+        assert!(listed("DOOR.example.com:8080", "door.Example.com"));
+        assert!(listed("door.example.com:8080", "door.example.com:8080"));
+        assert!(listed("10.0.0.5:8080", "10.0.0.5") && listed("[fd00::5]:80", "[fd00::5]"));
+        for host in ["door.example.com", "door.example.com:8081", "door.example.com.", "x:8080"] {
+            assert!(!listed(host, "door.example.com:8080"), "{host}");
+        }
+        for host in ["door.example.com.evil.example", "evil.example", "a@door.example.com", ""] {
+            assert!(!listed(host, "door.example.com"), "{host}");
+        }
+        for wrong in
+            ["", "*", "https://a.example", "a.example/", "a:b", "a@b", "a:99999", "*.a.example"]
+        {
+            assert!(Host::parse(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -1,14 +1,14 @@
 //! The waiting room: a link that wakes a machine, shows how far it is, and moves on.
 //!
 //! *Theory.* A link is followed by more than people: previews, scanners, a browser that guesses. So the GET only shows a
-//! page, and the page's script (or, without scripts, its button) makes the POST that wakes. A token in a link is seen by
-//! whoever sees the link; it should have the right `wait` alone, and one target.
+//! page, and the page's script (or, without scripts, its button) makes the POST that wakes. A link is seen by everybody
+//! who sees a chat, a browser's history or a balancer's log, so it carries a signed code (`links`) and no token.
 //!
 //! *Invariant.* Nobody is led where the fleet does not say: `to` is checked at every step, and only what was checked is
 //! given back.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use axum::Json;
@@ -19,9 +19,12 @@ use axum::http::header::{
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
-use lamplighter_events::{Action, Command, Holder, TargetName, TargetRef};
+use lamplighter_events::{
+    Action, Command, FieldError, Holder, HumanDuration, TargetName, TargetRef,
+};
 use lamplighter_lifecycle::{Phase, TargetRecord, usual_start_seconds};
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use url::Url;
 
@@ -30,15 +33,19 @@ use crate::access::Caller;
 use crate::api::{SLACK_SECONDS, pairs};
 use crate::assets;
 use crate::commands::no_such_target;
-use crate::inbound::Deadline;
+use crate::inbound::{Deadline, JsonBody};
+use crate::links::{CodeError, Grant, Purpose};
 use crate::problem::Problem;
 use crate::routes::for_people;
-use crate::settings::{Auth, Destination, Right, plain_url};
+use crate::settings::{Auth, Destination, Right};
 
 /// The time that the queue may take.
 const WAKE_WITHIN: Duration = Duration::from_secs(SLACK_SECONDS);
 /// For whom a machine is woken where the token speaks for anyone.
 const HOLDER: &str = "waiting-room";
+
+/// What an expired link is called.
+const EXPIRED: &str = "link-expired";
 
 /// How far it is.
 #[derive(Debug, Serialize)]
@@ -108,24 +115,27 @@ impl Door {
         headers: &HeaderMap,
     ) -> Result<Admitted, Problem> {
         let mut query = pairs(uri.query());
-        let in_header = headers.contains_key(AUTHORIZATION) || self.access.auth() == Auth::None;
-        let caller = match query.remove("token") {
-            Some(token) if !in_header => self.access.of_token(&token)?,
+        let caller = match (query.remove("code"), query.remove("token")) {
+            _ if self.access.auth() == Auth::None => Caller::Anyone,
+            (Some(code), _) => self.of_code(&code, target)?,
+            (None, Some(token)) if !headers.contains_key(AUTHORIZATION) => {
+                self.of_token_in_url(&token)?
+            }
             _ => self.access.caller(headers)?,
         };
-        if let Some(name) = caller.name() {
-            self.limits.token(name)?;
+        match &caller {
+            // No token's name has a control character.
+            Caller::Link(grant) => self.limits.token(&format!("\0link {}", grant.target))?,
+            caller => caller.name().map_or(Ok(()), |name| self.limits.token(name))?,
         }
         caller.need(Right::Wait)?;
         let target =
             TargetName::parse(target).ok().filter(|name| self.fleet.has(name) && caller.sees(name));
         let target = target.ok_or_else(no_such_target)?;
-        let allowed = self.http.wait.get(&target);
-        let allowed =
-            allowed.ok_or_else(|| Problem::not_found("this target has no waiting room"))?;
-        let to = query.get("to").and_then(|to| plain_url(to));
-        let to = to.filter(|to| allowed.iter().any(|destination| destination.has(to)));
-        let to = to.ok_or_else(|| {
+        // A link says where it leads; what says nothing was cut off.
+        let to = Some(query.get("to").map_or("", String::as_str));
+        let to = self.http.leads(&target, to).ok_or_else(no_waiting_room)?;
+        let to = to.map_err(|_| {
             Problem::invalid(
                 "the link does not say, in `to`, an address that this waiting room may lead to",
             )
@@ -137,6 +147,104 @@ impl Door {
             asked: query.get("asked").is_some_and(|asked| asked == "1"),
         })
     }
+}
+
+impl Door {
+    /// Who has a link with this code.
+    fn of_code(&self, code: &str, target: &str) -> Result<Caller, Problem> {
+        let invalid = || Problem::unauthorized(CodeError::Invalid.to_string());
+        let target = TargetName::parse(target).map_err(|_| invalid())?;
+        let keys = self.link_keys().ok_or_else(invalid)?;
+        match keys.verify(code, Purpose::Wait, &target, self.clock.now()) {
+            Ok(grant) => Ok(Caller::Link(grant)),
+            Err(CodeError::Invalid) => Err(invalid()),
+            Err(expired @ CodeError::Expired(_)) => {
+                Err(Problem::new(StatusCode::GONE, EXPIRED, expired.to_string()))
+            }
+        }
+    }
+
+    /// Who has a link of an earlier release, which carries a token.
+    fn of_token_in_url(&self, token: &str) -> Result<Caller, Problem> {
+        let caller = self.access.of_token(token)?;
+        let name = caller.name().unwrap_or_default();
+        let mut warned = self.tokens_in_urls.lock().unwrap_or_else(PoisonError::into_inner);
+        if warned.insert(name.to_owned()) {
+            tracing::warn!(
+                token = name,
+                "a link to a waiting room carries this token, which whoever reads the load balancer's log can read; links \
+                 with ?token= end with the next release: make links with `lamplighter link` or POST /v1/links, then \
+                 replace the token"
+            );
+        }
+        Ok(caller)
+    }
+}
+
+fn no_waiting_room() -> Problem {
+    Problem::not_found("this target has no waiting room; [http.wait.TARGET] gives it one")
+}
+
+/// What a link is to be for.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LinkWanted {
+    /// Which target it wakes.
+    target: TargetName,
+    /// How long it lasts, such as `"8h"`; from a minute to 30 days, and a day where nothing is said.
+    #[serde(default, rename = "for")]
+    lifetime: Option<HumanDuration>,
+    /// Where it leads once the target is on; the first address of `[http.wait.TARGET]` where nothing is said.
+    #[serde(default)]
+    to: Option<String>,
+    /// In whose name it wakes: the token's holder, or `waiting-room` for a token that speaks for anyone.
+    #[serde(default)]
+    holder: Option<Holder>,
+}
+
+/// A link to a waiting room.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct LinkMade {
+    /// The target that it wakes.
+    target: TargetName,
+    /// The link, from this door's address on.
+    path: String,
+    /// When it ends.
+    #[schemars(with = "String", extend("format" = "date-time"))]
+    expires_at: Timestamp,
+}
+
+/// `POST /v1/links`
+pub(crate) async fn make_link(
+    State(door): State<Arc<Door>>,
+    caller: Caller,
+    JsonBody(body): JsonBody,
+) -> Result<Response, Problem> {
+    caller.need(Right::Link)?;
+    let wanted: LinkWanted = serde_json::from_slice(&body).map_err(|error| {
+        let expected = "expected {\"target\": \"…\", \"for\": \"8h\", \"to\": \"https://…\"}";
+        Problem::invalid(format!("the body: {error}; {expected}"))
+    })?;
+    let target = Some(wanted.target).filter(|name| door.fleet.has(name) && caller.sees(name));
+    let target = target.ok_or_else(no_such_target)?;
+    let invalid = |error: FieldError| Problem::invalid(error.to_string());
+    let to = door.http.leads(&target, wanted.to.as_deref()).ok_or_else(no_waiting_room)?;
+    let to = to.map_err(invalid)?;
+    let holder = caller.holder(wanted.holder)?;
+    let grant = Grant::new(Purpose::Wait, target, holder, wanted.lifetime, door.clock.now());
+    let grant = grant.map_err(invalid)?;
+    let keys = door.link_keys().ok_or_else(|| {
+        Problem::not_found(
+            "this door has no key for links; [http] links_secret names the secret with it",
+        )
+    })?;
+    let made = LinkMade {
+        path: keys.wait_path(&grant, &to),
+        target: grant.target,
+        expires_at: grant.expires,
+    };
+    tracing::info!(by = caller.name(), target = %made.target, expires = %made.expires_at, "a link was made");
+    Ok((StatusCode::CREATED, Json(made)).into_response())
 }
 
 fn see_other(to: &str) -> Response {
@@ -182,6 +290,7 @@ pub(crate) async fn page(
 /// An error as a page.
 fn told(problem: &Problem) -> Response {
     let title = match problem.status() {
+        StatusCode::GONE => "This link has expired",
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => "This link may not do that",
         StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => "Not at the moment",
         _ => "This link leads nowhere",

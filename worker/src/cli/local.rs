@@ -19,7 +19,7 @@ use lamplighter_runtime::Worker;
 use serde_json::{Map, Value, json};
 
 use super::run::RunArgs;
-use super::serve::Opened;
+use super::serve::{LinkKeys, Opened};
 use super::{CliError, Context, output, schedule, serve, setup};
 use crate::config::{self, Config, ConfigError, Local};
 use crate::wiring;
@@ -97,7 +97,17 @@ pub(super) async fn run(context: &Context, args: LocalArgs) -> Result<ExitCode, 
         .to_owned();
     let listener = serve::listen(([127, 0, 0, 1], args.http_port).into()).await?;
     let door_url = format!("http://{}", listener.local_addr()?);
-    let endpoint = Endpoint::start(options(&config, &region, &args)).await?;
+    let (http, token) = http(&config);
+    let (keys, secret) = match LinkKeys::find(&http, &context.env)? {
+        LinkKeys::None => (LinkKeys::Given(serve::new_keys()), None),
+        // `lamplighter link` finds keys there, as it would in an account.
+        LinkKeys::Secret(id) => {
+            let value = serve::new_keys().to_json();
+            (LinkKeys::Secret(id.clone()), Some(SecretSeed { id, value }))
+        }
+        given @ LinkKeys::Given(_) => (given, None),
+    };
+    let endpoint = Endpoint::start(options(&config, &region, &args, secret)).await?;
     let connect = ConnectOptions {
         region: Some(region.clone()),
         profile: None,
@@ -113,8 +123,7 @@ pub(super) async fn run(context: &Context, args: LocalArgs) -> Result<ExitCode, 
     schedule::apply_quietly(&aws, &config).await?;
     let queue = queue_url(&endpoint.url(), &config.commands);
     let ports = wiring::ports(&aws, &config)?;
-    let (http, token) = http(&config);
-    let door = Opened::new(&config, &aws, &ports, http).await?;
+    let door = Opened::new(&config, &aws, &ports, http, keys).await?;
     let told = Told { endpoint: endpoint.url(), queue, region, door: door_url, token };
     tell(context, &config, &told, args.no_worker);
     // Both end by the one signal.
@@ -146,10 +155,16 @@ fn queue_url(endpoint: &str, queue: &str) -> String {
     format!("{endpoint}/{}/{name}", Options::default().account)
 }
 
-fn options(config: &Config, region: &str, args: &LocalArgs) -> Options {
+fn options(
+    config: &Config,
+    region: &str,
+    args: &LocalArgs,
+    link_keys: Option<SecretSeed>,
+) -> Options {
     let secrets = Local::secrets(&config.fleet)
         .into_iter()
         .map(|(id, value)| SecretSeed { id, value: value.to_string() })
+        .chain(link_keys)
         .collect();
     let all = config.fleet.targets.values().chain(config.fleet.templates.values());
     let log_groups = all.filter_map(|spec| spec.log_group.clone()).collect();

@@ -11,6 +11,7 @@ mod check;
 mod dlq;
 mod error;
 mod leaks;
+mod link;
 #[cfg(feature = "local")]
 mod local;
 mod machines;
@@ -63,6 +64,8 @@ enum Verb {
         /// Who gets it; its holder too, where the fleet file names no other
         name: String,
     },
+    /// Make a link with which somebody may wake one target and see how far it is, until the link expires
+    Link(link::LinkArgs),
     /// Create the queues, the table and the rules for AWS's signals, where they are missing
     Setup(setup::SetupArgs),
     /// Send a command
@@ -142,6 +145,7 @@ impl Cli {
             Verb::Local(args) => local::run(&context, args).await,
             Verb::Serve(args) => serve::run(&context, &args).await,
             Verb::Token { name } => serve::token(&context, &name),
+            Verb::Link(args) => link::run(&context, args).await,
             Verb::Setup(args) => setup::run(&context, &args).await,
             Verb::Send(args) => send::run(&context, args).await,
             Verb::Outcome { id } => send::outcome(&context, &id).await,
@@ -255,6 +259,10 @@ mod tests {
         check("lamplighter serve --listen 8080", false);
         check("lamplighter token ci", true);
         check("lamplighter token", false);
+        check("lamplighter link pyelli --for 7d --to https://app.example.com/ --holder ann", true);
+        check("lamplighter link pyelli --door door.example.com", false);
+        check("lamplighter link pyelli --for a-week", false);
+        check("lamplighter link", false);
         check("lamplighter completions bash", true);
         check("lamplighter", false);
         #[cfg(feature = "local")]

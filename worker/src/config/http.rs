@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use lamplighter_door::Http;
 use lamplighter_door::settings::{
-    Auth, Destination, RATE_DEFAULT, Right, Seed, SpeaksFor, Targets, Token, TokenHash,
+    Auth, Destination, Host, RATE_DEFAULT, Right, Seed, SpeaksFor, Targets, Token, TokenHash,
     parse_origin, parse_prefix, same_hash,
 };
 use lamplighter_events::{Holder, TargetName};
@@ -34,9 +34,12 @@ pub(crate) fn http(
         "compat",
         "prefix",
         "origins",
+        "hosts",
         "proxies",
         "tokens",
         "tokens_secret",
+        "command_includes_kill",
+        "links_secret",
         "targets",
         "wait",
         "limits",
@@ -51,6 +54,17 @@ pub(crate) fn http(
         for item in item.list("a list of origins")? {
             http.origins.push(item.parse("an origin", parse_origin)?);
         }
+    }
+    if let Some(item) = reader.get("hosts") {
+        for item in item.list("a list of hosts")? {
+            http.hosts.push(item.parse(Host::EXPECTED, Host::parse)?);
+        }
+        if http.auth == Auth::Tokens {
+            warnings.push("[http] hosts has no effect beside auth = \"tokens\"".to_owned());
+        }
+    }
+    if reader.get("command_includes_kill").is_some() {
+        http.command_includes_kill = reader.flag("command_includes_kill")?;
     }
     if let Some(item) = reader.get("proxies") {
         http.proxies = usize::try_from(item.whole(0..=10)?).unwrap_or(0);
@@ -69,9 +83,18 @@ pub(crate) fn http(
         http.tokens_secret =
             Some(item.name(SECRET_CHARS_MAX, "a secret's name or ARN")?.to_owned());
     }
+    if let Some(item) = reader.get("links_secret") {
+        let name = item.name(SECRET_CHARS_MAX, "a secret's name or ARN")?;
+        if http.tokens_secret.as_deref() == Some(name) {
+            return Err(item.refuse("it is tokens_secret too", "a secret of its own"));
+        }
+        http.links_secret = Some(name.to_owned());
+    }
     if let Some(item) = reader.get("tokens") {
         for item in item.open_table()?.items() {
             let token = token(&item, fleet, warnings)?;
+            let (token, warning) = http.with_legacy_rights(token);
+            warnings.extend(warning.map(|warning| format!("[http] {warning}")));
             if let Some(other) = http.tokens.iter().find(|other| other.hash == token.hash) {
                 let error = same_hash(&other.name);
                 return Err(
@@ -109,10 +132,13 @@ pub(crate) fn http(
             if !http.tokens.is_empty() || http.tokens_secret.is_some() {
                 return Err(auth.refuse("\"none\", and there are tokens", "\"tokens\""));
             }
-            warnings.push(
+            let mut warning =
                 "[http] auth = \"none\": whoever reaches the door may start, stop and kill everything"
-                    .to_owned(),
-            );
+                    .to_owned();
+            if http.hosts.is_empty() {
+                warning.push_str("; without hosts it listens on a loopback address alone");
+            }
+            warnings.push(warning);
         }
         Auth::Tokens if http.tokens.is_empty() && http.tokens_secret.is_none() => {
             warnings.push(

@@ -63,7 +63,7 @@ fn a_door_is_read_with_its_defaults() {
     ))
     .unwrap();
     assert!(
-        matches!(http.warnings.as_slice(), [one] if one.contains("no dedupe")),
+        matches!(http.warnings.as_slice(), [kill, dedupe] if kill.contains("gateway") && dedupe.contains("no dedupe")),
         "{:?}",
         http.warnings
     );
@@ -130,7 +130,7 @@ fn a_token_in_place_of_its_hash_is_refused_and_not_repeated() {
             hash()
         ),
         expect![[
-            r#"lamplighter.toml:21:8: http.tokens.a.may[0]: "write" is not valid; expected "read" or "command" or "admin" or "wait""#
+            r#"lamplighter.toml:21:8: http.tokens.a.may[0]: "write" is not valid; expected "read" or "command" or "kill" or "admin" or "wait" or "link""#
         ]],
     );
 }
@@ -233,7 +233,64 @@ fn what_cannot_be_an_address_is_refused() {
     check(
         "[http]\nauth = \"none\"\nport = 80\n",
         expect![[
-            r#"lamplighter.toml:19:1: http: unknown key "port"; expected one of auth, compat, prefix, origins, proxies, tokens, tokens_secret, targets, wait, limits"#
+            r#"lamplighter.toml:19:1: http: unknown key "port"; expected one of auth, compat, prefix, origins, hosts, proxies, tokens, tokens_secret, command_includes_kill, links_secret, targets, wait, limits"#
+        ]],
+    );
+}
+
+#[test]
+fn command_includes_kill_until_the_fleet_says_otherwise_and_each_such_token_is_named() {
+    let token = |name: &str, may: &str| {
+        let hash = format!("{:x}", u64::from(name.as_bytes()[0])).repeat(32);
+        format!("[http.tokens.{name}]\nsha256 = \"{hash}\"\nmay = [{may}]\n")
+    };
+    let tokens = [
+        token("before", r#""read", "command""#),
+        token("ci", r#""command", "kill""#),
+        token("root", r#""command", "admin""#),
+        token("guest", r#""wait""#),
+    ]
+    .concat();
+    let may = |config: &Config, name: &str| {
+        let tokens = &config.http.as_ref().unwrap().tokens;
+        let token = tokens.iter().find(|token| token.name.as_str() == name).unwrap();
+        token.may.contains(&Right::Kill)
+    };
+    let legacy = fleet(&format!("[http]\nauth = \"tokens\"\n{tokens}")).unwrap();
+    assert!(may(&legacy, "before") && may(&legacy, "ci") && !may(&legacy, "guest"));
+    expect![[r#"[http] the token before has the right "command", which includes kill and destroy in this release only; expected "kill" beside it where before is to kill and destroy, and [http] command_includes_kill = false once every token has what it needs"#]]
+    .assert_eq(&legacy.warnings.join("\n"));
+    let says = "[http]\nauth = \"tokens\"\ncommand_includes_kill = false\n";
+    let apart = fleet(&format!("{says}{tokens}")).unwrap();
+    assert!(!may(&apart, "before") && may(&apart, "ci"));
+    assert!(apart.warnings.is_empty(), "{:?}", apart.warnings);
+}
+
+#[test]
+fn hosts_are_for_a_door_without_tokens() {
+    let open =
+        fleet("[http]\nauth = \"none\"\nhosts = [\"door.internal:8080\", \"10.0.0.5\"]\n").unwrap();
+    assert_eq!(open.http.unwrap().hosts.len(), 2);
+    assert!(!open.warnings[0].contains("loopback"), "{:?}", open.warnings);
+    let none = fleet("[http]\nauth = \"none\"\n").unwrap();
+    assert!(none.warnings[0].contains("without hosts"), "{:?}", none.warnings);
+    check(
+        "[http]\nauth = \"none\"\nhosts = [\"https://door.internal\"]\n",
+        expect![[
+            r#"lamplighter.toml:19:10: http.hosts[0]: this is no host; expected a host name or address, with a port or without, such as "door.example.com""#
+        ]],
+    );
+}
+
+#[test]
+fn the_secret_of_links_is_not_that_of_tokens() {
+    let http =
+        "[http]\nauth = \"tokens\"\ntokens_secret = \"a/tokens\"\nlinks_secret = \"a/links\"\n";
+    assert_eq!(fleet(http).unwrap().http.unwrap().links_secret.as_deref(), Some("a/links"));
+    check(
+        &http.replace("a/links", "a/tokens"),
+        expect![[
+            r#"lamplighter.toml:20:16: http.links_secret: it is tokens_secret too; expected a secret of its own"#
         ]],
     );
 }

@@ -27,7 +27,7 @@ use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
 use crate::Door;
-use crate::api::location;
+use crate::api::{location, not_waited};
 use crate::commands::{Asked, Followed};
 use crate::problem::Problem;
 use crate::settings::{Http, Seed};
@@ -143,12 +143,20 @@ fn has_ended(record: &CommandRecord) -> bool {
 fn goes_on(door: &Door, followed: &Followed, mut fields: Fields) -> Response {
     let asked = &followed.asked;
     fields.insert("command".to_owned(), asked.id.as_str().into());
+    notice(followed, &mut fields);
     let mut response = (StatusCode::ACCEPTED, axum::Json(fields)).into_response();
     if let Ok(location) = location(&asked.id, door.clock.now()).parse() {
         response.headers_mut().insert(LOCATION, location);
     }
     response.headers_mut().insert(RETRY_AFTER, 5.into());
     response
+}
+
+/// Says so where the command was not waited for, since too many are.
+fn notice(followed: &Followed, fields: &mut Fields) {
+    if let Some(problem) = followed.crowded() {
+        fields.insert("notice".to_owned(), not_waited(problem).into());
+    }
 }
 
 fn not_taken(fields: &mut Fields) {
@@ -202,6 +210,7 @@ impl Door {
         within: Duration,
         hoped: impl Fn(&TargetRecord) -> bool,
     ) -> Option<TargetRecord> {
+        let within = if followed.crowded().is_some() { Duration::ZERO } else { within };
         let until = Instant::now() + within;
         loop {
             let record = self.record_of(followed).await;

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use super::{
     Fields, GATEWAY_SECONDS, GATEWAY_SLACK_SECONDS, ended, fields_of, goes_on, has_ended,
-    not_taken, status_of,
+    not_taken, notice, status_of,
 };
 use crate::Door;
 use crate::access::Caller;
@@ -90,6 +90,7 @@ async fn launching(door: &Door, followed: &Followed) -> Response {
     fields.insert("command".to_owned(), asked.id.as_str().into());
     let message = if taken { "it is on its way" } else { "it is on the queue" };
     fields.insert("message".to_owned(), message.into());
+    notice(followed, &mut fields);
     let target = asked.target.as_ref().map(TargetName::as_str).unwrap_or_default();
     fields.insert("target".to_owned(), target.into());
     let mut response = (StatusCode::ACCEPTED, Json(fields)).into_response();
@@ -176,7 +177,7 @@ pub(super) async fn delete(
     Path(id): Path<String>,
     asking: Asking,
 ) -> Result<Response, Problem> {
-    asking.caller.need(Right::Command)?;
+    asking.caller.need(Right::Kill)?;
     let looked = door.look_at(&asking.caller, &id).await?;
     if looked.spec.template().is_none() {
         return Err(Problem::not_found("Instance not found"));

@@ -2,7 +2,7 @@
 //
 // *Invariants.* Opening the page wakes nothing, its script does: a preview of the link costs no machine. It moves on
 // only to where the door says, in its state, that this room may lead; what the address asks for is only passed on.
-// The link's token is sent to this door alone and never kept.
+// The link's code goes to this door alone and is never kept. (A link of an earlier release has a token in its place.)
 
 import { pause, pauseBefore } from "./api.js";
 import { causeInWords, lengthInWords, phaseOf, stepInWords } from "./words.js";
@@ -19,8 +19,10 @@ const room = byId("room");
 const asked = new URLSearchParams(location.search);
 const path = location.pathname.replace(/\/+$/, "");
 const name = decoded(path.split("/").at(-1));
-const query = `?to=${encodeURIComponent(asked.get("to") ?? "")}`;
-const headers = { Accept: "application/json", ...(asked.get("token") ? { Authorization: `Bearer ${asked.get("token")}` } : {}) };
+const code = asked.get("code");
+const token = code === null ? asked.get("token") : null;
+const query = `?to=${encodeURIComponent(asked.get("to") ?? "")}${code === null ? "" : `&code=${encodeURIComponent(code)}`}`;
+const headers = { Accept: "application/json", ...(token ? { Authorization: `Bearer ${token}` } : {}) };
 
 // The last state, and when it came: between two of them the clock goes on by itself.
 let last = null;
@@ -41,7 +43,12 @@ function decoded(text) {
   }
 }
 
-class Refused extends Error {}
+class Refused extends Error {
+  constructor(message, status) {
+    super(message);
+    this.status = status;
+  }
+}
 class Unreached extends Error {
   constructor(message, seconds) {
     super(message);
@@ -73,7 +80,8 @@ async function ask(method, where) {
   if (response.status === 429 || response.status >= 500) {
     throw new Unreached(said || `The door answers ${response.status}`, Number(response.headers.get("Retry-After")));
   }
-  throw new Refused(said || `The door answers ${response.status}`);
+  if (response.status === 410) throw new Refused(body.detail || said, 410);
+  throw new Refused(said || `The door answers ${response.status}`, response.status);
 }
 
 async function wait() {
@@ -94,7 +102,7 @@ async function wait() {
       await pause(POLL_MS);
     } catch (error) {
       if (mine !== turn) return;
-      if (error instanceof Refused) return fail("This link does not open the door", error.message);
+      if (error instanceof Refused) return refused(error);
       if (!(error instanceof Unreached)) throw error;
       silent += 1;
       say(byId("step"), "Asking again…");
@@ -213,6 +221,14 @@ function destination(state) {
   } catch {
     return null;
   }
+}
+
+function refused(error) {
+  if (error.status !== 410) return fail("This link does not open the door", error.message);
+  fail("This link has expired", `${error.message}. Ask whoever gave it to you for a new one.`);
+  // It stays expired.
+  hide(byId("again"));
+  return undefined;
 }
 
 function fail(title, detail) {
