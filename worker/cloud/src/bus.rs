@@ -1,11 +1,11 @@
 //! EventBridge: buses, rules, schedules, and targets that are SQS queues.
 //!
 //! An event that a service inside emits, or that a caller puts, is matched against every enabled rule of
-//! its bus and delivered in the same moment. A schedule fires at its own time with AWS's "Scheduled
+//! its bus and delivered in the same moment (but see [`crate::delivery`]). A schedule fires at its own time with AWS's "Scheduled
 //! Event", to its own rule's targets alone. A delivery to a queue that does not exist is dropped and
 //! counted, as EventBridge drops it after its retries.
 //!
-//! Not here: targets other than queues, archives, delivery retries and dead-letter queues of targets.
+//! Not here: targets other than queues, archives, dead-letter queues of targets.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,7 +16,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::pattern::{self, PatternError};
-use crate::queue::{self, Outgoing};
 use crate::template::{Occasion, Transformer, at_path};
 use crate::{ServiceFault, World};
 
@@ -545,10 +544,7 @@ impl World {
             } else {
                 event.to_string()
             };
-            let outgoing = Outgoing { body, ..Outgoing::default() };
-            let sent = queue::queue_name_of(&target.arn)
-                .is_some_and(|name| self.enqueue(now, name, outgoing).is_ok());
-            if !sent {
+            if !self.deliver_to(now, &target.arn, &body) {
                 self.bus.failed_deliveries += 1;
             }
         }

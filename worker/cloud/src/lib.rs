@@ -18,6 +18,7 @@
 pub mod bootstraps;
 pub mod bus;
 pub mod commands;
+pub mod delivery;
 pub mod ids;
 pub mod launch_templates;
 pub mod launches;
@@ -75,6 +76,9 @@ pub struct World {
     /// EventBridge Scheduler.
     #[serde(default)]
     pub schedules: schedules::Schedules,
+    /// What EventBridge and its Scheduler have on the way to queues.
+    #[serde(default)]
+    pub deliveries: delivery::Deliveries,
     /// EC2.
     pub machines: machines::Machines,
     /// EC2: launch templates.
@@ -111,6 +115,7 @@ impl World {
             queues: queue::Queues::default(),
             bus: bus::Bus::default(),
             schedules: schedules::Schedules::default(),
+            deliveries: delivery::Deliveries::default(),
             machines: machines::Machines::default(),
             launch_templates: launch_templates::LaunchTemplates::default(),
             launches: launches::Launches::default(),
@@ -142,6 +147,7 @@ impl World {
                 Actor::Scaling => self.step_scaling(at),
                 Actor::Rule => self.step_rules(at),
                 Actor::Schedule => self.step_schedules(at),
+                Actor::Delivery => self.step_deliveries(at),
             }
         }
         self.clock = self.clock.max(now);
@@ -174,6 +180,7 @@ impl World {
             self.scaling.next_due().map(|at| (at, Actor::Scaling)),
             self.bus.next_due().map(|at| (at, Actor::Rule)),
             self.schedules.next_due().map(|at| (at, Actor::Schedule)),
+            self.deliveries.next_due().map(|at| (at, Actor::Delivery)),
         ]
         .into_iter()
         .flatten()
@@ -195,6 +202,7 @@ enum Actor {
     Scaling,
     Rule,
     Schedule,
+    Delivery,
 }
 
 #[cfg(test)]

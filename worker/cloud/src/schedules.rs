@@ -6,7 +6,7 @@
 //! schedule on. A delivery to a queue that does not exist is dropped and counted.
 //!
 //! Not here: targets other than queues, start and end dates, flexible windows (the delivery is in the
-//! moment), retries, dead-letter queues, deletion after completion, groups that take time to go.
+//! moment, but see [`crate::delivery`]), dead-letter queues, deletion after completion, groups that take time to go.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ use lamplighter_events::{Expression, ScheduleError};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::queue::{self, Outgoing};
+use crate::queue;
 use crate::{ServiceFault, World};
 
 /// The group that is always there.
@@ -366,10 +366,8 @@ impl World {
                     self.envelope(fired, "aws.scheduler", kind, &[arn], &detail).to_string()
                 }
             };
-            let queue = spec.target["Arn"].as_str().and_then(queue::queue_name_of);
-            let outgoing = Outgoing { body, ..Outgoing::default() };
-            let sent = queue.is_some_and(|name| self.enqueue(at, name, outgoing).is_ok());
-            if !sent {
+            let arn = spec.target["Arn"].as_str().unwrap_or_default();
+            if !self.deliver_to(at, arn, &body) {
                 self.schedules.failed_deliveries += 1;
             }
         }

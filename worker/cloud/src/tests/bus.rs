@@ -2,6 +2,7 @@
 
 use super::{at, bodies, queue, world};
 use crate::bus::{Entry, RuleSpec, Target};
+use crate::delivery::Unrest;
 use crate::{ServiceFault as _, World};
 
 const QUEUE: &str = "arn:aws:sqs:us-east-1:000000000000:q";
@@ -121,6 +122,29 @@ fn what_eventbridge_refuses_is_refused() {
     refuse(|it| it.name = "a b".into(), "ValidationException");
     refuse(|it| it.bus = "none".into(), "ResourceNotFoundException");
     refuse(|it| it.pattern = Some(serde_json::json!({"a": 1})), "InvalidEventPatternException");
+}
+
+#[test]
+fn deliveries_come_twice_and_hours_late_where_a_test_asks_for_it() {
+    let mut world = sample();
+    rule(&mut world, every_minute(), "{}");
+    world.deliveries.unrest.duplicate_per_mille = 1000;
+    world.advance(at(60));
+    assert_eq!(bodies(&world, "q").len(), 2);
+    world.deliveries.unrest =
+        Unrest { duplicate_per_mille: 0, late_per_mille: 1000, late_seconds_max: 7200 };
+    world.advance(at(120));
+    assert_eq!(bodies(&world, "q").len(), 2, "it is on its way");
+    let due = world.next_due();
+    assert!(due.is_some_and(|due| due > at(120)), "{due:?}");
+    let disabled = RuleSpec { disabled: true, ..every_minute() };
+    world.put_rule(at(121), disabled).unwrap();
+    // A stored world keeps what is on its way.
+    let stored = serde_json::to_string(&world).unwrap();
+    let mut world: World = serde_json::from_str(&stored).unwrap();
+    world.advance(at(120 + 7200));
+    assert_eq!(bodies(&world, "q").len(), 3);
+    assert_eq!(world.next_due(), None);
 }
 
 #[test]
