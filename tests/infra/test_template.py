@@ -201,7 +201,7 @@ class Shape(unittest.TestCase):
 
     def test_every_alarm_tells_the_topic_and_says_what_to_do(self):
         scaling = {"Busy", "Calm"}
-        of_the_stack = {"DeadLetterAlarm", "OldestMessageAlarm", "WorkerMissingAlarm", "ErrorAlarm"}
+        of_the_stack = {"DeadLetterAlarm", "OldestMessageAlarm", "WorkerMissingAlarm", "ErrorAlarm", "UnsentEventsAlarm"}
         of_the_door = {"FaultAlarm", "UnhealthyAlarm", "MissingAlarm", "ErrorAlarm"}
         readme = (ROOT / "infra" / "README.md").read_text()
         for template, expected in ((TEMPLATE, of_the_stack), (DOOR, of_the_door)):
@@ -220,6 +220,12 @@ class Shape(unittest.TestCase):
         source = (ROOT / "worker/src/telemetry_setup.rs").read_text()
         self.assertIn(".json().flatten_event(true)", source)
         self.assertEqual((field, level), ("level", "ERROR"))
+
+    def test_the_age_of_unsent_events_is_a_field_that_a_sweep_logs(self):
+        unsent = RESOURCES["UnsentEvents"]["Properties"]
+        field = re.fullmatch(r"\{ \$\.(\w+) > 0 \}", unsent["FilterPattern"])[1]
+        self.assertEqual(unsent["MetricTransformations"][0]["MetricValue"], f"$.{field}")
+        self.assertIn(f"{field} = age.as_secs()", (ROOT / "worker/runtime/src/sweep.rs").read_text())
 
     def test_the_task_gets_the_fleet_in_the_variable_that_the_worker_reads(self):
         source = (ROOT / "worker/src/config/mod.rs").read_text()

@@ -21,6 +21,8 @@ use crate::worker::Shared;
 
 /// A describe takes this many instances at once; the adapter may cut it smaller.
 const LOOK_MAX: usize = 400;
+/// An event is sent within a second or two of its commit, and tried again each half minute.
+const UNSENT_IS_LATE: SignedDuration = SignedDuration::from_secs(120);
 
 pub(crate) async fn keep_sweeping(shared: Arc<Shared>) {
     let started = shared.ports.clock.now();
@@ -70,12 +72,17 @@ async fn due(shared: &Arc<Shared>) -> Result<(), CallError> {
     let ahead = SignedDuration::try_from(shared.options.sweep_every.mul_f64(1.25))
         .unwrap_or(SignedDuration::ZERO);
     let horizon = now.saturating_add(ahead).unwrap_or(now);
+    // A record with unsent events is due within half a minute, so each of them is seen here.
+    let mut oldest_event: Option<jiff::Timestamp> = None;
     for shard in 0..SHARDS {
         for target in shared.ports.store.due(shard, horizon).await? {
             if !shared.fleet.has(&target) {
                 continue;
             }
             let Some(record) = shared.ports.store.load(&target).await? else { continue };
+            if let Some(event) = record.outbox.first() {
+                oldest_event = Some(oldest_event.map_or(event.at, |oldest| oldest.min(event.at)));
+            }
             let Some(wake_at) = record.wake_at else { continue };
             if wake_at <= now {
                 shared.nudge(&target).await;
@@ -84,7 +91,20 @@ async fn due(shared: &Arc<Shared>) -> Result<(), CallError> {
             }
         }
     }
+    tell_unsent(shared, oldest_event.map(|at| now.duration_since(at)));
     Ok(())
+}
+
+/// The field `oldest_event_seconds` is what the stack's alarm reads from the log.
+fn tell_unsent(shared: &Shared, age: Option<SignedDuration>) {
+    let age = age.unwrap_or_default().max(SignedDuration::ZERO);
+    shared.meters.oldest_event_seconds(age.as_secs_f64());
+    if age >= UNSENT_IS_LATE {
+        tracing::warn!(
+            oldest_event_seconds = age.as_secs(),
+            "EventBridge does not take our events: they wait in the records; see the bus, its policy and our rights"
+        );
+    }
 }
 
 /// A timer in this process; it looks only if nothing was written since.

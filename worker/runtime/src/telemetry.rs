@@ -90,6 +90,7 @@ pub struct Meters {
     throttled: Counter<u64>,
     in_flight: Gauge<i64>,
     oldest_message: Gauge<f64>,
+    oldest_event: Gauge<f64>,
     command: Histogram<f64>,
     command_to_ready: Histogram<f64>,
 }
@@ -173,6 +174,13 @@ impl Meters {
                     "Age of the oldest message of the last receive, since it was sent",
                 )
                 .build(),
+            oldest_event: meter
+                .f64_gauge("lamplighter.events.oldest_unsent_age")
+                .with_unit("s")
+                .with_description(
+                    "Age of the oldest event that EventBridge has not taken, as the last sweep found it",
+                )
+                .build(),
             command: seconds(
                 "lamplighter.command.duration",
                 "From the sending of a command to its outcome",
@@ -227,6 +235,11 @@ impl Meters {
     /// The oldest message of the last receive was sent so many seconds ago.
     pub fn oldest_message_seconds(&self, age_seconds: f64) {
         self.oldest_message.record(age_seconds, &[]);
+    }
+
+    /// The oldest event that waits in a record was decided so many seconds ago; 0 where none waits.
+    pub fn oldest_event_seconds(&self, age_seconds: f64) {
+        self.oldest_event.record(age_seconds, &[]);
     }
 
     /// A command took so many seconds from its sending to its outcome.
