@@ -24,7 +24,8 @@ impl Gang {
     fn make(&mut self, local: &Local) -> Process {
         let log = local.folder.path().join(format!("worker-{}.log", self.logs.len()));
         let mut command = local.command();
-        command.arg("run").env("AWS_ACCESS_KEY_ID", WORKER).stdout(Stdio::null());
+        command.args(["run", "--unknown-wait", "off"]);
+        command.env("AWS_ACCESS_KEY_ID", WORKER).stdout(Stdio::null());
         self.logs.push(log.clone());
         Process::spawn(command, &log)
     }

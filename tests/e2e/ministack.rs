@@ -83,7 +83,7 @@ impl Ministack {
         let mut stack = Self::start_with(python_arguments, more)?;
         stack.run(&["setup"]).is(0);
         let mut command = stack.command();
-        command.arg("run").stdout(Stdio::null());
+        command.args(["run", "--unknown-wait", "off"]).stdout(Stdio::null());
         stack.worker = Some(Process::spawn(command, &stack.folder.path().join("worker.log")));
         Some(stack)
     }

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use aws_sdk_sqs::types::QueueAttributeName;
 use serde_json::json;
 
-use crate::harness::{Answer, Local, aws_json, eventually, lamplighter, send_raw};
+use crate::harness::{Answer, FLEET, Local, aws_json, eventually, lamplighter, send_raw};
+use crate::wire::Wire;
 
 const MACHINE: &str = "i-01f5d046c86e4f36e";
 
@@ -193,6 +195,58 @@ fn check_finds_what_is_missing_and_changes_nothing() {
     assert!(findings.code <= 1, "{}", findings.stderr);
     assert!(findings.stdout.contains("position-keeper"), "{}", findings.stdout);
     assert_eq!(local.machine(MACHINE)["state"], before["state"]);
+}
+
+#[test]
+fn a_queue_that_takes_less_than_lamplighter_sends_is_named() {
+    let local = Local::start(&["--no-worker"]);
+    let wire = Wire::to(&local);
+    let said = |words: &str| {
+        let findings = local.run(&["check", "--aws"]).stdout;
+        findings.contains(words)
+    };
+    assert!(!said("takes messages of"), "setup makes both queues large enough");
+    wire.set(&wire.commands, QueueAttributeName::MaximumMessageSize, "65536");
+    assert!(said("takes messages of 65536 bytes"));
+    let setup = local.run(&["setup"]).is(0).stdout.clone();
+    assert!(setup.contains("its MaximumMessageSize is 65536 bytes and was left alone"), "{setup}");
+    wire.set(&wire.commands, QueueAttributeName::MaximumMessageSize, "1048576");
+    wire.set(&wire.dead_letters, QueueAttributeName::MaximumMessageSize, "524288");
+    assert!(said("the dead-letter queue takes 524288 bytes, the command queue 1048576"));
+    // A letter passes the smaller limit: the reason gives way before the time of sending and its mark do.
+    let body = format!("{:<1$}", "poison", 524_288 - 150);
+    wire.send(&[&body]);
+    let _worker = local.worker("worker", &[]);
+    let letters = eventually("it is parked", || {
+        let letters = local.json(&["dlq", "list"]);
+        letters.as_array().filter(|letters| letters.len() == 1).cloned()
+    });
+    let id = letters[0]["message_id"].as_str().expect("it has one").to_owned();
+    let shown = local.json(&["dlq", "show", &id]);
+    assert!(shown["attributes"]["lamplighter-sent-at"].is_string(), "{}", shown["attributes"]);
+    assert!(shown["attributes"]["reason-message"].is_null(), "{}", shown["attributes"]);
+}
+
+/// A message waits for a worker with a newer fleet file, as in a rolling deployment.
+#[test]
+fn an_old_worker_leaves_what_it_does_not_know_to_a_newer_one() {
+    let fleet = FLEET.replace("pyelli", "later");
+    let local = Local::with_fleet(&fleet, &["--no-worker"]);
+    std::fs::write(local.fleet(), FLEET).expect("the fleet file");
+    let mut old = local.worker("old", &["--unknown-wait", "2m"]);
+    send_raw(&local, &[r#"{"action":"status","target":"later","id":"known-later"}"#]);
+    eventually("the old worker releases it", || {
+        old.log().contains("it waits for a worker with a newer fleet file").then_some(())
+    });
+    std::fs::write(local.fleet(), &fleet).expect("the fleet file");
+    let _new = local.worker("new", &["--unknown-wait", "2m"]);
+    old.signal("-TERM");
+    assert_eq!(old.wait(), 0);
+    eventually("the new worker does it", || {
+        let answer = local.run(&["outcome", "known-later", "--json"]);
+        (answer.code == 0 && answer.json()["outcome"] == "done").then_some(())
+    });
+    assert_eq!(local.json(&["dlq", "list"]), json!([]));
 }
 
 /// The budget is 40 MB resident for the binary that is deployed. This one is a debug build, whose code

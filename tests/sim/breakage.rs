@@ -49,6 +49,16 @@ pub enum Breakage {
     ForgetsReleases,
     /// A command counts from when it was received: a stop that comes late ends newer holds.
     CountsFromItsReceive,
+    /// A message counts from whenever its sender claims.
+    BelievesSenders,
+    /// A tick counts from when it came: one that comes hours late does what was to be done then.
+    TakesTicksForNew,
+    /// What the fleet does not name is rejected at once, also where a newer fleet names it.
+    RejectsUnknownAtOnce,
+    /// The parts of an idle check are larger than the queue takes.
+    SendsLargeParts,
+    /// While events wait to be sent, commands that end cost wait, too.
+    WaitsForTheBus,
     /// A wait is slept through, with the message in hand.
     WaitsOnItsSlot,
     /// A slot is not given back on some path.
@@ -87,7 +97,7 @@ pub enum Breakage {
 
 impl Breakage {
     /// All of them, each with the rule by which the checker must name it.
-    pub const EACH: [(Self, Rule); 31] = [
+    pub const EACH: [(Self, Rule); 36] = [
         (Self::ForgetsUnansweredStarts, Rule::D1),
         (Self::StopsWithoutLooking, Rule::D2),
         (Self::ForgetsUnansweredStops, Rule::D3),
@@ -101,11 +111,16 @@ impl Breakage {
         (Self::DropsEvents, Rule::D7),
         (Self::ForgetsReleases, Rule::D8),
         (Self::CountsFromItsReceive, Rule::D8),
+        (Self::BelievesSenders, Rule::D8),
+        (Self::TakesTicksForNew, Rule::D8),
+        (Self::SendsLargeParts, Rule::D8),
         (Self::NeverLooksAgain, Rule::D8),
         (Self::WaitsOnItsSlot, Rule::D9),
         (Self::LosesPermits, Rule::D9),
         (Self::ParksTrouble, Rule::D10),
         (Self::ForgetsCommands, Rule::D10),
+        (Self::RejectsUnknownAtOnce, Rule::D10),
+        (Self::WaitsForTheBus, Rule::D1),
         (Self::AsksOnce, Rule::I1),
         (Self::LooksAtOldHolds, Rule::I1),
         (Self::ForgetsKeepAlives, Rule::I1),
@@ -127,6 +142,11 @@ impl Breakage {
             self,
             Self::LaunchesWithoutToken | Self::CountsWithoutCondition | Self::FreesPlacesEarly
         )
+    }
+
+    /// Whether it shows only while the bus is away for good.
+    pub fn is_of_the_bus(self) -> bool {
+        self == Self::WaitsForTheBus
     }
 
     /// What a mistake breaks besides, in some crowds before anything else.

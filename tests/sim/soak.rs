@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
-use lamplighter_sim::crowd::{Play, play, play_requests};
+use lamplighter_sim::crowd::{Play, Report, play, play_requests, play_without_bus};
 use lamplighter_sim::drill::{EXERCISES, Exercise, IN_PAIRS, drill, length};
 use lamplighter_sim::world::Fault;
 use tracing_subscriber::fmt::format::Writer;
@@ -46,15 +46,29 @@ struct Arguments {
     /// Crowds of requests: machines that are launched for somebody and ended.
     #[arg(long, conflicts_with_all = ["singles", "pairs"])]
     requests: bool,
+    /// Crowds whose bus is away for good.
+    #[arg(long, conflicts_with_all = ["singles", "pairs", "requests"])]
+    no_bus: bool,
     /// Plays one crowd aloud: each call, each decision and why.
     #[arg(long, value_name = "SEED")]
     replay: Option<u64>,
+}
+
+impl Arguments {
+    fn play(&self) -> fn(u64, Play) -> Report {
+        match (self.requests, self.no_bus) {
+            (true, _) => play_requests,
+            (_, true) => play_without_bus,
+            _ => play,
+        }
+    }
 }
 
 /// Something to play.
 enum Job {
     Crowd(u64),
     Requests(u64),
+    NoBus(u64),
     Drill(Exercise, Vec<(usize, Fault)>),
 }
 
@@ -71,9 +85,10 @@ struct Result {
 impl Job {
     fn play(&self) -> Result {
         match self {
-            Self::Crowd(seed) | Self::Requests(seed) => {
+            Self::Crowd(seed) | Self::Requests(seed) | Self::NoBus(seed) => {
                 let (report, flag) = match self {
                     Self::Requests(_) => (play_requests(*seed, Play::default()), "--requests "),
+                    Self::NoBus(_) => (play_without_bus(*seed, Play::default()), "--no-bus "),
                     _ => (play(*seed, Play::default()), ""),
                 };
                 Result {
@@ -138,7 +153,7 @@ impl FormatTime for NoTime {
     }
 }
 
-fn replay(seed: u64, requests: bool) -> ExitCode {
+fn replay(seed: u64, play: fn(u64, Play) -> Report) -> ExitCode {
     tracing_subscriber::fmt()
         .with_timer(NoTime)
         .with_ansi(false)
@@ -146,7 +161,7 @@ fn replay(seed: u64, requests: bool) -> ExitCode {
         .with_writer(std::io::stdout)
         .init();
     let how = Play { breakage: None, loud: true };
-    let report = if requests { play_requests(seed, how) } else { play(seed, how) };
+    let report = play(seed, how);
     println!();
     for finding in &report.findings {
         println!("{finding}");
@@ -158,13 +173,17 @@ fn replay(seed: u64, requests: bool) -> ExitCode {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if let Some(seed) = arguments.replay {
-        return replay(seed, arguments.requests);
+        return replay(seed, arguments.play());
     }
     let jobs = match (arguments.singles, arguments.pairs) {
         (true, _) => singles(),
         (_, true) => pairs(),
         _ => {
-            let of = if arguments.requests { Job::Requests } else { Job::Crowd };
+            let of = match (arguments.requests, arguments.no_bus) {
+                (true, _) => Job::Requests,
+                (_, true) => Job::NoBus,
+                _ => Job::Crowd,
+            };
             (arguments.start..arguments.start + arguments.seeds).map(of).collect()
         }
     };

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::{SignedDuration, Timestamp};
 use lamplighter_cloud::{MachineState, World};
 use lamplighter_events::{Action, Cause, CommandId, LifecycleEvent, Outcome, TargetName, Verdict};
-use lamplighter_lifecycle::{CommandRecord, HoldKind, Phase, Resource, TargetRecord};
+use lamplighter_lifecycle::{CommandRecord, HoldKind, OUTBOX_MAX, Phase, Resource, TargetRecord};
 
 use super::{Finding, Rule, Said, Watch, is_wanted, outcome_of};
 use crate::world::launches::of_token;
@@ -71,6 +71,41 @@ pub fn check_the_end(sim: &Sim, ending: &Ending) -> Vec<Finding> {
         watch.check_dead(world.queues.get(DEAD).unwrap().messages(), now);
         let mut findings = std::mem::take(&mut watch.findings);
         // What was promised before what it was to be kept by.
+        findings.sort_by_key(|finding| (finding.at, finding.rule == Rule::Section3));
+        findings
+    })
+}
+
+/// The world without its bus, after everybody was killed and the repair bound has passed.
+pub fn check_without_bus(sim: &Sim, ending: &Ending) -> Vec<Finding> {
+    let now = sim.true_now();
+    sim.inspect(|state| {
+        state.world.advance(now);
+        let State { watch, table, world, .. } = state;
+        watch.check_slots(&ending.working, now);
+        for record in table.records() {
+            watch.check_killed(record, ending, now);
+            watch.check_target(record, &Truth::of(world, &record.resource), false, now);
+            if record.outbox.len() > OUTBOX_MAX {
+                let (name, events) = (&record.target, record.outbox.len());
+                watch.wrong(Rule::Section3, now, format!("{name}: {events} events wait"));
+            }
+        }
+        for one in &ending.said {
+            let outcome = table.commands.get(&one.id).and_then(|it| it.outcome.as_ref());
+            let waits = matches!(one.action, Action::Start | Action::Status | Action::CheckIdle);
+            if outcome.is_none() && !waits {
+                watch.wrong(Rule::D8, now, format!("{} has no outcome without the bus", one.id));
+            }
+        }
+        for id in &ending.refused {
+            let outcome = table.commands.get(id).and_then(|it| it.outcome.as_ref());
+            if outcome.is_none_or(|outcome| outcome.outcome != Verdict::Rejected) {
+                watch.wrong(Rule::D8, now, format!("{id} is poison, and came to {outcome:?}"));
+            }
+        }
+        watch.check_dead(world.queues.get(DEAD).unwrap().messages(), now);
+        let mut findings = std::mem::take(&mut watch.findings);
         findings.sort_by_key(|finding| (finding.at, finding.rule == Rule::Section3));
         findings
     })
@@ -165,6 +200,18 @@ fn ends(ender: &Said, command: Option<&CommandRecord>, start: &Said) -> bool {
 }
 
 impl Watch {
+    /// Whoever killed it last wants it off: what was asked for before does not hold it.
+    fn check_killed(&mut self, record: &TargetRecord, ending: &Ending, now: Timestamp) {
+        let name = &record.target;
+        let mine = ending.said.iter().filter(|one| one.target == *name);
+        let kill = mine.rev().find(|one| one.action == Action::Kill);
+        let Some(sent) = kill.and_then(|kill| kill.sent.first()) else { return };
+        for hold in record.holds.iter().filter(|hold| hold.requested() && hold.sent.at < *sent) {
+            let what = format!("{name}: killed at {sent}, and {} still holds it", hold.holder);
+            self.wrong(Rule::D1, now, what);
+        }
+    }
+
     fn check_outcome(
         &mut self,
         command: Option<&CommandRecord>,

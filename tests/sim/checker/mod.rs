@@ -30,7 +30,7 @@ use lamplighter_lifecycle::{CommandRecord, Effect, Hold, Resource, TargetRecord,
 
 use crate::world::Table;
 use crate::world::backends::Backend;
-pub use end::{Ending, check_the_end, check_the_replay};
+pub use end::{Ending, check_the_end, check_the_replay, check_without_bus};
 pub use idle::Sample;
 
 /// What may never be.

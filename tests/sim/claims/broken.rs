@@ -2,7 +2,7 @@
 
 use lamplighter_sim::breakage::Breakage;
 use lamplighter_sim::checker::Rule;
-use lamplighter_sim::crowd::{Play, play, play_requests};
+use lamplighter_sim::crowd::{Play, play, play_requests, play_without_bus};
 
 /// Within so many crowds each mistake must be found. Most are in the first few; an effect must be lost,
 /// and come true very late, and be wanted by nobody then, for the rarest.
@@ -15,6 +15,7 @@ fn find(breakage: Breakage, name: Rule) -> Result<(), String> {
         let how = Play { breakage: Some(breakage), loud: false };
         let report = match breakage.is_of_launches() {
             true => play_requests(seed, how),
+            false if breakage.is_of_the_bus() => play_without_bus(seed, how),
             false => play(seed, how),
         };
         let Some(first) = report.findings.iter().find(|it| it.rule < Rule::Section3) else {

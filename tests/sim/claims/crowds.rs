@@ -2,7 +2,7 @@
 //!
 //! `LAMPLIGHTER_SIM_START` and `LAMPLIGHTER_SIM_SEEDS` choose other seeds; `scripts/soak` plays many.
 
-use lamplighter_sim::crowd::{Play, Report, play, play_requests};
+use lamplighter_sim::crowd::{Play, Report, play, play_requests, play_without_bus};
 
 /// Few enough for every run of the tests.
 const SEEDS: u64 = 60;
@@ -58,6 +58,14 @@ fn a_crowd_of_requests_leaves_no_machine_behind() {
     check(play_requests, start..start + seeds);
     // A machine that EC2 had shown once and did not know at the next look was given up, and lived on.
     check(play_requests, [4676]);
+}
+
+#[test]
+fn a_crowd_whose_bus_is_away_for_good_can_be_killed() {
+    let start = number("LAMPLIGHTER_SIM_START", 0);
+    // Each is as long as five others: whatever waits for the bus is tried again and again.
+    let seeds = number("LAMPLIGHTER_SIM_SEEDS", SEEDS / 5);
+    check(play_without_bus, start..start + seeds);
 }
 
 #[test]

@@ -3,7 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "all of this is a test")]
 
 mod broken;
+mod bus;
 mod crowds;
 mod directed;
 mod drills;
 mod pool;
+mod rolling;
+mod sent;

@@ -152,7 +152,9 @@ fn the_same_message_twice_does_nothing_twice() {
 fn what_cannot_be_understood_is_parked_with_its_reason_and_loses_nothing() {
     run(|| async {
         let sim = Sim::new(6, Timings::default());
-        let worker = work(&sim, spec());
+        // What is unknown waits for a newer fleet otherwise.
+        let options = WorkerOptions { unknown_wait: Duration::ZERO, ..WorkerOptions::default() };
+        let worker = work_with(&sim, spec(), options);
         let bad = [
             ("not json", "not-json"),
             ("[1]", "not-an-object"),

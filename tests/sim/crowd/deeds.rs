@@ -96,9 +96,13 @@ impl Crowd {
         }
     }
 
-    /// A tick that comes on time or late, once, twice or never.
+    /// A tick that comes on time or late, once, twice or never; in an incident hours late, when it must do nothing any
+    /// more.
     fn a_schedule_ticks(&mut self) {
-        let now = self.sim.true_now();
+        let mut now = self.sim.true_now();
+        if self.forger.one_in(4) {
+            now -= self.forger.seconds(40 * 60, 3 * 3600);
+        }
         let (rule, action, holder) = match self.dice.one_in(3) {
             true => (NIGHTLY, Action::Kill, "default"),
             false => (MORNING, Action::Start, MORNING),

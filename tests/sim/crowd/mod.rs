@@ -6,14 +6,16 @@ mod cast;
 mod deeds;
 mod policies;
 mod requests;
+mod without_bus;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use lamplighter_cloud::delivery::Unrest;
 use lamplighter_events::{Action, CommandId, HumanDuration, TargetName};
-use lamplighter_runtime::{Fleet, SENT_AT_ATTRIBUTE, WorkerOptions};
+use lamplighter_runtime::{FIRST_ID_ATTRIBUTE, Fleet, SENT_AT_ATTRIBUTE, WorkerOptions};
 use serde_json::{Value, json};
 
 use crate::breakage::Breakage;
@@ -25,6 +27,7 @@ use crate::world::{Chaos, Sim};
 use cast::{Cast, Member};
 pub use cast::{service_spec, spec};
 pub use requests::{play_requests, seed_walrus, walrus_spec};
+pub use without_bus::play_without_bus;
 
 /// 15 minutes and the skew bound for a lost answer (until then a target keeps its old machine), 15 more
 /// for the look at what is off, and some sweeps.
@@ -97,10 +100,24 @@ pub fn play(seed: u64, how: Play) -> Report {
     })
 }
 
+/// EventBridge delivers at least once, and in an incident hours late.
+fn unrest(dice: &mut Dice) -> Unrest {
+    if !dice.one_in(3) {
+        return Unrest::default();
+    }
+    Unrest {
+        duplicate_per_mille: 200,
+        late_per_mille: [100, 300, 900][dice.roll(3) as usize],
+        late_seconds_max: [20, 600, 3 * 3600][dice.roll(3) as usize],
+    }
+}
+
 struct Crowd {
     seed: u64,
     sim: Sim,
     dice: Dice,
+    /// What senders forge is drawn apart, so that it moves nothing else of a seed's story.
+    forger: Dice,
     fleet: Arc<Fleet>,
     members: Vec<Member>,
     places: Vec<Place>,
@@ -140,6 +157,8 @@ impl Crowd {
             resources: cast.resources,
             ..Ending::default()
         };
+        let mut forger = Dice(!seed);
+        sim.with_world(|world, _| world.deliveries.unrest = unrest(&mut forger));
         let (console, bad_clocks) = (dice.one_in(3), dice.one_in(3));
         let next_tick = sim.true_now() + dice.seconds(10, 60);
         let backends = sim.clone();
@@ -153,6 +172,7 @@ impl Crowd {
             seed,
             sim,
             dice,
+            forger,
             ticks_every: cast.ticks_every,
             next_tick,
             publisher,
@@ -178,8 +198,30 @@ impl Crowd {
 
     fn hire(&mut self) {
         self.set_clocks();
-        let options = WorkerOptions { slots: SLOTS, ..WorkerOptions::default() };
-        self.places.push(Place::open(&self.sim, &self.fleet, &options));
+        self.places.push(Place::open(&self.sim, &self.fleet, &self.options()));
+    }
+
+    fn options(&self) -> WorkerOptions {
+        let usual = WorkerOptions { slots: SLOTS, ..WorkerOptions::default() };
+        match self.sim.broken(Breakage::RejectsUnknownAtOnce) {
+            true => WorkerOptions { unknown_wait: Duration::ZERO, ..usual },
+            false => usual,
+        }
+    }
+
+    /// In some crowds a deployment is under way: a worker whose fleet lacks a target and the schedules is still there for
+    /// a while.
+    fn old_worker(&mut self) -> Option<(Timestamp, Place)> {
+        if self.members.len() < 2 || !self.forger.one_in(3) {
+            return None;
+        }
+        let mut fleet = (*self.fleet).clone();
+        let last = self.members.last().map(|member| member.name.clone())?;
+        fleet.targets.remove(&last);
+        fleet.rules.clear();
+        let until = self.sim.true_now() + self.forger.seconds(20, 100);
+        self.tell(format!("until {until} a worker of the old fleet is there, without {last}"));
+        Some((until, Place::open(&self.sim, &Arc::new(fleet), &self.options())))
     }
 
     /// Machines' clocks differ and jump; the worker's own is set by AWS's answers, so that it is wrong
@@ -217,7 +259,8 @@ impl Crowd {
         // Some swap places on their way.
         let delay = self.dice.one_in(5).then(|| self.dice.roll(15) as i64);
         self.tell(format!("{body}{}", delay.map(|it| format!(" ({it} s)")).unwrap_or_default()));
-        self.sim.say_with(&body.to_string(), &BTreeMap::new(), delay);
+        let forged = self.forge();
+        self.sim.say_with(&body.to_string(), &forged, delay);
         self.sent.push(body);
         let hold_for = hold_for.map(|long| HumanDuration::parse(long).unwrap().as_signed());
         self.ending.said.push(Said {
@@ -228,6 +271,25 @@ impl Crowd {
             holder: holder.to_owned(),
             sent: vec![self.sim.true_now()],
         });
+    }
+
+    /// Some senders claim another time of sending: it counts for nothing without the mark, and with it into the past
+    /// alone (as a replay's does).
+    fn forge(&mut self) -> BTreeMap<String, String> {
+        if !self.forger.one_in(12) {
+            return BTreeMap::new();
+        }
+        let ahead = SignedDuration::from_hours(1 + self.forger.roll(1_000_000) as i64);
+        let (marked, future) = (self.forger.one_in(2), self.forger.one_in(2));
+        let now = self.sim.true_now();
+        let claimed = if marked || future { now + ahead } else { now - ahead };
+        self.tell(format!(
+            "its sender claims {claimed}{}",
+            if marked { ", with the mark" } else { "" }
+        ));
+        let mark = marked.then(|| (FIRST_ID_ATTRIBUTE.to_owned(), "forged".to_owned()));
+        let sent_at = (SENT_AT_ATTRIBUTE.to_owned(), claimed.to_string());
+        mark.into_iter().chain([sent_at]).collect()
     }
 
     /// No hold of a target lasts longer than its `max_hold`.
@@ -247,6 +309,7 @@ impl Crowd {
         for _ in 0..2 + self.dice.roll(3) {
             self.hire();
         }
+        let mut old = self.old_worker();
         let minutes = 2 + self.dice.roll(6);
         let per_mille = [0, 20, 50, 100, 200][self.dice.roll(5) as usize];
         let deaths_per_mille = [0, 20, 100][self.dice.roll(3) as usize];
@@ -260,6 +323,12 @@ impl Crowd {
             let at = self.sim.true_now() + SignedDuration::from_millis(pause as i64);
             self.ticks_until(at, false).await;
             self.somebody_acts();
+            if let Some((_, place)) = old.take_if(|(until, _)| *until <= self.sim.true_now()) {
+                tokio::spawn(place.close());
+            }
+        }
+        if let Some((_, place)) = old {
+            tokio::spawn(place.close());
         }
         self.ticks_until(until, false).await;
         self.tell("the faults cease");
@@ -324,8 +393,10 @@ impl Crowd {
             let Some(command) = self.sim.command(one.id.as_str()) else { continue };
             let (Some(body), Some(outcome)) = (body, command.outcome) else { continue };
             self.tell(format!("replayed: {body}"));
-            let sent =
-                BTreeMap::from([(SENT_AT_ATTRIBUTE.to_owned(), command.sent_at.to_string())]);
+            let sent = BTreeMap::from([
+                (SENT_AT_ATTRIBUTE.to_owned(), command.sent_at.to_string()),
+                (FIRST_ID_ATTRIBUTE.to_owned(), "replayed".to_owned()),
+            ]);
             self.sim.say_with(&body.to_string(), &sent, None);
             before.insert(one.id, outcome);
         }

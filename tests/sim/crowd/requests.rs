@@ -22,7 +22,7 @@ use lamplighter_runtime::{Fleet, WorkerOptions};
 use serde_json::{Value, json};
 
 use super::cast::long;
-use super::{COMMANDS_MAX, Dice, LAST_WORD, Play, Report, SLOTS, cast, spec};
+use super::{COMMANDS_MAX, Dice, LAST_WORD, Play, Report, SLOTS, cast, spec, unrest};
 use crate::checker::{Ending, Said, check_the_end, check_the_replay};
 use crate::staff::{Place, run};
 use crate::tale;
@@ -209,6 +209,7 @@ impl Requests {
                 });
             }
         }
+        sim.with_world(|world, _| world.deliveries.unrest = unrest(&mut Dice(!seed)));
         let templates = [walrus, gpu].into_iter().map(|spec| (spec.name.clone(), spec)).collect();
         let console = dice.one_in(3);
         Self {

@@ -48,6 +48,8 @@ pub const COMMANDS: &str = "commands";
 pub const DEAD: &str = "dead";
 /// The machine that every world has.
 pub const INSTANCE: &str = "i-01f5d046c86e4f36e";
+/// The largest message that either queue takes: SQS's own limit until August 2025, which queues of that time keep.
+pub const QUEUE_BYTES: usize = 256 * 1024;
 /// How long a received message is hidden, seconds.
 pub const VISIBILITY_SECONDS: u32 = 60;
 /// An operation that mutates the world on its own tells nobody; a receive looks again this often.
@@ -180,12 +182,15 @@ impl Sim {
 
     fn account(seed: u64, timings: Timings, base: Timestamp) -> World {
         let mut world = World::new("000000000000", "eu-central-1", timings, seed, base);
-        world.create_queue(base, DEAD, &BTreeMap::new(), BTreeMap::new()).unwrap();
+        let size = ("MaximumMessageSize".to_owned(), QUEUE_BYTES.to_string());
+        let of_dead = BTreeMap::from([size.clone()]);
+        world.create_queue(base, DEAD, &of_dead, BTreeMap::new()).unwrap();
         let redrive =
             json!({"deadLetterTargetArn": world.queue_arn(DEAD), "maxReceiveCount": 1000});
         let attributes = BTreeMap::from([
             ("VisibilityTimeout".to_owned(), VISIBILITY_SECONDS.to_string()),
             ("RedrivePolicy".to_owned(), redrive.to_string()),
+            size,
         ]);
         world.create_queue(base, COMMANDS, &attributes, BTreeMap::new()).unwrap();
         for (name, pattern) in [

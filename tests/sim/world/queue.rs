@@ -5,10 +5,16 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use lamplighter_cloud::queue::{MessageAttribute, Outgoing as CloudMessage, Received as FromCloud};
-use lamplighter_runtime::ports::{CallError, Outgoing, Queue, Receipt, Received};
+use lamplighter_cloud::queue::{
+    MessageAttribute, Outgoing as CloudMessage, QueueError, Received as FromCloud,
+};
+use lamplighter_events::Cause;
+use lamplighter_runtime::ports::{
+    Applied, CallError, Disposition, Outgoing, Queue, Receipt, Received,
+};
+use lamplighter_runtime::{SENT_AT_ATTRIBUTE, effective_sent_at};
 
-use super::{COMMANDS, DEAD, RECEIVE_LOOK, Sim, State, VISIBILITY_SECONDS};
+use super::{COMMANDS, DEAD, QUEUE_BYTES, RECEIVE_LOOK, Sim, State, VISIBILITY_SECONDS};
 use crate::breakage::Breakage;
 
 #[async_trait]
@@ -47,13 +53,18 @@ impl Queue for Sim {
             if state.breakage == Some(Breakage::NeverLooksAgain) && delay_seconds > 0 {
                 return Ok(());
             }
-            let message = CloudMessage {
+            let mut message = CloudMessage {
                 body: message.body.clone(),
                 attributes: texts(&message.attributes),
                 delay_seconds: Some(i64::from(delay_seconds)),
             };
-            state.world.send_message(now, COMMANDS, message).unwrap();
-            Ok(())
+            if state.breakage == Some(Breakage::SendsLargeParts)
+                && message.body.contains("idle-shard")
+            {
+                message.body.push_str(&" ".repeat(QUEUE_BYTES));
+            }
+            let sent = state.world.send_message(now, COMMANDS, message);
+            sent.map(drop).map_err(|error| refusal("sqs:SendMessage", &error))
         })
         .await
     }
@@ -112,11 +123,22 @@ impl Queue for Sim {
                     attributes: texts(&message.attributes),
                     delay_seconds: None,
                 };
-                state.world.send_message(now, DEAD, message).unwrap();
-                Ok(())
+                let sent = state.world.send_message(now, DEAD, message);
+                sent.map(drop).map_err(|error| refusal("sqs:SendMessage(dead)", &error))
             },
         )
         .await
+    }
+}
+
+/// What SQS does not take: another try does not help.
+fn refusal(operation: &'static str, error: &QueueError) -> CallError {
+    CallError {
+        operation,
+        cause: Cause::Invalid,
+        message: error.to_string(),
+        disposition: Disposition::Fail,
+        applied: Applied::No,
     }
 }
 
@@ -159,21 +181,38 @@ fn read(state: &mut State, taken: &FromCloud, now: Timestamp) -> Received {
         .iter()
         .filter_map(|(name, value)| Some((name.clone(), value.text.clone()?)))
         .collect();
-    let kept = attributes
-        .get(lamplighter_runtime::SENT_AT_ATTRIBUTE)
-        .and_then(|at| at.parse::<Timestamp>().ok());
     let sent_at = match state.breakage {
         Some(Breakage::CountsFromItsReceive) => now,
-        _ => kept.unwrap_or(message.sent),
+        Some(Breakage::BelievesSenders) => {
+            let kept = attributes.get(SENT_AT_ATTRIBUTE);
+            kept.and_then(|at| at.parse::<Timestamp>().ok()).unwrap_or(message.sent)
+        }
+        _ => effective_sent_at(&attributes, message.sent),
+    };
+    let body = match state.breakage {
+        Some(Breakage::TakesTicksForNew) => as_if_due(&message.body, now),
+        _ => message.body.clone(),
     };
     Received {
         message_id: message.id.clone(),
         receipt: Receipt(taken.receipt_handle.clone()),
-        body: message.body.clone(),
+        body,
         sent_at,
         receives: message.receive_count,
         attributes,
     }
+}
+
+/// A tick as if it were due just now.
+fn as_if_due(body: &str, now: Timestamp) -> String {
+    let Ok(mut tick) = serde_json::from_str::<serde_json::Value>(body) else {
+        return body.to_owned();
+    };
+    if tick["lamplighter"] == "tick" {
+        tick["scheduled"] = now.to_string().into();
+        return tick.to_string();
+    }
+    body.to_owned()
 }
 
 fn delete(state: &mut State, receipt: &Receipt, now: Timestamp) {

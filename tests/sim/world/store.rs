@@ -6,11 +6,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use lamplighter_events::{CommandId, TargetName};
-use lamplighter_lifecycle::{CommandRecord, IdleWatch, Resource, TargetRecord};
+use lamplighter_lifecycle::{CommandRecord, IdleWatch, OUTBOX_BACKLOG_MAX, Resource, TargetRecord};
 use lamplighter_runtime::ports::{
     CallError, Commit, Committed, PutCommand, SHARDS, Seat, SeatChange, Store, UpTarget,
 };
 
+use super::fault::{Gate, fail};
 use super::{Sim, State};
 use crate::breakage::{self, Breakage};
 use crate::checker::{Around, Writer};
@@ -133,6 +134,13 @@ impl Store for Sim {
             decided: self.true_now(),
         };
         let record = &commit.record;
+        let is_full = |it: TargetRecord| it.outbox.len() >= OUTBOX_BACKLOG_MAX;
+        if self.broken(Breakage::WaitsForTheBus)
+            && commit.accepted.is_some()
+            && self.record_of(&record.target).is_some_and(is_full)
+        {
+            return Err(fail("dynamodb:write", Gate::Closed));
+        }
         if self.broken(Breakage::LooksAtOldHolds) {
             let there = self.record_of(&record.target);
             if there.is_some_and(|there| breakage::ends_idle_holds(&there, commit)) {

@@ -12,13 +12,13 @@ use std::time::Duration;
 
 use aws_sdk_ec2::error::ProvideErrorMetadata;
 use aws_sdk_ec2::types::Instance;
-use jiff::SignedDuration;
-use lamplighter_events::InstanceId;
+use jiff::{SignedDuration, Timestamp};
+use lamplighter_events::{Cause, InstanceId, TargetName};
 use lamplighter_lifecycle::{
     Agent, CheckReading, InstanceRef, InstanceSpec, Observed, Place, PowerState, Resource, Seen,
     TargetSpec, UnitName, UnitProbe,
 };
-use lamplighter_runtime::ports::CallError;
+use lamplighter_runtime::ports::{CallError, SHARDS, Store as _};
 use serde::Serialize;
 
 use crate::batch::Batcher;
@@ -27,13 +27,16 @@ use crate::check_service::check_service;
 use crate::check_template::check_template;
 use crate::client::{Aws, Names};
 use crate::disposition::{ErrorCode, call_error};
+use crate::dynamodb::DynamoStore;
 use crate::ec2::{Describe, seen};
 use crate::secrets::Secrets;
-use crate::sqs::{QueueUrl, count_waiting};
+use crate::sqs::{MESSAGE_BYTES_NEEDED, QueueUrl, look_at};
 use crate::ssm::{self, Agents, Asked, Verb};
 
 /// How long a host may take to say whether its unit starts at boot.
 const HOST_SECONDS: u32 = 40;
+/// An event is sent within a second or two of its commit, and tried again each half minute.
+const UNSENT_IS_LATE_SECONDS: i64 = 120;
 
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -81,19 +84,34 @@ pub(crate) fn refused(asked: &str, refusal: &CallError) -> Finding {
 /// Looks at queues and table.
 pub async fn check_common(aws: &Aws, names: &Names) -> Vec<Finding> {
     let mut findings = Vec::new();
+    let mut limits = Vec::new();
     for (kind, name) in
         [("command queue", &names.commands), ("dead-letter queue", &names.dead_letters)]
     {
         let queue = QueueUrl::new(name);
-        findings.push(match count_waiting(&aws.sqs, &queue).await {
-            Ok(waiting) if kind == "dead-letter queue" && waiting > 0 => warn(
-                format!("{kind} {}: {} messages", queue.short(), waiting),
+        let look = look_at(&aws.sqs, &queue).await;
+        findings.push(match &look {
+            Ok(look) if kind == "dead-letter queue" && look.waiting > 0 => warn(
+                format!("{kind} {}: {} messages", queue.short(), look.waiting),
                 "see `lamplighter dlq list`",
             ),
             Ok(_) => ok(format!("{kind} {}", queue.short())),
-            Err(refusal) => refused(&format!("{kind} {}", queue.short()), &refusal),
+            Err(refusal) => refused(&format!("{kind} {}", queue.short()), refusal),
         });
+        let bytes_max = look.ok().and_then(|look| look.message_bytes_max);
+        findings.extend(check_size(&format!("{kind} {}", queue.short()), bytes_max));
+        limits.push(bytes_max);
     }
+    if let [Some(commands), Some(letters)] = limits[..]
+        && letters < commands
+    {
+        findings.push(warn(
+            format!("the dead-letter queue takes {letters} bytes, the command queue {commands}"),
+            "a larger message that cannot be understood could not be parked: raise the dead-letter queue's \
+             MaximumMessageSize",
+        ));
+    }
+    findings.extend(check_bus(aws, names).await);
     let table = aws.dynamodb.describe_table().table_name(&names.table).send().await;
     findings.push(match table {
         Ok(_) => ok(format!("table {}", names.table)),
@@ -103,6 +121,65 @@ pub async fn check_common(aws: &Aws, names: &Names) -> Vec<Finding> {
         ),
     });
     findings
+}
+
+fn check_size(queue: &str, bytes_max: Option<usize>) -> Option<Finding> {
+    let bytes = bytes_max.filter(|bytes| *bytes < MESSAGE_BYTES_NEEDED)?;
+    Some(warn(
+        format!("{queue} takes messages of {bytes} bytes"),
+        "raise its MaximumMessageSize to 262144 at least, or idle checks of large fleets are refused",
+    ))
+}
+
+/// The bus that takes our events, and the oldest that it has not taken.
+async fn check_bus(aws: &Aws, names: &Names) -> Vec<Finding> {
+    let what = format!("event bus {}", names.bus);
+    let described = aws.events.describe_event_bus().name(&names.bus).send().await;
+    let bus = match described.map_err(|error| call_error("events:DescribeEventBus", &error)) {
+        Ok(_) => ok(what),
+        Err(refusal) if refusal.cause == Cause::Denied => warn(
+            format!("{what}: {refusal}"),
+            "whether it is there is unknown; see `events:DescribeEventBus` in infra/",
+        ),
+        Err(refusal) => refused(&what, &refusal),
+    };
+    let unsent = match oldest_unsent(aws, names).await {
+        Ok(None) => return vec![bus],
+        Ok(Some(Unsent { target, events, at })) => {
+            let age = aws.clock().now().duration_since(at).as_secs();
+            let what =
+                format!("{events} events of {target} wait to be sent, the oldest for {age} s");
+            let hint = "the worker's log says what EventBridge answers; outcomes are readable with `lamplighter \
+                        outcome` meanwhile";
+            if age > UNSENT_IS_LATE_SECONDS { error(what, hint) } else { return vec![bus] }
+        }
+        Err(refusal) => refused("events that wait to be sent", &refusal),
+    };
+    vec![bus, unsent]
+}
+
+struct Unsent {
+    target: TargetName,
+    events: usize,
+    at: Timestamp,
+}
+
+/// A record with unsent events is due within half a minute.
+async fn oldest_unsent(aws: &Aws, names: &Names) -> Result<Option<Unsent>, CallError> {
+    let store = DynamoStore::new(aws.dynamodb.clone(), &names.table);
+    let soon = aws.clock().now() + SignedDuration::from_mins(1);
+    let mut oldest: Option<Unsent> = None;
+    for shard in 0..SHARDS {
+        let due = store.due(shard, soon).await?;
+        for record in store.load_all(&due).await? {
+            let Some(event) = record.outbox.first() else { continue };
+            if oldest.as_ref().is_none_or(|oldest| event.at < oldest.at) {
+                let (target, events) = (record.target.clone(), record.outbox.len());
+                oldest = Some(Unsent { target, events, at: event.at });
+            }
+        }
+    }
+    Ok(oldest)
 }
 
 /// Looks at everything that one target needs.

@@ -5,8 +5,8 @@
 //! queue first and deletes it here after: at least once, and what repeats dies at its id. What was sent
 //! first, and when, stays with the message, so a replay can undo nothing that is newer.
 //!
-//! *Invariants.* A replay takes only what was there when it began: what it sends, and is parked again,
-//! is not sent again. `reason*` attributes do not go along.
+//! *Invariants.* A replay takes only what was there when it began, by AWS's clock: what it sends, and is parked again,
+//! is not sent again. What came later is left, and counted. `reason*` attributes do not go along.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -15,15 +15,17 @@ use aws_sdk_sqs::Client;
 use aws_sdk_sqs::types::{
     ChangeMessageVisibilityBatchRequestEntry, Message, MessageSystemAttributeName,
 };
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use lamplighter_events::Cause;
 use lamplighter_runtime::ports::{Applied, CallError, Disposition, Outgoing};
-use lamplighter_runtime::{FIRST_ID_ATTRIBUTE as FIRST_ID, ID_ATTRIBUTE};
+use lamplighter_runtime::{
+    FIRST_ID_ATTRIBUTE as FIRST_ID, ID_ATTRIBUTE, SENT_AT_ATTRIBUTE as SENT_AT,
+};
 use serde::Serialize;
 
 use crate::client::{Aws, Names};
 use crate::disposition::{call_error, own_error};
-use crate::sqs::{QueueUrl, SENT_AT, received, send};
+use crate::sqs::{QueueUrl, received, send};
 
 const RECEIVE: &str = "sqs:ReceiveMessage";
 const RELEASE: &str = "sqs:ChangeMessageVisibilityBatch";
@@ -75,6 +77,8 @@ pub struct Replayed {
     pub replayed: u64,
     /// Looked at and left here.
     pub kept: u64,
+    /// Of those, what arrived after the replay had begun: another replay takes them.
+    pub late: u64,
 }
 
 struct Held {
@@ -134,15 +138,15 @@ pub async fn replay(
     let from = QueueUrl::new(&names.dead_letters);
     let to = QueueUrl::new(&names.commands);
     let pause = Duration::from_secs(1) / per_second.max(1);
-    // By AWS's clock, which stamps what arrives.
-    let skew = aws.clock().skew().unwrap_or_default();
-    let began = Timestamp::now() + skew;
+    let called = Timestamp::now();
     let mut seen: BTreeSet<String> = BTreeSet::new();
     let mut kept: Vec<String> = Vec::new();
     let mut so_far = Replayed::default();
     let mut work = async || -> Result<(), CallError> {
         loop {
             let batch = receive(&aws.sqs, &from).await?;
+            // The first answer tells AWS's time, which stamps what arrives.
+            let began = began_at(called, aws.clock().skew());
             let before = seen.len();
             let mut open = batch.into_iter();
             while let Some(held) = open.next() {
@@ -150,6 +154,7 @@ pub async fn replay(
                 let late = held.arrived.is_some_and(|arrived| arrived > began);
                 if !is_new || late || !matches(&held.letter, which) {
                     so_far.kept += u64::from(is_new);
+                    so_far.late += u64::from(is_new && late && matches(&held.letter, which));
                     kept.push(held.receipt);
                     continue;
                 }
@@ -184,6 +189,11 @@ pub async fn replay(
     Ok(so_far)
 }
 
+/// When a replay began by AWS's clock. An endpoint that tells no time is taken to have this machine's.
+fn began_at(called: Timestamp, skew: Option<SignedDuration>) -> Timestamp {
+    called.saturating_add(skew.unwrap_or_default()).unwrap_or(called)
+}
+
 /// The command's id: its own, else SQS's first one of the message.
 fn id_of(attributes: &BTreeMap<String, String>) -> Option<String> {
     attributes.get(ID_ATTRIBUTE).or_else(|| attributes.get(FIRST_ID)).cloned()
@@ -198,7 +208,8 @@ fn outgoing(letter: &DeadLetter) -> Outgoing {
         .map(|(name, value)| (name.clone(), value.clone()))
         .collect();
     attributes.entry(FIRST_ID.to_owned()).or_insert_with(|| letter.message_id.clone());
-    attributes.entry(SENT_AT.to_owned()).or_insert_with(|| letter.sent_at.to_string());
+    // Not what the letter says, but what was believed of it: the mark above would make a forged time count.
+    attributes.insert(SENT_AT.to_owned(), letter.sent_at.to_string());
     Outgoing { body: letter.body.clone(), attributes, delay_seconds: 0 }
 }
 
@@ -330,9 +341,30 @@ mod tests {
         let expected = expected.map(|(n, v)| (n.to_owned(), v.to_owned()));
         assert_eq!(sent.attributes, BTreeMap::from(expected));
         // Parked before, and so seen under another id of SQS's now.
-        let sent = outgoing(&letter(&[(FIRST_ID, "m-0"), (SENT_AT, "2026-11-20T10:00:00Z")]));
+        let sent = outgoing(&letter(&[(FIRST_ID, "m-0")]));
         assert_eq!(sent.attributes[FIRST_ID], "m-0");
-        assert_eq!(sent.attributes[SENT_AT], "2026-11-20T10:00:00Z");
+    }
+
+    #[test]
+    fn a_replay_does_not_vouch_for_a_time_that_was_not_believed() {
+        // SQS moved it here, with the attributes of its sender.
+        let sent = outgoing(&letter(&[(SENT_AT, "2099-01-01T00:00:00Z")]));
+        assert_eq!(sent.attributes[SENT_AT], "1970-01-01T00:00:00Z");
+        assert_eq!(sent.attributes[FIRST_ID], "m-1");
+    }
+
+    #[test]
+    fn a_replay_from_a_machine_whose_clock_is_wrong_takes_what_was_there() {
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        let check = |called: &str, skew: Option<i64>, expected: &str| {
+            let began = began_at(at(called), skew.map(SignedDuration::from_secs));
+            assert_eq!(began, at(expected), "{called} {skew:?}");
+        };
+        check("2026-11-20T10:00:00Z", None, "2026-11-20T10:00:00Z");
+        check("2026-11-20T10:00:00Z", Some(0), "2026-11-20T10:00:00Z");
+        // This machine is 40 s behind: by its own clock, what arrived 10 s ago comes from the future.
+        check("2026-11-20T10:00:00Z", Some(40), "2026-11-20T10:00:40Z");
+        check("2026-11-20T10:00:00Z", Some(-40), "2026-11-20T09:59:20Z");
     }
 
     #[test]

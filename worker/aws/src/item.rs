@@ -188,6 +188,7 @@ pub(crate) fn read_command(item: &Item) -> Result<CommandRecord, ItemError> {
             sent_at: outcome.at,
             accepted_at: outcome.at,
             outcome: Some(outcome.clone()),
+            parked_as: None,
         });
     }
     let mut record: CommandRecord = document(item, "doc")?;
@@ -264,6 +265,7 @@ mod tests {
             sent_at: at(100),
             accepted_at: at(200),
             outcome,
+            parked_as: None,
         }
     }
 

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use crate::client::{Aws, ConnectError, Names};
 use crate::disposition::{ErrorCode, call_error};
 use crate::setup_table;
-use crate::sqs::QueueUrl;
+use crate::sqs::{MESSAGE_BYTES_MAX, MESSAGE_BYTES_NEEDED, QueueUrl};
 
 /// SQS's longest: somebody has two weeks to see what went wrong.
 const DEAD_LETTER_RETENTION_SECONDS: u32 = 14 * 24 * 3600;
@@ -230,9 +230,15 @@ impl Setup<'_> {
                 self.create_queue(&what, queue.short(), attributes).await?
             }
         };
-        steps.push(step);
         let url = url.ok_or(SetupError::Incomplete { what: what.clone(), missing: "queue URL" })?;
-        FoundQueue::read(client, &what, url).await.map(Some)
+        let found = FoundQueue::read(client, &what, url).await?;
+        steps.push(match found.bytes_max().filter(|bytes| *bytes < MESSAGE_BYTES_NEEDED) {
+            Some(bytes) => step.noting(format!(
+                "its MaximumMessageSize is {bytes} bytes and was left alone; Lamplighter needs {MESSAGE_BYTES_NEEDED}"
+            )),
+            None => step,
+        });
+        Ok(Some(found))
     }
 
     async fn create_queue(
@@ -242,13 +248,18 @@ impl Setup<'_> {
         attributes: Attributes,
     ) -> Result<(Option<String>, SetupStep), SetupError> {
         let step = SetupStep::new(what, Change::Created);
-        let create = |encrypted: bool| {
+        // What older endpoints do not have, or have otherwise.
+        let of_aws = [
+            (QueueAttributeName::SqsManagedSseEnabled, "true".to_owned()),
+            (QueueAttributeName::MaximumMessageSize, MESSAGE_BYTES_MAX.to_string()),
+        ];
+        let create = |as_on_aws: bool| {
             let mut call = self.aws.sqs.create_queue().queue_name(name);
             for (attribute, value) in &attributes {
                 call = call.attributes(attribute.clone(), value);
             }
-            if encrypted {
-                call = call.attributes(QueueAttributeName::SqsManagedSseEnabled, "true");
+            for (attribute, value) in of_aws.iter().filter(|_| as_on_aws) {
+                call = call.attributes(attribute.clone(), value);
             }
             call.send()
         };
@@ -265,7 +276,9 @@ impl Setup<'_> {
             .map_err(|error| failed(what, call_error("sqs:CreateQueue", &error)))?;
         Ok((
             answer.queue_url,
-            step.noting("without encryption at rest, which this endpoint does not offer"),
+            step.noting(
+                "without encryption at rest and with the endpoint's own MaximumMessageSize, since it refuses ours",
+            ),
         ))
     }
 
@@ -501,6 +514,10 @@ impl FoundQueue {
         let arn = attributes.get(&QueueAttributeName::QueueArn).cloned();
         let arn = arn.ok_or(SetupError::Incomplete { what: what.to_owned(), missing: "ARN" })?;
         Ok(Self { url, arn, attributes })
+    }
+
+    fn bytes_max(&self) -> Option<usize> {
+        self.attributes.get(&QueueAttributeName::MaximumMessageSize)?.parse().ok()
     }
 
     fn json(&self, name: &QueueAttributeName) -> Option<Value> {

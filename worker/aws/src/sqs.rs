@@ -5,7 +5,8 @@
 //! The poller has a client of its own: its waits and retries take nothing from the deletes.
 //!
 //! *Invariants.* A receive always ends: its wait and ten seconds. A delete or delay of a message that is
-//! no longer ours is a success. What goes out passes SQS's limits, except for a body that does not.
+//! no longer ours is a success. What goes out passes SQS's limits, except for a body that does not. A letter also
+//! passes the limit of the dead-letter queue, which may be smaller: its attributes give way, ours last.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,6 +24,10 @@ use lamplighter_events::Cause;
 use lamplighter_runtime::ports::{
     Applied, CallError, Disposition, Outgoing, Queue, Receipt, Received,
 };
+use lamplighter_runtime::{
+    FIRST_ID_ATTRIBUTE, ID_ATTRIBUTE, REASON_ATTRIBUTE, REASON_MESSAGE_ATTRIBUTE,
+    SENT_AT_ATTRIBUTE, effective_sent_at,
+};
 use tokio::sync::OnceCell;
 
 use crate::attempts::Attempts;
@@ -34,10 +39,11 @@ const RECEIVE: &str = "sqs:ReceiveMessage";
 const DELAY: &str = "sqs:ChangeMessageVisibility";
 pub(crate) const SEND: &str = "sqs:SendMessage";
 const FIND: &str = "sqs:GetQueueUrl";
-/// The attribute that a replay keeps the original time in.
-pub(crate) const SENT_AT: &str = "lamplighter-sent-at";
-/// SQS's bound for body and attributes together, of one message and of all in one request.
-const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
+/// SQS's bound for body and attributes together. A queue may have a smaller one (`MaximumMessageSize`).
+pub(crate) const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
+/// What the command queue must take: the largest message of ours is a part of an idle check, of up to 200 KiB. It is also
+/// the most bytes of our requests with several messages: their bound was this for years, and still is at other endpoints.
+pub(crate) const MESSAGE_BYTES_NEEDED: usize = 256 * 1024;
 /// SQS's bound for the entries of one request.
 const BATCH_MAX: usize = 10;
 /// SQS's bound for message attributes.
@@ -90,6 +96,7 @@ pub(crate) struct SqsQueue {
     parks: Client,
     commands: QueueUrl,
     dead_letters: QueueUrl,
+    letter_bytes: OnceCell<usize>,
     sends: Batcher<Sends>,
     deletes: Batcher<Deletes>,
 }
@@ -104,6 +111,7 @@ impl SqsQueue {
             parks: aws.sqs.clone(),
             commands,
             dead_letters,
+            letter_bytes: OnceCell::new(),
             sends: Batcher::new(sends),
             deletes: Batcher::new(deletes),
         }
@@ -161,7 +169,22 @@ impl Queue for SqsQueue {
     }
 
     async fn park(&self, message: &Outgoing) -> Result<(), CallError> {
-        send(&self.parks, &self.dead_letters, message).await
+        send_within(&self.parks, &self.dead_letters, message, self.letter_bytes().await).await
+    }
+}
+
+impl SqsQueue {
+    /// The largest message that the dead-letter queue takes, read once. A letter must not wait for that, so where it
+    /// cannot be read the queue is taken to be as SQS makes it.
+    async fn letter_bytes(&self) -> usize {
+        let read = async || match look_at(&self.parks, &self.dead_letters).await {
+            Ok(look) => Ok(look.message_bytes_max.unwrap_or(MESSAGE_BYTES_MAX)),
+            Err(error) => {
+                tracing::warn!(%error, "the dead-letter queue's MaximumMessageSize cannot be read");
+                Err(())
+            }
+        };
+        self.letter_bytes.get_or_try_init(read).await.copied().unwrap_or(MESSAGE_BYTES_MAX)
     }
 }
 
@@ -171,13 +194,23 @@ pub(crate) async fn send(
     to: &QueueUrl,
     message: &Outgoing,
 ) -> Result<(), CallError> {
+    send_within(client, to, message, MESSAGE_BYTES_MAX).await
+}
+
+/// The same, to a queue with a limit of its own.
+async fn send_within(
+    client: &Client,
+    to: &QueueUrl,
+    message: &Outgoing,
+    bytes_max: usize,
+) -> Result<(), CallError> {
     let url = to.get(client).await?;
     let mut call = client
         .send_message()
         .queue_url(url)
         .message_body(&message.body)
         .delay_seconds(message.delay_seconds.min(DELAY_SECONDS_MAX).cast_signed());
-    for (name, value) in fitting(message) {
+    for (name, value) in fitting(message, bytes_max) {
         call = call.message_attributes(name, text(value)?);
     }
     // A first attempt that was lost may have sent it, whatever became of the others.
@@ -198,7 +231,7 @@ fn unwritten(operation: &'static str, words: &str) -> CallError {
 
 /// What SQS counts of a message.
 fn size(message: &Outgoing) -> usize {
-    let attributes = fitting(message);
+    let attributes = fitting(message, MESSAGE_BYTES_MAX);
     let sizes = attributes.iter().map(|(name, value)| name.len() + "String".len() + value.len());
     message.body.len() + sizes.sum::<usize>()
 }
@@ -208,7 +241,7 @@ fn runs(messages: &[Outgoing]) -> Vec<&[Outgoing]> {
     let (mut runs, mut from, mut bytes) = (Vec::new(), 0, 0);
     for (at, message) in messages.iter().enumerate() {
         let size = size(message);
-        if at > from && (bytes + size > MESSAGE_BYTES_MAX || at - from == BATCH_MAX) {
+        if at > from && (bytes + size > MESSAGE_BYTES_NEEDED || at - from == BATCH_MAX) {
             runs.push(&messages[from..at]);
             (from, bytes) = (at, 0);
         }
@@ -240,7 +273,7 @@ impl Sends {
                 .id(at.to_string())
                 .message_body(&message.body)
                 .delay_seconds(delay);
-            for (name, value) in fitting(message) {
+            for (name, value) in fitting(message, MESSAGE_BYTES_MAX) {
                 entry = entry.message_attributes(name, text(value)?);
             }
             let entry = entry.build();
@@ -293,12 +326,22 @@ fn each(
     }
 }
 
-/// The attributes that go along: none that is empty, none with a character that SQS refuses, and the
-/// alphabetically last left out where all would pass a bound.
-fn fitting(message: &Outgoing) -> Vec<(&str, String)> {
+/// The attributes that go along: none that is empty, none with a character that SQS refuses. Where all would pass a
+/// bound, ours stay (the time of sending and its mark before the reason), and the sender's alphabetically last are left out.
+fn fitting(message: &Outgoing, bytes_max: usize) -> Vec<(&str, String)> {
+    const OURS: [&str; 5] = [
+        FIRST_ID_ATTRIBUTE,
+        SENT_AT_ATTRIBUTE,
+        ID_ATTRIBUTE,
+        REASON_ATTRIBUTE,
+        REASON_MESSAGE_ATTRIBUTE,
+    ];
+    let rank = |name: &str| OURS.iter().position(|ours| *ours == name).unwrap_or(OURS.len());
+    let mut attributes: Vec<(&String, &String)> = message.attributes.iter().collect();
+    attributes.sort_by_key(|(name, _)| rank(name));
     let mut bytes = message.body.len();
     let mut kept = Vec::new();
-    for (name, value) in &message.attributes {
+    for (name, value) in attributes {
         let value: String = value
             .chars()
             .map(|c| if is_sendable(c) { c } else { char::REPLACEMENT_CHARACTER })
@@ -307,7 +350,7 @@ fn fitting(message: &Outgoing) -> Vec<(&str, String)> {
         if value.is_empty() {
             continue;
         }
-        if kept.len() == ATTRIBUTES_MAX || bytes + size > MESSAGE_BYTES_MAX {
+        if kept.len() == ATTRIBUTES_MAX || bytes + size > bytes_max {
             break;
         }
         bytes += size;
@@ -329,11 +372,11 @@ pub(crate) fn received(message: Message) -> Option<Received> {
         .filter_map(|(name, value)| value.string_value.map(|text| (name, text)))
         .collect();
     let system = message.attributes.unwrap_or_default();
-    let kept = attributes.get(SENT_AT).and_then(|text| text.parse::<Timestamp>().ok());
-    let sent_at = kept.or_else(|| {
-        let millis = system.get(&MessageSystemAttributeName::SentTimestamp)?.parse().ok()?;
-        Timestamp::from_millisecond(millis).ok()
-    });
+    let stamp = system
+        .get(&MessageSystemAttributeName::SentTimestamp)
+        .and_then(|millis| Timestamp::from_millisecond(millis.parse().ok()?).ok());
+    // An endpoint that stamps nothing leaves us with the time of receipt.
+    let sent_at = effective_sent_at(&attributes, stamp.unwrap_or_else(Timestamp::now));
     let receives = system
         .get(&MessageSystemAttributeName::ApproximateReceiveCount)
         .and_then(|count| count.parse().ok());
@@ -342,8 +385,7 @@ pub(crate) fn received(message: Message) -> Option<Received> {
         receipt: Receipt(message.receipt_handle?),
         body: message.body?,
         attributes,
-        // An endpoint that tells no time leaves us with the time of receipt.
-        sent_at: sent_at.unwrap_or_else(Timestamp::now),
+        sent_at,
         receives: receives.unwrap_or(1),
     })
 }
@@ -397,19 +439,33 @@ impl Shared for Deletes {
     }
 }
 
-/// How many messages can be received now (SQS counts approximately).
-pub(crate) async fn count_waiting(client: &Client, queue: &QueueUrl) -> Result<u64, CallError> {
+/// What a queue says of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct QueueLook {
+    /// Messages that can be received now (SQS counts approximately).
+    pub(crate) waiting: u64,
+    /// `MaximumMessageSize`; some endpoints have none.
+    pub(crate) message_bytes_max: Option<usize>,
+}
+
+pub(crate) async fn look_at(client: &Client, queue: &QueueUrl) -> Result<QueueLook, CallError> {
     let url = queue.get(client).await?;
     let answer = client
         .get_queue_attributes()
         .queue_url(url)
         .attribute_names(QueueAttributeName::ApproximateNumberOfMessages)
+        .attribute_names(QueueAttributeName::MaximumMessageSize)
         .send()
         .await
         .map_err(|error| call_error("sqs:GetQueueAttributes", &error))?;
     let all = answer.attributes();
-    let text = all.and_then(|all| all.get(&QueueAttributeName::ApproximateNumberOfMessages));
-    Ok(text.and_then(|text| text.parse().ok()).unwrap_or(0))
+    let text = |name| all.and_then(|all| all.get(&name));
+    let waiting = text(QueueAttributeName::ApproximateNumberOfMessages);
+    let bytes = text(QueueAttributeName::MaximumMessageSize);
+    Ok(QueueLook {
+        waiting: waiting.and_then(|text| text.parse().ok()).unwrap_or(0),
+        message_bytes_max: bytes.and_then(|text| text.parse().ok()),
+    })
 }
 
 #[cfg(test)]
@@ -429,7 +485,8 @@ mod tests {
 
     #[track_caller]
     fn check(message: &Outgoing, expected: &[&str]) {
-        let names: Vec<&str> = fitting(message).into_iter().map(|(name, _)| name).collect();
+        let names: Vec<&str> =
+            fitting(message, MESSAGE_BYTES_MAX).into_iter().map(|(name, _)| name).collect();
         assert_eq!(names, expected);
     }
 
@@ -440,9 +497,27 @@ mod tests {
         check(&outgoing(MESSAGE_BYTES_MAX - 12, &[("id", "1"), ("reason", "r")]), &["id"]);
         let many: Vec<String> = (10..25).map(|n| format!("a{n}")).collect();
         let many: Vec<(&str, &str)> = many.iter().map(|name| (name.as_str(), "v")).collect();
-        assert_eq!(fitting(&outgoing(1, &many)).len(), ATTRIBUTES_MAX);
+        assert_eq!(fitting(&outgoing(1, &many), MESSAGE_BYTES_MAX).len(), ATTRIBUTES_MAX);
         let odd = outgoing(1, &[("reason", "a\u{0}b")]);
-        assert_eq!(fitting(&odd)[0].1, "a\u{fffd}b");
+        assert_eq!(fitting(&odd, MESSAGE_BYTES_MAX)[0].1, "a\u{fffd}b");
+    }
+
+    #[test]
+    fn a_letter_keeps_what_its_replay_needs_however_many_attributes_its_sender_gave_it() {
+        let theirs: Vec<String> = (10..20).map(|n| format!("a{n}")).collect();
+        let mut all: Vec<(&str, &str)> = theirs.iter().map(|name| (name.as_str(), "v")).collect();
+        let ours =
+            [FIRST_ID_ATTRIBUTE, SENT_AT_ATTRIBUTE, REASON_ATTRIBUTE, REASON_MESSAGE_ATTRIBUTE];
+        all.extend(ours.map(|name| (name, "x")));
+        let letter = outgoing(10, &all);
+        let names = |bytes_max: usize| -> Vec<&str> {
+            fitting(&letter, bytes_max).into_iter().map(|(name, _)| name).collect()
+        };
+        let kept = names(MESSAGE_BYTES_MAX);
+        assert_eq!((&kept[..4], kept.len()), (&ours[..], ATTRIBUTES_MAX));
+        // The dead-letter queue takes less: the time and its mark go along before anything else.
+        let time = ours[..2].iter().map(|name| name.len() + "String".len() + 1).sum::<usize>();
+        assert_eq!(names(10 + time), ours[..2]);
     }
 
     #[test]
@@ -455,8 +530,8 @@ mod tests {
         check(&[1], &[1]);
         check(&[1; 10], &[10]);
         check(&[1; 11], &[10, 1]);
-        check(&[MESSAGE_BYTES_MAX / 4; 6], &[4, 2]);
-        check(&[MESSAGE_BYTES_MAX, 1], &[1, 1]);
+        check(&[MESSAGE_BYTES_NEEDED / 4; 6], &[4, 2]);
+        check(&[MESSAGE_BYTES_NEEDED, 1], &[1, 1]);
         // Nobody else suffers from one that no request can hold.
         check(&[1, MESSAGE_BYTES_MAX + 1, 1], &[1, 1, 1]);
         // Attributes count, too: "id", "String" and "1" are nine bytes.
@@ -465,25 +540,26 @@ mod tests {
     }
 
     #[test]
-    fn a_replayed_message_counts_from_its_first_sending() {
-        let message = |kept: Option<&str>| {
+    fn a_replayed_message_counts_from_its_first_sending_and_no_message_from_the_future() {
+        let message = |kept: &[(&str, &str)]| {
             let mut message = Message::builder()
                 .message_id("m-1")
                 .receipt_handle("r-1")
                 .body("{}")
                 .attributes(MessageSystemAttributeName::SentTimestamp, "1795000000000")
                 .attributes(MessageSystemAttributeName::ApproximateReceiveCount, "3");
-            if let Some(kept) = kept {
-                let value = MessageAttributeValue::builder().data_type("String").string_value(kept);
-                message = message.message_attributes(SENT_AT, value.build().unwrap());
+            for (name, value) in kept {
+                message = message.message_attributes(*name, text((*value).to_owned()).unwrap());
             }
             received(message.build()).unwrap()
         };
-        assert_eq!(message(None).sent_at.as_millisecond(), 1_795_000_000_000);
-        assert_eq!(message(None).receives, 3);
-        let replayed = message(Some("2026-11-01T10:00:00.123Z"));
+        let kept = |at| [(SENT_AT_ATTRIBUTE, at), (FIRST_ID_ATTRIBUTE, "m-0")];
+        assert_eq!(message(&[]).sent_at.as_millisecond(), 1_795_000_000_000);
+        assert_eq!(message(&[]).receives, 3);
+        let replayed = message(&kept("2026-11-01T10:00:00.123Z"));
         assert_eq!(replayed.sent_at.to_string(), "2026-11-01T10:00:00.123Z");
-        assert_eq!(message(Some("yesterday")).sent_at.as_millisecond(), 1_795_000_000_000);
+        let forged = message(&kept("2099-01-01T00:00:00Z"));
+        assert_eq!(forged.sent_at.as_millisecond(), 1_795_000_000_000);
     }
 
     #[test]

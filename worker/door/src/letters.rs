@@ -47,6 +47,8 @@ pub struct Replayed {
     pub replayed: u64,
     /// Looked at and left.
     pub kept: u64,
+    /// Of those, what arrived after the replay had begun: another replay takes them.
+    pub late: u64,
 }
 
 /// The dead-letter queue.

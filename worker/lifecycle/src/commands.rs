@@ -28,6 +28,7 @@ pub(crate) fn apply(pass: &mut Pass<'_>, command: &AcceptedCommand) {
         sent_at: command.sent_at,
         accepted_at: pass.now,
         outcome: None,
+        parked_as: None,
     });
     let open = OpenCommand {
         id: command.id.clone(),

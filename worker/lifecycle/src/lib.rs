@@ -60,6 +60,7 @@ pub use probe::{
 pub use record::{
     Check, CheckPurpose, CommandRecord, Contradiction, Doing, Failure, HistoryEntry, LastOutcome,
     OpenCommand, Paused, Phase, Quiet, Step, TargetRecord, Unanswered, UnitHealth,
+    never_waits_for_the_bus,
 };
 pub use resource::{LaunchToken, NotAResource, Resource, ServiceId, ServicePattern};
 pub use runs::{Run, usual_start_seconds};

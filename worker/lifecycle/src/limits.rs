@@ -18,11 +18,13 @@ pub const RELEASES_MAX: usize = 128;
 /// Effects whose answers were lost and that may yet happen. Each takes its `ACT_WITHIN_SECONDS` before
 /// the next can be decided, and is watched for 930 s: more than 58 there cannot be.
 pub const UNANSWERED_MAX: usize = 64;
-/// Events waiting to be sent. A pass that would exceed this drops the oldest *state change*, then the
-/// oldest *attention*, never an outcome; outcomes are bounded by `OPEN_COMMANDS_MAX`.
+/// Events waiting to be sent. A pass that would exceed this gives up the oldest *state change*, then the oldest
+/// *attention*, then the oldest outcome of a command that ends no cost, then the oldest outcome. What is given up of an
+/// outcome is its event alone: the command's item keeps the outcome.
 pub const OUTBOX_MAX: usize = 128;
-/// While this many events wait to be sent, no new command is taken (it stays in the queue): a bus that
-/// is away for a day must not fill the record up. Commands that are open already still end.
+/// While this many events wait to be sent, most new commands stay in the queue: a bus that is away for a day must not
+/// push out events of commands that could as well wait. Stops, kills, destroys, pauses, resumes and keep-alives are
+/// taken all the same, and commands that are open already still end.
 pub const OUTBOX_BACKLOG_MAX: usize = 32;
 /// How long a commit allows its effect to be issued. The SDK's attempts (5 s each) must fit, and a
 /// crashed worker's target stands still for this long, so it is short.

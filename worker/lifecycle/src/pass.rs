@@ -21,7 +21,7 @@ use crate::observed::{Observed, PowerState, Sighting};
 use crate::probe::{IdleOverride, Round};
 use crate::record::{
     Check, CheckPurpose, CommandRecord, Contradiction, Doing, HistoryEntry, LastOutcome,
-    OpenCommand, Phase, Step, TargetRecord,
+    OpenCommand, Phase, Step, TargetRecord, ends_cost,
 };
 use crate::spec::TargetSpec;
 use crate::{Question, Sent, UnitProbe, answer};
@@ -443,19 +443,28 @@ impl<'a> Pass<'a> {
             });
         }
         while self.record.outbox.len() > OUTBOX_MAX {
-            match least_missed(&self.record.outbox) {
-                Some(index) => drop(self.record.outbox.remove(index)),
-                None => break,
-            }
+            let index = least_missed(&self.record.outbox);
+            self.record.outbox.remove(index);
         }
     }
 }
 
-/// Which event is given up first: the oldest state change, then the oldest attention, never an outcome.
-fn least_missed(outbox: &[LifecycleEvent]) -> Option<usize> {
-    let position = |which: fn(&EventBody) -> bool| outbox.iter().position(|e| which(&e.body));
-    position(|body| matches!(body, EventBody::TargetStateChanged { .. }))
-        .or_else(|| position(|body| matches!(body, EventBody::Attention { .. })))
+/// Which event is given up first: the oldest state change, then the oldest attention, then the oldest outcome of a
+/// command that ends no cost, then the oldest of all. An outcome is in its command's item, too.
+fn least_missed(outbox: &[LifecycleEvent]) -> usize {
+    let rank = |body: &EventBody| match body {
+        EventBody::TargetStateChanged { .. } => 0,
+        EventBody::Attention { .. } => 1,
+        EventBody::CommandCompleted { outcome } | EventBody::CommandRejected { outcome } => {
+            if outcome.action.is_some_and(ends_cost) {
+                3
+            } else {
+                2
+            }
+        }
+    };
+    let ranks = outbox.iter().enumerate().map(|(index, event)| (rank(&event.body), index));
+    ranks.min().map_or(0, |(_, index)| index)
 }
 
 pub(crate) fn later(at: Timestamp, seconds: i64) -> Timestamp {

@@ -333,6 +333,28 @@ pub struct CommandRecord {
     /// The one terminal result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,
+    /// SQS's id of the message that was parked as a dead letter before this was written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parked_as: Option<String>,
+}
+
+/// Whether a command is taken however many events wait to be sent.
+pub fn never_waits_for_the_bus(action: Action) -> bool {
+    match action {
+        // Idle stops go on while the bus is away, so a keep-alive must count too.
+        Action::KeepAlive => true,
+        action => ends_cost(action),
+    }
+}
+
+/// Whether a command ends cost, keeps us from making any, or lets us end it again: a paused target is not stopped.
+pub(crate) fn ends_cost(action: Action) -> bool {
+    match action {
+        Action::Stop | Action::Kill | Action::Destroy | Action::Pause | Action::Resume => true,
+        Action::Start | Action::Create | Action::Status | Action::CheckIdle | Action::KeepAlive => {
+            false
+        }
+    }
 }
 
 /// Everything known of a target.
@@ -541,9 +563,10 @@ impl TargetRecord {
         self.holds_in_force(now).next().is_some()
     }
 
-    /// Whether there is room for one more command's events.
-    pub fn takes_commands(&self) -> bool {
-        self.outbox.len() < crate::limits::OUTBOX_BACKLOG_MAX
+    /// Whether a new command of this sort is taken now. While the bus is away most wait in the queue; what ends cost, or
+    /// keeps a machine in use from being stopped, does not.
+    pub fn takes(&self, action: Action) -> bool {
+        never_waits_for_the_bus(action) || self.outbox.len() < crate::limits::OUTBOX_BACKLOG_MAX
     }
 
     /// Whether it is on and does its work: whoever waited for it may go to it.

@@ -74,6 +74,22 @@ pub enum Unaddressed {
     IsTemplate(TargetName),
 }
 
+impl Unaddressed {
+    /// Whether it names something that another version of the fleet file may have.
+    pub fn names_something(&self) -> bool {
+        match self {
+            Self::Unknown { .. }
+            | Self::UnknownInstance(_)
+            | Self::UnknownService(_)
+            | Self::UnknownTemplate { .. } => true,
+            Self::Ambiguous { .. }
+            | Self::NoService(_)
+            | Self::AmbiguousTemplate(_)
+            | Self::IsTemplate(_) => false,
+        }
+    }
+}
+
 impl Fleet {
     /// A target: of the file, or one that a payload made. Its name says which: `TARGET.CLUSTER.SERVICE` is of a
     /// service that the file allows (ECS's names have no dots), `TEMPLATE.SUFFIX` is a machine of a template.

@@ -19,12 +19,14 @@ use lamplighter_lifecycle::{
 };
 use tokio::task::JoinSet;
 
-use crate::inbox::{Concluded, Routed, SENT_AT_ATTRIBUTE, TRACE_ATTRIBUTE, Work, conclude};
+use crate::inbox::{Concluded, Routed, TRACE_ATTRIBUTE, Work, announce, conclude};
 use crate::ports::{CallError, Outgoing, Received, SHARDS, UpTarget};
 use crate::worker::Shared;
 
-/// A message holds 1 MiB; half of it leaves room for a target whose notes are long.
-const SHARD_BYTES: usize = 512 * 1024;
+/// A queue that was made before August 2025, or by a template of that time, takes messages of 256 KiB. This fits with
+/// room for attributes and for a target whose notes are long; smaller parts cost nothing, since the calls that a part
+/// makes are bounded by its number of targets.
+const SHARD_BYTES: usize = 200 * 1024;
 const SECONDS_PER_MINUTE: u64 = 60;
 
 /// The caller's thresholds, in the rules' words.
@@ -57,6 +59,15 @@ pub(crate) async fn share_out(
     command: &Command,
     id: &CommandId,
 ) -> Result<Routed, CallError> {
+    // A redelivery may lack nothing but its event: then nobody is asked again, however long the bus is away.
+    if message.receives > 1
+        && let Some(shared_out) = shared.ports.store.load_command(id).await?
+        && shared_out.fingerprint == command.fingerprint()
+        && let Some(outcome) = shared_out.outcome
+    {
+        announce(shared, id, None, outcome).await?;
+        return Ok(Routed::Done);
+    }
     let expired = command.expires.is_some_and(|expires| expires <= shared.ports.clock.now());
     let watched = if expired { Vec::new() } else { watched(shared).await? };
     if shared.options.dry_run {
@@ -67,7 +78,6 @@ pub(crate) async fn share_out(
     let mut sends = JoinSet::new();
     for shard in parts(watched, command.thresholds) {
         let mut attributes = BTreeMap::new();
-        attributes.insert(SENT_AT_ATTRIBUTE.to_owned(), message.sent_at.to_string());
         if let Some(trace) = message.attributes.get(TRACE_ATTRIBUTE) {
             attributes.insert(TRACE_ATTRIBUTE.to_owned(), trace.clone());
         }
@@ -242,6 +252,23 @@ mod tests {
         let each: Vec<(usize, usize)> = parts.iter().map(calls).collect();
         assert_eq!(each, [(2, 0), (2, 0), (0, 100), (0, 100)]);
         assert!(parts.iter().all(|part| part.targets.len() == IdleShard::TARGETS_MAX));
+    }
+
+    #[test]
+    fn a_part_fits_into_the_smallest_queue_whatever_its_notes_are() {
+        // As it was until August 2025, and as many templates set it.
+        const QUEUE_BYTES: usize = 256 * 1024;
+        for letters in [1, 40, 200, 400] {
+            let watched = (0..IdleShard::TARGETS_MAX).map(|number| {
+                let name = format!("{}{number}", "t".repeat(40));
+                up(&name, &format!("web/{}{number}", "s".repeat(letters.min(200))))
+            });
+            let parts = parts(watched.collect(), Thresholds::default());
+            for part in parts {
+                let bytes = part.to_json().to_string().len();
+                assert!(bytes + 1024 <= QUEUE_BYTES, "{bytes} bytes, names of {letters}");
+            }
+        }
     }
 
     #[test]

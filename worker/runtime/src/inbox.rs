@@ -3,32 +3,38 @@
 //! What cannot be understood goes to the dead letters at once, with its reason as an attribute, and
 //! with a rejected outcome where it had an id. It is never dropped and never tried to death. A message
 //! that is nobody's (a signal of a foreign machine) is dropped, since it says nothing about ours.
+//!
+//! What names something that this worker's fleet does not have waits in the queue for some minutes, since a rolling
+//! deployment has two fleets at work at once. It uses up no id meanwhile. See [`waits_for_newer_fleet`].
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use lamplighter_events::{
     Action, Cause, Command, CommandId, EventBody, Holder, Inbound, InstanceId, LifecycleEvent,
-    Malformed, Outcome, Signal, TargetName, Verdict,
+    Malformed, MalformedKind, Outcome, Signal, TargetName, Verdict,
 };
 use lamplighter_lifecycle::{
     AcceptedCommand, CommandRecord, Resource, Round, ServiceId, SpotNotice,
 };
 
 use crate::idle_check;
-use crate::ports::{CallError, Outgoing, PutCommand, Received};
+use crate::ports::{Applied, CallError, Disposition, Outgoing, PutCommand, Received};
+use crate::sent::{FIRST_ID_ATTRIBUTE, SENT_AT_ATTRIBUTE};
 use crate::worker::Shared;
 
 /// A tick is worth nothing long after it was due: a nightly stop that comes in the morning would stop what the
 /// day has begun. Half an hour is some ticks of the usual five minutes, and a worker's longest restart.
 const TICK_LIFE_SECONDS: i64 = 30 * 60;
-/// The attribute that keeps the first sending's time through a replay or a fan-out.
-pub const SENT_AT_ATTRIBUTE: &str = "lamplighter-sent-at";
+/// What this fleet does not name is received at least this often before it is given up, however old it is. A message
+/// that waited out an outage of all workers, and a replayed letter, meet more than one worker too.
+const UNKNOWN_RECEIVES_MIN: u32 = 3;
+/// The pause between those receives: about nine of them in the usual three minutes, so that even where half of the
+/// workers are old the newer fleet misses a message once in 500.
+const UNKNOWN_PAUSE: Duration = Duration::from_secs(20);
 /// The attribute with a command's id.
 pub const ID_ATTRIBUTE: &str = "id";
-/// The attribute that keeps SQS's first id of a message through a replay. It is the command's where that
-/// has none of its own, and not one of its own: a command that is parked again is not used up by it.
-pub const FIRST_ID_ATTRIBUTE: &str = "lamplighter-message-id";
 /// The attribute with the sender's trace.
 pub const TRACE_ATTRIBUTE: &str = "traceparent";
 /// Why a message was parked: one word.
@@ -112,7 +118,7 @@ pub(crate) async fn route(shared: &Arc<Shared>, message: &Received) -> Result<Ro
                 None => park(shared, message, "unknown-rule", &rule, None).await,
             }
         }
-        Ok(Inbound::Signal(signal)) => Ok(route_signal(shared, signal).await?),
+        Ok(Inbound::Signal(signal)) => route_signal(shared, message, signal).await,
         Ok(Inbound::WakeUp(wake_up)) if shared.fleet.has(&wake_up.target) => Ok(Routed::To(
             wake_up.target,
             Work::Nudge {
@@ -127,9 +133,18 @@ pub(crate) async fn route(shared: &Arc<Shared>, message: &Received) -> Result<Ro
             idle_check::ask_shard(shared, &shard).await?;
             Ok(Routed::Done)
         }
+        Ok(Inbound::WakeUp(wake_up)) if waits_for_newer_fleet(shared, message) => {
+            Err(unknown_for_now(shared, &format!("a wake-up for {}", wake_up.target)))
+        }
         Ok(Inbound::WakeUp(wake_up)) => {
             tracing::info!(target_name = %wake_up.target, "a wake-up for a target that left the fleet");
             Ok(Routed::Done)
+        }
+        Err(malformed)
+            if malformed.kind == MalformedKind::UnknownRule
+                && waits_for_newer_fleet(shared, message) =>
+        {
+            Err(unknown_for_now(shared, &malformed.to_string()))
         }
         Err(malformed) => refuse_malformed(shared, message, malformed).await,
     }
@@ -171,7 +186,11 @@ fn newsworthy(signal: Signal) -> Option<Resource> {
     }
 }
 
-async fn route_signal(shared: &Shared, signal: Signal) -> Result<Routed, CallError> {
+async fn route_signal(
+    shared: &Shared,
+    message: &Received,
+    signal: Signal,
+) -> Result<Routed, CallError> {
     let notice = match &signal {
         Signal::Ec2SpotInterruption { instance, at, .. } => {
             Some(SpotNotice { instance: instance.clone(), at: *at })
@@ -185,16 +204,40 @@ async fn route_signal(shared: &Shared, signal: Signal) -> Result<Routed, CallErr
         None if resource.service().is_some() => None,
         None => shared.ports.store.owner(&resource).await?,
     };
-    Ok(match owner.filter(|owner| shared.fleet.has(owner)) {
-        Some(owner) => {
+    match owner {
+        Some(owner) if shared.fleet.has(&owner) => {
             let look = Work::Nudge { wake_rev: None, look: true, round: None, notice, found: None };
-            Routed::To(owner, look)
+            Ok(Routed::To(owner, look))
         }
-        None => {
+        // A record has it, and so some fleet had it, or has it now.
+        Some(owner) if waits_for_newer_fleet(shared, message) => {
+            Err(unknown_for_now(shared, &format!("a signal of {resource}, which is {owner}'s")))
+        }
+        _ => {
             tracing::debug!(%resource, "a signal of what is nobody's");
-            Routed::Done
+            Ok(Routed::Done)
         }
-    })
+    }
+}
+
+/// Whether a message for what this fleet does not name goes back to the queue: while it is young, and until it was
+/// received some times. During a rolling deployment old and new workers take from the same queue for minutes, and
+/// an old one must not reject what the new fleet names.
+fn waits_for_newer_fleet(shared: &Shared, message: &Received) -> bool {
+    let wait = shared.options.unknown_wait;
+    let age = shared.ports.clock.now().duration_since(message.sent_at);
+    let is_young = Duration::try_from(age).is_ok_and(|age| age < wait) || age.is_negative();
+    !wait.is_zero() && (is_young || message.receives < UNKNOWN_RECEIVES_MIN)
+}
+
+fn unknown_for_now(shared: &Shared, what: &str) -> CallError {
+    CallError {
+        operation: "lamplighter:Route",
+        cause: Cause::NotFound,
+        message: format!("{what}; it waits for a worker with a newer fleet file"),
+        disposition: Disposition::RetryAfter(UNKNOWN_PAUSE.min(shared.options.unknown_wait)),
+        applied: Applied::No,
+    }
 }
 
 async fn address(
@@ -224,6 +267,11 @@ async fn address(
         _ => shared.fleet.address(command, claimed.as_ref()),
     };
     match addressed {
+        Err(unaddressed)
+            if unaddressed.names_something() && waits_for_newer_fleet(shared, message) =>
+        {
+            Err(unknown_for_now(shared, &unaddressed.to_string()))
+        }
         Err(unaddressed) => {
             let id = had_id.then_some(id);
             let text = unaddressed.to_string();
@@ -297,7 +345,10 @@ async fn refuse_malformed(
     park(shared, message, malformed.kind.as_str(), &text, Some(refusal)).await
 }
 
-/// Rejected outcome first, then the dead letter: whoever dies between does it again, once.
+/// The dead letter first, then the outcome's item, then its event, then (by the caller) the delete. So a letter needs
+/// no bus. The item names the message that was parked: while the bus is away, each redelivery finds it there and only
+/// tries the event again. Whoever dies between letter and item parks it twice. An event that the bus does not
+/// take within the queue's retention is lost; its outcome stays readable.
 pub(crate) async fn park(
     shared: &Shared,
     message: &Received,
@@ -309,23 +360,33 @@ pub(crate) async fn park(
         tracing::info!(message_id = %message.message_id, reason, why = %text, "would be parked");
         return Ok(Routed::Done);
     }
-    let id = refused.as_ref().and_then(|refused| refused.id.as_ref()).map(ToString::to_string);
-    if let Some(refused) = refused.filter(|refused| refused.id.is_some()) {
-        conclude(shared, message.sent_at, refused).await?;
+    let refused = refused.filter(|refused| refused.id.is_some());
+    let id = refused.as_ref().and_then(|refused| refused.id.clone());
+    if let Some(id) = &id
+        && let Some(existing) = shared.ports.store.load_command(id).await?
+        && existing.parked_as.as_deref() == Some(message.message_id.as_str())
+        && let Some(outcome) = existing.outcome
+    {
+        tracing::info!(command = %id, "parked before; only its event is missing");
+        announce(shared, id, existing.target, outcome).await?;
+        return Ok(Routed::Done);
     }
     let mut attributes = message.attributes.clone();
     attributes.insert(REASON_ATTRIBUTE.to_owned(), reason.to_owned());
     attributes.insert(REASON_MESSAGE_ATTRIBUTE.to_owned(), shorten(text));
     attributes.insert(SENT_AT_ATTRIBUTE.to_owned(), message.sent_at.to_string());
     attributes.insert(FIRST_ID_ATTRIBUTE.to_owned(), first_id(message).to_owned());
-    if let Some(id) = id {
-        attributes.entry(ID_ATTRIBUTE.to_owned()).or_insert(id);
+    if let Some(id) = &id {
+        attributes.entry(ID_ATTRIBUTE.to_owned()).or_insert_with(|| id.to_string());
     }
     let outgoing = Outgoing { body: message.body.clone(), attributes, delay_seconds: 0 };
     shared.ports.queue.park(&outgoing).await?;
     shared.meters.parked(reason);
     // Never the body: it may hold what should not be in a log.
     tracing::warn!(message_id = %message.message_id, reason, why = %text, "parked as a dead letter");
+    if let Some(refused) = refused {
+        conclude_as(shared, message.sent_at, refused, Some(&message.message_id)).await?;
+    }
     Ok(Routed::Done)
 }
 
@@ -339,6 +400,15 @@ pub(crate) async fn conclude(
     shared: &Shared,
     sent_at: Timestamp,
     concluded: Concluded,
+) -> Result<(), CallError> {
+    conclude_as(shared, sent_at, concluded, None).await
+}
+
+async fn conclude_as(
+    shared: &Shared,
+    sent_at: Timestamp,
+    concluded: Concluded,
+    parked_as: Option<&str>,
 ) -> Result<(), CallError> {
     let Some(id) = concluded.id else { return Ok(()) };
     let now = shared.ports.clock.now();
@@ -362,12 +432,14 @@ pub(crate) async fn conclude(
         sent_at,
         accepted_at: now,
         outcome: Some(outcome.clone()),
+        parked_as: parked_as.map(str::to_owned),
     };
     let outcome = match shared.ports.store.put_command(&record).await? {
         PutCommand::Done => outcome,
         PutCommand::Exists(existing) => match existing.outcome {
-            // Ours, from a try that died before its event was acknowledged: told now, under the same id.
-            Some(told) if is_the_same(&told, &outcome) => told,
+            // Ours, from a try that died before its event was acknowledged: told now, under the same id. Where another
+            // message was parked, that one tells it.
+            Some(told) if existing.parked_as.is_none() && is_the_same(&told, &outcome) => told,
             _ => {
                 tracing::info!(command = %id, "it was taken before: its first outcome stands");
                 return Ok(());
@@ -404,7 +476,7 @@ pub(crate) async fn announce(
         operation: "events:PutEvents",
         cause: Cause::Throttled,
         message: format!("the event {} was not acknowledged", event.id),
-        disposition: crate::ports::Disposition::Retry,
-        applied: crate::ports::Applied::No,
+        disposition: Disposition::Retry,
+        applied: Applied::No,
     })
 }

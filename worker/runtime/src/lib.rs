@@ -16,13 +16,12 @@ pub mod leaks;
 pub mod ledger;
 mod pass;
 pub mod ports;
+mod sent;
 mod sweep;
 pub mod telemetry;
 mod worker;
 
 pub use fleet::{Fleet, Unaddressed};
-pub use inbox::{
-    FIRST_ID_ATTRIBUTE, ID_ATTRIBUTE, REASON_ATTRIBUTE, REASON_MESSAGE_ATTRIBUTE,
-    SENT_AT_ATTRIBUTE, TRACE_ATTRIBUTE,
-};
+pub use inbox::{ID_ATTRIBUTE, REASON_ATTRIBUTE, REASON_MESSAGE_ATTRIBUTE, TRACE_ATTRIBUTE};
+pub use sent::{FIRST_ID_ATTRIBUTE, KEPT_DAYS_MAX, SENT_AT_ATTRIBUTE, effective_sent_at};
 pub use worker::{Worker, WorkerOptions};

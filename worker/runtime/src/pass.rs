@@ -14,7 +14,8 @@ use lamplighter_events::{Cause, InstanceId, Outcome, Verdict, WakeUp};
 use lamplighter_lifecycle::{
     AcceptedCommand, ApplyAnswer, Decision, Effect, EffectAnswer, Input, ObserveTrouble, Phase,
     Refusal, Resource, Round, Sighting, SpotNotice, TargetRecord, TargetSpec, align, apply_answer,
-    clear_sent, decide, idle_override, plan_observation, plan_probes, probes_are_due,
+    clear_sent, decide, idle_override, never_waits_for_the_bus, plan_observation, plan_probes,
+    probes_are_due,
 };
 use tracing::Instrument;
 
@@ -184,8 +185,14 @@ impl Once<'_> {
         let record = self.record(loaded.as_ref(), &resource, began);
         let mut inputs: Vec<Input> =
             command.into_iter().map(|command| Input::Command(Box::new(command.clone()))).collect();
-        let resent = self.emit(&record).await;
-        if command.is_some() && resent.is_empty() && !record.takes_commands() {
+        let resent = match command {
+            // A bus that hangs must not hold up what ends cost; what it took without an answer is sent again.
+            Some(command) if never_waits_for_the_bus(command.action) => {
+                tokio::time::timeout(EVENTS_GRACE, self.emit(&record)).await.unwrap_or_default()
+            }
+            _ => self.emit(&record).await,
+        };
+        if command.is_some_and(|it| resent.is_empty() && !record.takes(it.action)) {
             return Err(backlog(&record));
         }
         if !resent.is_empty() {

@@ -73,8 +73,7 @@ pub struct Received {
     pub body: String,
     /// String attributes (`action`, `id`, `traceparent`, …).
     pub attributes: BTreeMap<String, String>,
-    /// `SentTimestamp`, or the original one where a replay kept it (attribute `lamplighter-sent-at`,
-    /// RFC 3339). The adapter reads both.
+    /// When it counts as sent: [`crate::effective_sent_at`] of its attributes and SQS's `SentTimestamp`.
     pub sent_at: Timestamp,
     /// How often it was received, this one included.
     pub receives: u32,

@@ -61,6 +61,8 @@ pub struct WorkerOptions {
     pub drain: Duration,
     /// The pause between sweeps; each is jittered by a quarter.
     pub sweep_every: Duration,
+    /// How old a message for what this fleet does not name may become before it is given up; zero gives it up at once.
+    pub unknown_wait: Duration,
     /// Decide and say so, but write and do nothing.
     pub dry_run: bool,
 }
@@ -73,6 +75,9 @@ impl Default for WorkerOptions {
             receive_wait: Duration::from_secs(20),
             drain: Duration::from_secs(25),
             sweep_every: Duration::from_secs(60),
+            // ECS replaces the workers of a small service within some minutes, and old and new ones are side by side
+            // for about two of them.
+            unknown_wait: Duration::from_secs(180),
             dry_run: false,
         }
     }

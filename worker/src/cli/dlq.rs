@@ -103,6 +103,12 @@ pub(super) async fn run(context: &Context, verb: DlqVerb) -> Result<ExitCode, Cl
                 output::json(&done);
             } else {
                 output::line(&format!("replayed {}", done.replayed));
+                if done.late > 0 {
+                    output::line(&format!(
+                        "left {} that arrived after the replay had begun; replay again to take them",
+                        done.late
+                    ));
+                }
             }
             let code = if one && done.replayed == 0 { 1 } else { 0 };
             Ok(ExitCode::from(code))

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
 use jiff::SignedDuration;
@@ -135,7 +136,11 @@ pub(super) async fn run(context: &Context, args: LocalArgs) -> Result<ExitCode, 
         if args.no_worker {
             of(ended.clone()).await;
         } else {
-            let options = args.worker.options();
+            let mut options = args.worker.options();
+            if args.worker.unknown_wait.is_none() {
+                // Its worker is the only one, so no other has a newer fleet file.
+                options.unknown_wait = Duration::ZERO;
+            }
             let fleet = Arc::new(config.fleet);
             Worker::new(ports, fleet, options).run(of(ended.clone())).await;
         }

@@ -2,8 +2,10 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
+use lamplighter_events::HumanDuration;
 use lamplighter_runtime::{Worker, WorkerOptions};
 
 use super::{CliError, Context};
@@ -18,14 +20,36 @@ pub(crate) struct RunArgs {
     /// Messages that are worked on at the same time
     #[arg(long, value_name = "SLOTS", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub(crate) workers: u16,
+    /// How long a message for a target, template or schedule that the fleet file does not have waits for a worker with a
+    /// newer file, as in a rolling deployment [default: 3m; of `local`, whose worker has the only file: off]
+    #[arg(long, value_name = "DURATION|off", value_parser = unknown_wait)]
+    pub(crate) unknown_wait: Option<UnknownWait>,
+}
+
+/// Zero where nothing waits.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct UnknownWait(pub(crate) Duration);
+
+/// Longer than any deployment, and far below the queue's retention, at whose end a message is lost.
+const UNKNOWN_WAIT_MAX: Duration = Duration::from_secs(24 * 3600);
+
+fn unknown_wait(text: &str) -> Result<UnknownWait, String> {
+    let expected = "\"off\", or a duration up to a day, such as \"3m\"";
+    match (text, HumanDuration::parse(text)) {
+        ("off", _) => Ok(UnknownWait(Duration::ZERO)),
+        (_, Ok(wait)) if wait.std() <= UNKNOWN_WAIT_MAX => Ok(UnknownWait(wait.std())),
+        _ => Err(format!("expected {expected}")),
+    }
 }
 
 impl RunArgs {
     pub(crate) fn options(&self) -> WorkerOptions {
+        let usual = WorkerOptions::default();
         WorkerOptions {
             slots: usize::from(self.workers),
             dry_run: self.dry_run,
-            ..WorkerOptions::default()
+            unknown_wait: self.unknown_wait.map_or(usual.unknown_wait, |wait| wait.0),
+            ..usual
         }
     }
 }

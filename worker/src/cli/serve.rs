@@ -237,7 +237,7 @@ impl Letters for DeadLetters {
         let which = id.map_or(Which::All, |id| Which::Id(id.to_owned()));
         let done =
             dead_letters::replay(&self.aws, &self.names, &which, REPLAY_PER_SECOND, |_| {}).await?;
-        Ok(Replayed { replayed: done.replayed, kept: done.kept })
+        Ok(Replayed { replayed: done.replayed, kept: done.kept, late: done.late })
     }
 }
 

@@ -138,6 +138,7 @@ fn command(name: &str) -> CommandRecord {
         sent_at: now,
         accepted_at: now,
         outcome: None,
+        parked_as: None,
     }
 }
 
@@ -472,12 +473,20 @@ async fn messages_are_sent_received_delayed_and_deleted() {
 async fn dead_letters_are_listed_shown_and_replayed() {
     let bench = bench(options()).await;
     let (aws, names) = (&bench.aws, &bench.names);
+    // As the previous release parked them, too: without any mark but SQS's first id.
+    let sent = (Timestamp::now() - SignedDuration::from_hours(30)).to_string();
     for n in 0..13 {
         let reason = if n < 3 { "unknown action" } else { "not JSON" };
         let id = format!("c-{n}");
-        let sent = "2026-11-01T10:00:00Z";
-        let letter =
-            outgoing("{}", &[("id", &id), ("reason", reason), ("lamplighter-sent-at", sent)]);
+        let letter = outgoing(
+            "{}",
+            &[
+                ("id", &id),
+                ("reason", reason),
+                ("lamplighter-sent-at", &sent),
+                ("lamplighter-message-id", "5fea7756-0ea4-451a-a703-a558b933e274"),
+            ],
+        );
         bench.ports.queue.park(&letter).await.unwrap();
     }
     let all = dead_letters::list(aws, names, 100).await.unwrap();
@@ -496,7 +505,8 @@ async fn dead_letters_are_listed_shown_and_replayed() {
     assert_eq!(done.replayed, 9);
     assert_eq!(dead_letters::list(aws, names, 100).await.unwrap(), []);
     let message = bench.ports.queue.receive(1, Duration::from_secs(1)).await.unwrap().remove(0);
-    assert_eq!(message.sent_at.to_string(), "2026-11-01T10:00:00Z");
+    assert_eq!(message.sent_at.to_string(), sent);
+    assert_eq!(message.attributes["lamplighter-message-id"].len(), 36);
     assert!(!message.attributes.contains_key("reason"));
     assert!(message.attributes["id"].starts_with("c-"));
 }
@@ -536,6 +546,39 @@ async fn a_check_changes_nothing_and_says_what_is_wrong() {
     assert!(common.iter().all(|finding| finding.level == check::Level::Ok), "{common:#?}");
     let seen = bench.ports.cloud.observe(&[plan(KEEPER)]).await.remove(0).unwrap().unwrap();
     assert_eq!(seen.state(), PowerState::Stopped);
+}
+
+#[tokio::test]
+async fn a_check_names_the_oldest_event_that_waits_and_a_bus_that_is_not_there() {
+    let bench = bench(options()).await;
+    let errors = async |names: &Names| -> Vec<String> {
+        let findings = check::check_common(&bench.aws, names).await;
+        let errors = findings.into_iter().filter(|it| it.level == check::Level::Error);
+        errors.map(|it| it.what).collect()
+    };
+    let waits_since = |minutes: i64, name: &str| {
+        let mut record = record(name, 1);
+        let at = Timestamp::now() - SignedDuration::from_mins(minutes);
+        let body = EventBody::Attention {
+            attention: AttentionKind::UnitDied,
+            message: "it died".to_owned(),
+            instance: None,
+        };
+        let (id, target) = (format!("{name}:1:0"), Some(record.target.clone()));
+        record.outbox.push(LifecycleEvent { id, at, target, body });
+        record.wake_at = Some(at);
+        record
+    };
+    // What was decided a moment ago may just be on its way.
+    let store = &bench.ports.store;
+    store.commit(&commit(waits_since(1, "new"), "n-1")).await.unwrap();
+    assert_eq!(errors(&bench.names).await, Vec::<String>::new());
+    store.commit(&commit(waits_since(20, "old"), "n-2")).await.unwrap();
+    let found = errors(&bench.names).await;
+    assert!(found.len() == 1 && found[0].contains("1 events of old wait"), "{found:?}");
+    let elsewhere = Names { bus: "nowhere".to_owned(), ..bench.names.clone() };
+    let found = errors(&elsewhere).await;
+    assert!(found.iter().any(|it| it.contains("event bus nowhere")), "{found:?}");
 }
 
 #[tokio::test]

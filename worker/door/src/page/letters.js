@@ -73,8 +73,9 @@ export class DeadLetters {
   async #send(which) {
     this.#all.disabled = true;
     try {
-      const { replayed, kept } = await post("/v1/dead-letters/replay", which);
-      this.#say(`${count(replayed, "message")} replayed${kept ? `, ${kept} kept` : ""}.`);
+      const { replayed, kept, late } = await post("/v1/dead-letters/replay", which);
+      const left = kept ? `, ${kept} kept${late ? ` (${late} arrived meanwhile)` : ""}` : "";
+      this.#say(`${count(replayed, "message")} replayed${left}.`);
       await this.show();
     } catch (error) {
       if (!(error instanceof Problem)) throw error;

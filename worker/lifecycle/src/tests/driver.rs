@@ -295,7 +295,7 @@ impl Driver {
 
     /// A command arrives; it stays in the queue while the bus is away and the outbox full.
     pub(super) fn ask(&mut self, command: &AcceptedCommand, look: Look) {
-        if self.bus || self.record.takes_commands() {
+        if self.bus || self.record.takes(command.action) {
             self.pass(Some(command), look);
         }
     }
