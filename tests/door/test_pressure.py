@@ -243,10 +243,24 @@ class Full(Door):
 
     def test_the_balancer_is_answered_when_all_connections_are_taken(self):
         idle = []
-        for _ in range(self.CONNECTIONS):
-            connection = self.local.connect(60)
-            self.addCleanup(connection.close)
-            idle.append(connection)
+
+        def connect(count):
+            for _ in range(count):
+                connection = self.local.connect(60)
+                self.addCleanup(connection.close)
+                idle.append(connection)
+
+        with self.local.connect() as kept:
+            self.assertNotIn("connection", kept.ask("GET", "/healthz").headers)
+            connect(self.CONNECTIONS - 200)
+            # What rests in one balancer's pool would keep the others out: it is given back.
+            answer = harness.eventually(
+                "few are left", lambda: "close" in (it := self.local.ask("GET", "/healthz")).headers.get("connection", "") and it
+            )
+            self.assertEqual(answer.status, 200)
+            self.assertEqual(kept.ask("GET", "/healthz").headers.get("connection"), "close")
+            harness.eventually("it is closed", lambda: not kept.is_open())
+        connect(200)
 
         def full():
             answer = self.local.ask("GET", "/v1/me", headers=harness.bearer("t0"), seconds=10)

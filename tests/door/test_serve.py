@@ -258,6 +258,23 @@ class Links(harness.Door):
             for key in (self.ONE, self.OTHER):
                 self.assertNotIn(key, said)
 
+    def test_here_the_key_is_made_for_the_run(self):
+        """`local` keeps it where an account would, so that the command line finds it; no run has another's."""
+        codes = []
+        for _ in range(2):
+            local = harness.Local(self.HTTP + harness.QUICK)
+            self.addCleanup(local.close)
+            path = self.local.folder / "made.toml"
+            path.write_text(self.HTTP)
+            ran = subprocess.run(
+                [harness.binary(), "link", "pyelli", "--fleet", str(path), "--json", "--door", local.url],
+                env=served_environment(local), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60,
+            )  # fmt: skip
+            self.assertEqual(ran.returncode, 0, ran.stderr)
+            link = json.loads(ran.stdout)["link"].removeprefix(local.url)
+            codes.append(link)
+            self.assertEqual([local.ask("GET", it).status for it in codes], [401] * (len(codes) - 1) + [200])
+
     def test_keys_that_are_none(self):
         bare = self.HTTP.replace('links_secret = "lamplighter/links"\n', "")
         known = hashlib.sha256(secret("maker").encode()).hexdigest()

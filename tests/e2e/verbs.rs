@@ -19,7 +19,7 @@ use crate::harness::{
     Answer, FLEET, Local, Process, TEMPLATE, eventually, http, lamplighter, send_raw, tag,
 };
 use crate::help::{flags_in, help_of, verbs_in};
-use crate::verbs_door::DOOR;
+use crate::verbs_door::{DOOR, LINKS};
 
 /// Who asks for what: the verbs of each test below, with the exit codes that it must have seen.
 const ASKING: Verbs =
@@ -152,12 +152,22 @@ fn a_flag_or_verb_that_no_test_runs_would_be_found() {
 
 #[test]
 fn every_verb_of_the_help_has_a_test_that_runs_it() {
-    let tested: BTreeSet<String> =
-        [ASKING, LOOKING, LEAKING, PROBING, DEAD_LETTERS, SERVING, SETTING_UP, SCHEDULING, DOOR]
-            .into_iter()
-            .flatten()
-            .map(|(verb, _)| (*verb).to_owned())
-            .collect();
+    let tested: BTreeSet<String> = [
+        ASKING,
+        LOOKING,
+        LEAKING,
+        PROBING,
+        DEAD_LETTERS,
+        SERVING,
+        SETTING_UP,
+        SCHEDULING,
+        DOOR,
+        LINKS,
+    ]
+    .into_iter()
+    .flatten()
+    .map(|(verb, _)| (*verb).to_owned())
+    .collect();
     let found = verbs_in(&help_of(""), "");
     assert_eq!(found, tested);
     for verb in &found {

@@ -1,4 +1,4 @@
-//! `serve` and `token`: every flag is run, and what they say is read (see `verbs`).
+//! `serve`, `token` and `link`: every flag is run, and what they say is read (see `verbs`).
 
 use std::process::Stdio;
 
@@ -6,6 +6,7 @@ use crate::harness::{FLEET, Local, Process, http};
 use crate::verbs::{Ran, Verbs};
 
 pub(crate) const DOOR: Verbs = &[("serve", &[0, 1, 2]), ("token", &[0, 2])];
+pub(crate) const LINKS: Verbs = &[("link", &[0, 1, 2])];
 
 #[test]
 fn a_door_is_opened_with_a_token_that_was_made_for_it() {
@@ -49,6 +50,50 @@ fn a_door_is_opened_with_a_token_that_was_made_for_it() {
     assert!(!process.log().contains(token) && !process.log().contains(hash), "{}", process.log());
     ran.note("serve", &arguments, 0);
     ran.covers(DOOR);
+    local.process.signal("-TERM");
+    assert_eq!(local.process.wait(), 0);
+}
+
+#[test]
+fn a_link_is_signed_with_the_key_that_the_fleet_or_the_environment_names() {
+    let mut ran = Ran::default();
+    let mut local = Local::start(&["--no-worker"]);
+    let fleet = local.fleet().to_str().expect("a path").to_owned();
+    let app = "https://app.example.com/";
+    let served = |more: &str| {
+        let targets = FLEET.replacen("settle", "max_hold = \"1h\"\nsettle", 1);
+        format!(
+            "{targets}\n[http]\nauth = \"tokens\"\n{more}[http.wait.position-keeper]\nto = [\"{app}\"]\n"
+        )
+    };
+
+    // Without a key there is nothing to sign with; and the secret with it may not be there.
+    std::fs::write(local.fleet(), served("")).expect("the fleet file");
+    let refused = ran.run(&local, "link", &["position-keeper"], 2);
+    refused.complains(2, &["links_secret", "LAMPLIGHTER_LINK_KEYS"]);
+    std::fs::write(local.fleet(), served("links_secret = \"ours/links\"\n"))
+        .expect("the fleet file");
+    ran.run(&local, "link", &["position-keeper"], 1).complains(1, &["ours/links"]);
+
+    std::fs::write(local.fleet(), served("")).expect("the fleet file");
+    let keys = format!("{{\"current\": \"{}\"}}", "1f".repeat(32));
+    let with_key = |local: &Local| {
+        let mut command = local.command();
+        command.env("LAMPLIGHTER_LINK_KEYS", &keys);
+        command
+    };
+    let arguments = ["position-keeper", "--for", "2h", "--to", app, "--holder", "ann"];
+    let arguments = [&arguments[..], &["--door", "https://door.example.com", "--fleet", &fleet]];
+    let said = ran.run_as(&mut with_key(&local), "link", &arguments.concat(), 0).stdout;
+    let begins =
+        "https://door.example.com/wait/position-keeper?to=https%3A%2F%2Fapp.example.com%2F&code=1.";
+    assert!(said.starts_with(begins) && said.lines().count() == 1, "{said}");
+    let made = ran.run_as(&mut with_key(&local), "link", &["position-keeper", "--json"], 0).json();
+    assert_eq!((&made["target"], &made["to"]), (&"position-keeper".into(), &app.into()), "{made}");
+    let elsewhere = ["position-keeper", "--to", "https://evil.example/"];
+    let refused = ran.run_as(&mut with_key(&local), "link", &elsewhere, 2);
+    refused.complains(2, &["may not lead there"]);
+    ran.covers(LINKS);
     local.process.signal("-TERM");
     assert_eq!(local.process.wait(), 0);
 }

@@ -38,6 +38,9 @@ pub(crate) const WATCHING_PER_TOKEN_MAX: usize = 64;
 const CROWDED_MAX: usize = 128;
 /// Connections beyond the limit at once from one address, where no proxy stands before the door.
 const CROWDED_PER_ADDRESS_MAX: usize = 32;
+/// While fewer connections than one in so many are free, each is closed after its answer: a balancer has several machines,
+/// and what rests in the pool of one of them is of no use to the others.
+const NEARLY_FULL_SHARE: usize = 5;
 /// File descriptors for what is no connection of a caller: the calls to AWS, the listeners, the log.
 const OTHER_FILES: usize = 128;
 /// Connections at once from one address, where no proxy stands before the door.
@@ -51,6 +54,7 @@ pub(crate) struct Limits {
     proxies: usize,
     addresses: DefaultKeyedRateLimiter<IpAddr>,
     tokens: DefaultKeyedRateLimiter<String>,
+    connections_max: usize,
     connections: Arc<Semaphore>,
     crowded: Arc<Semaphore>,
     open: Arc<Mutex<BTreeMap<IpAddr, Open>>>,
@@ -120,6 +124,7 @@ impl Limits {
             proxies: http.proxies,
             addresses: RateLimiter::keyed(quota(http.per_address)),
             tokens: RateLimiter::keyed(quota(http.per_token)),
+            connections_max: connections,
             connections: Arc::new(Semaphore::new(connections)),
             crowded: Arc::new(Semaphore::new(CROWDED_MAX)),
             open: Arc::default(),
@@ -150,6 +155,11 @@ impl Limits {
             false => count.within += 1,
         }
         Some(Connection { address, is_crowded, open: Arc::clone(&self.open), _permit: permit })
+    }
+
+    /// Few connections are left.
+    pub(crate) fn is_nearly_full(&self) -> bool {
+        self.connections.available_permits() < self.connections_max / NEARLY_FULL_SHARE
     }
 
     /// Whose request it is: the peer's, or as the outermost of our proxies saw it. What stands further to the left

@@ -7,6 +7,7 @@
 //! *End.* With `closing` everything that waits answers with what it knows, streams end, connections finish the request
 //! they are at; what is left after a while is dropped.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -15,6 +16,8 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use axum::http::HeaderValue;
+use axum::http::header::CONNECTION;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
@@ -76,7 +79,8 @@ pub(crate) async fn serve(
                 Ok((stream, peer)) => {
                     // Dropping the stream closes it: who comes again later may find room.
                     let Some(counted) = door.limits.connection(peer) else { continue };
-                    connections.spawn(connection(stream, peer, router.clone(), closed.clone(), headers_within, counted));
+                    let door = Arc::clone(&door);
+                    connections.spawn(connection(door, stream, peer, router.clone(), closed.clone(), headers_within, counted));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
@@ -96,6 +100,7 @@ pub(crate) async fn serve(
 }
 
 async fn connection(
+    door: Arc<Door>,
     stream: TcpStream,
     peer: SocketAddr,
     router: Router,
@@ -112,8 +117,15 @@ async fn connection(
         if is_crowded {
             request.extensions_mut().insert(Crowded);
         }
-        let router = router.clone();
-        TowerToHyperService::new(router).call(request.map(Body::new))
+        let answer = TowerToHyperService::new(router.clone()).call(request.map(Body::new));
+        let door = Arc::clone(&door);
+        async move {
+            let mut answer = answer.await?;
+            if door.limits.is_nearly_full() {
+                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(answer)
+        }
     });
     let mut builder = http1::Builder::new();
     builder
