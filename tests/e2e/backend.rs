@@ -28,6 +28,7 @@ impl Says {
 pub(crate) struct Backend {
     pub(crate) url: String,
     asked: Arc<AtomicU32>,
+    given_up: Arc<AtomicU32>,
 }
 
 impl Backend {
@@ -36,15 +37,23 @@ impl Backend {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let url = format!("http://{}", listener.local_addr().expect("its address"));
         let asked = Arc::new(AtomicU32::new(0));
+        let given_up = Arc::new(AtomicU32::new(0));
         let (count, says) = (Arc::clone(&asked), Arc::new(says));
+        let ended = Arc::clone(&given_up);
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 let (count, says) = (Arc::clone(&count), Arc::clone(&says));
+                let ended = Arc::clone(&ended);
                 // Whoever hangs holds up nobody else.
-                std::thread::spawn(move || serve(stream, &count, says.as_ref()));
+                std::thread::spawn(move || serve(stream, &count, &ended, says.as_ref()));
             }
         });
-        Self { url, asked }
+        Self { url, asked, given_up }
+    }
+
+    /// How many requests that were left without an answer (`Says::Nothing`) are over.
+    pub(crate) fn given_up(&self) -> u32 {
+        self.given_up.load(Ordering::SeqCst)
     }
 
     /// How often it was asked.
@@ -53,7 +62,12 @@ impl Backend {
     }
 }
 
-fn serve(mut stream: TcpStream, count: &AtomicU32, says: &(impl Fn(u32, &str) -> Says + ?Sized)) {
+fn serve(
+    mut stream: TcpStream,
+    count: &AtomicU32,
+    given_up: &AtomicU32,
+    says: &(impl Fn(u32, &str) -> Says + ?Sized),
+) {
     let mut request = Vec::new();
     let mut part = [0; 1024];
     while !request.windows(4).any(|end| end == b"\r\n\r\n") {
@@ -75,6 +89,7 @@ fn serve(mut stream: TcpStream, count: &AtomicU32, says: &(impl Fn(u32, &str) ->
         ),
         Says::Nothing => {
             let _ = stream.read(&mut part);
+            given_up.fetch_add(1, Ordering::SeqCst);
             return;
         }
         Says::Endless => {

@@ -12,6 +12,7 @@ use serde_json::Value;
 use crate::crowd::{Crowd, fleet};
 use crate::gang::{Gang, WORKER};
 use crate::harness::{Local, eventually, set_visibility};
+use crate::wire::Wire;
 
 /// How often a worker is killed.
 const KILLS: u32 = 100;
@@ -134,6 +135,7 @@ fn called(local: &Local, operations: &[&str]) -> usize {
 fn two_workers_cost_what_one_costs() {
     let local = Local::with_fleet(&fleet(12), &["--no-worker"]);
     let mut gang = Gang::new(&local, 2);
+    let wire = Wire::to(&local);
     eventually("both have looked at the fleet", || {
         (called(&local, &["DescribeInstances"]) >= 2).then_some(())
     });
@@ -143,10 +145,10 @@ fn two_workers_cost_what_one_costs() {
         let name = format!("box-{number}");
         for costs in [&mut starts, &mut pure] {
             // What is under way from before is over.
-            std::thread::sleep(Duration::from_millis(500));
+            wire.await_rest();
             local.control("DELETE", "calls", "");
             local.run(&["send", "start", &name, "--wait"]).is(0);
-            std::thread::sleep(Duration::from_millis(500));
+            wire.await_rest();
             let effects = called(&local, &["StartInstances", "SendCommand"]);
             costs.push((called(&local, &WRITES), effects));
         }

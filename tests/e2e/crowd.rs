@@ -22,8 +22,8 @@ use crate::harness::{Local, http, sdk_of};
 const HOLDERS: [&str; 3] = ["ann", "bob", "cleo"];
 /// Where the crowd hears its outcomes.
 const TOLD: &str = "told";
-/// Longer than any single wait of the rules: a permission of 15 s, a margin, a growing pause.
-const PATIENCE: Duration = Duration::from_secs(150);
+/// Longer than any single wait of the rules (a permission of 15 s, a margin, a growing pause), on a loaded machine.
+const PATIENCE: Duration = Duration::from_secs(400);
 
 /// A fleet of quick machines; every third has a unit.
 pub(crate) fn fleet(count: usize) -> String {

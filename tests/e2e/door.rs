@@ -60,9 +60,10 @@ fn a_command_is_one_message_and_its_outcome_one_read_each_look() {
     assert!(began.elapsed() >= Duration::from_secs(5), "{:?}", began.elapsed());
     let last = [SEND, READ_ONE, READ_MANY].map(|call| local.count(call));
     assert_eq!((last[0] - after[0], last[1] - after[1]), (1, 1), "{last:?}");
-    // Five a second for three seconds, then one; fewer on a busy machine.
+    // Five a second for three seconds, then one a second; fewer on a loaded machine.
     let looks = last[2] - after[2];
-    assert!((5..=20).contains(&looks), "{looks} looks in five seconds");
+    let most = 20 + began.elapsed().as_secs().saturating_sub(5);
+    assert!((1..=most).contains(&looks), "{looks} looks in {:?}", began.elapsed());
     // And none when nobody waits.
     std::thread::sleep(Duration::from_secs(2));
     assert!(local.count(READ_MANY) - last[2] <= 1);

@@ -3,11 +3,11 @@
 use std::io::{Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::harness::{FLEET, Local, eventually, http, send_raw};
+use crate::wire::Wire;
 
 const MACHINE: &str = "i-01f5d046c86e4f36e";
 
@@ -128,7 +128,7 @@ fn a_start_and_a_pure_command_cost_what_the_budget_says() {
     eventually("it has looked at the fleet", || {
         (local.count("ec2:DescribeInstances") > 0).then_some(())
     });
-    std::thread::sleep(Duration::from_millis(500));
+    let wire = Wire::to(&local);
     let writes = |local: &Local| {
         ["PutItem", "UpdateItem", "TransactWriteItems", "DeleteItem", "BatchWriteItem"]
             .iter()
@@ -137,7 +137,7 @@ fn a_start_and_a_pure_command_cost_what_the_budget_says() {
     };
     local.control("DELETE", "calls", "");
     local.run(&["send", "start", "position-keeper", "--wait"]).is(0);
-    std::thread::sleep(Duration::from_millis(500));
+    wire.await_rest();
     assert_eq!(writes(&local), 6);
     let effects = local.count("ec2:StartInstances") + local.count("ssm:SendCommand");
     assert_eq!(effects, 2);
@@ -147,7 +147,7 @@ fn a_start_and_a_pure_command_cost_what_the_budget_says() {
 
     local.control("DELETE", "calls", "");
     local.run(&["send", "start", "position-keeper", "--wait"]).is(0);
-    std::thread::sleep(Duration::from_millis(500));
+    wire.await_rest();
     assert_eq!(writes(&local), 2);
     assert_eq!(local.count("ec2:StartInstances"), 0);
 }

@@ -1,7 +1,5 @@
 //! What an operator does: setup, workers, dead letters, pauses, checks, limits.
 
-use std::time::Duration;
-
 use aws_sdk_sqs::types::QueueAttributeName;
 use serde_json::json;
 
@@ -93,7 +91,7 @@ fn pause_means_hands_off_until_resume() {
         (!local.json(&["status", "position-keeper"])["paused"].is_null()).then_some(())
     });
     local.run(&["send", "start", "position-keeper", "--id", "held"]).is(0);
-    std::thread::sleep(Duration::from_secs(2));
+    Wire::to(&local).await_rest();
     assert_eq!(local.count("ec2:StartInstances"), 0);
     assert!(local.run(&["why", "position-keeper"]).is(0).stdout.contains("paused"));
     local.run(&["resume", "position-keeper"]).is(0);
@@ -256,7 +254,10 @@ fn an_old_worker_leaves_what_it_does_not_know_to_a_newer_one() {
 fn an_idle_worker_is_small() {
     let local = Local::start(&["--no-worker"]);
     let worker = local.worker("idle", &[]);
-    std::thread::sleep(Duration::from_secs(5));
+    eventually("it has looked at the fleet and polls", || {
+        let polls = local.count("sqs:ReceiveMessage") > 1;
+        (polls && local.count("ec2:DescribeInstances") > 0).then_some(())
+    });
     let status = std::fs::read_to_string(format!("/proc/{}/status", worker.pid()));
     let Ok(status) = status else { return };
     let kilobytes = |name: &str| -> u64 {

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::gang::Gang;
 use crate::harness::{FLEET, Local, TEMPLATE, eventually, send_raw};
+use crate::wire::Wire;
 
 const LAUNCH_TEMPLATE: &str = "[local.launch_templates.lt-0123456789abcdef0]\n";
 
@@ -38,7 +39,7 @@ fn a_create_and_a_destroy_cost_what_the_budget_says() {
     eventually("it has looked at the fleet", || {
         (local.count("ec2:DescribeInstances") > 1).then_some(())
     });
-    std::thread::sleep(Duration::from_millis(500));
+    let wire = Wire::to(&local);
     let writes = |local: &Local| {
         ["PutItem", "UpdateItem", "TransactWriteItems", "DeleteItem"]
             .iter()
@@ -48,7 +49,7 @@ fn a_create_and_a_destroy_cost_what_the_budget_says() {
     local.control("DELETE", "calls", "");
     let made = local.send(&["create", "walrus", "--set", "blob_id=one"]);
     assert_eq!(made["outcome"], "done", "{made}");
-    std::thread::sleep(Duration::from_millis(500));
+    wire.await_rest();
     assert_eq!(local.count("ec2:RunInstances"), 1);
     assert_eq!(local.count("ssm:SendCommand"), 1);
     // The request with its launch, its answer, waiting for the agent, the bootstrap, its answer, ready; and, of
@@ -58,7 +59,7 @@ fn a_create_and_a_destroy_cost_what_the_budget_says() {
     local.control("DELETE", "calls", "");
     let target = made["answer"]["target"].as_str().expect("its name");
     local.run(&["send", "destroy", target, "--wait"]).is(0);
-    std::thread::sleep(Duration::from_millis(500));
+    wire.await_rest();
     assert_eq!(local.count("ec2:TerminateInstances"), 1);
     assert_eq!(writes(&local), 4);
     assert!(launched(&local).is_empty());

@@ -291,7 +291,7 @@ fn starts(local: &Local) -> Vec<String> {
 
 #[test]
 fn local_fires_a_schedule_by_its_zone_and_a_tick_that_comes_twice_is_one_command() {
-    let soon = Timestamp::now() + SignedDuration::from_secs(8);
+    let soon = Timestamp::now() + SignedDuration::from_secs(20);
     let zone = jiff::tz::TimeZone::get("Asia/Tokyo").expect("a zone");
     let shown = soon.to_zoned(zone).strftime("%Y-%m-%dT%H:%M:%S").to_string();
     let once = format!(

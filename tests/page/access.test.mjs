@@ -67,7 +67,7 @@ test("a token that is refused midway asks again, and the command under way is st
   assert.equal(await page.getByLabel("Token").inputValue(), "sec");
   await signIn(page, "second");
   await row(page, "pyelli").locator(".pill[data-phase=on]").waitFor();
-  await row(page, "pyelli").locator(".ticket[data-kind=done]").waitFor({ timeout: 15_000 });
+  await row(page, "pyelli").locator(".ticket[data-kind=done]").waitFor();
   assert.equal(await line(page), "live");
 }, { mock: { token: "first", speed: 1 }, hash: "#token=first" }));
 

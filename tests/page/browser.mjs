@@ -23,13 +23,16 @@ export async function startBrowser() {
   return chromium.launch({ executablePath: browserPath(), headless: true, args: FLAGS });
 }
 
+// Bounds a test that would hang, and says nothing about speed: several browsers share two cores with two servers.
+export const PATIENCE_MS = 90_000;
+
 // Whatever Chromium itself says of a status that a test provokes.
 const NETWORK = /^Failed to load resource: /;
 
 // A page of its own context. `page.faults` collects what it may not do; `closed(page)` checks that there is nothing.
 export async function open(browser, url, { script = true, clock, ...options } = {}) {
   const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, locale: "en-GB", javaScriptEnabled: script, ...options });
-  context.setDefaultTimeout(20_000);
+  context.setDefaultTimeout(PATIENCE_MS);
   const page = await context.newPage();
   page.faults = [];
   const own = new URL(url).origin;
@@ -87,7 +90,7 @@ export async function fitsItsWidth(page, label) {
   assert.equal(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), true, `${label}: no scrolling sideways`);
 }
 
-export async function eventually(check, label, milliseconds = 15_000) {
+export async function eventually(check, label, milliseconds = PATIENCE_MS) {
   const end = Date.now() + milliseconds;
   let last;
   while (Date.now() < end) {

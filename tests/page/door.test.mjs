@@ -15,8 +15,8 @@ const template = process.env.DOOR_TEMPLATE ?? "walrus";
 const to = process.env.DOOR_WAIT_TO;
 const skip = url ? false : "DOOR_URL names no door";
 
-// Machines take seconds, also the small ones of `lamplighter local`.
-const MOVES_MS = 45_000;
+// Machines take seconds, also the small ones of `lamplighter local`; on a loaded machine, minutes.
+const MOVES_MS = 180_000;
 
 const POLICY = ["default-src 'none'", "script-src 'self'", "style-src 'self'", "connect-src 'self'", "form-action 'self'", "base-uri 'none'", "frame-ancestors 'none'"];
 

@@ -91,6 +91,7 @@ export async function startMock({ port = 0, fleet = "small", token = null, code 
     }
     change(target.target, { step: "settle", why: "it runs; left alone until it has settled", ec2_state: "running" });
     await sleep(400 * speed);
+    await world.gate;
     target.runs.at(-1).ready = iso(Date.now());
     change(target.target, {
       phase: "on", step: null, overall_status: "running", failure: null, why: `wanted by ${holder_}`,
@@ -338,6 +339,13 @@ export async function startMock({ port = 0, fleet = "small", token = null, code 
     remove,
     tell,
     streams,
+    // Nothing that starts comes on until it is released: a test that reads what stands on the way there takes its time.
+    hold() {
+      world.gate = new Promise((resolve) => { world.release = resolve; });
+    },
+    release() {
+      world.release();
+    },
     // Every event stream ends at once, as when a proxy goes.
     cut() {
       for (const stream of streams) stream.destroy();

@@ -29,12 +29,13 @@ test("it wakes the target, says how far it is, and moves on when it is on", () =
   await eventually(async () => /Waiting|Letting|Asking/.test(await page.locator("#step").innerText()), "a step in words");
   assert.ok(Number(await page.getByRole("progressbar").getAttribute("aria-valuenow")) >= 0);
   await accessible(page, "the waiting room");
+  mock.release();
   await page.waitForURL("**/landing");
   assert.equal(mock.world.requests.filter((it) => it.method === "POST").length, 1);
   // Going back does not lead into the room again.
   await page.goBack().catch(() => {});
   assert.ok(!page.url().includes("/wait/"));
-}));
+}, { prepare: (mock) => mock.hold() }));
 
 test("a preview of the link, without its script, wakes nothing", () => withRoom("pyelli", async (page, mock) => {
   assert.equal(mock.world.requests.filter((it) => it.method === "POST").length, 0);
@@ -44,7 +45,7 @@ test("a preview of the link, without its script, wakes nothing", () => withRoom(
 
 test("without a script a form starts it, and the page moves on by itself", () => withRoom("pyelli", async (page) => {
   await page.getByRole("button", { name: "Start it" }).click();
-  await page.waitForURL("**/landing", { timeout: 15_000 });
+  await page.waitForURL("**/landing");
 }, { script: false }));
 
 test("a failed start is told in words and can be tried again", () => withRoom("render-box", async (page, mock) => {
@@ -71,8 +72,9 @@ test("trouble on the line is told, and it goes on by itself", () => withRoom("py
   await page.getByText("so far").waitFor();
   mock.world.broken.push({ path: "/wait/", status: 0, times: 2 }, { path: "/wait/", status: 503, times: 1 });
   await page.getByText("Asking again").waitFor();
-  await page.waitForURL("**/landing", { timeout: 15_000 });
-}));
+  mock.release();
+  await page.waitForURL("**/landing");
+}, { prepare: (mock) => mock.hold() }));
 
 test("who puts it out meanwhile is told of", () => withRoom("fluidity", async (page, mock) => {
   await page.getByText("so far").waitFor();
@@ -80,7 +82,7 @@ test("who puts it out meanwhile is told of", () => withRoom("fluidity", async (p
   await page.getByRole("heading", { name: "fluidity went out again" }).waitFor();
   await page.getByText("killed by ops").waitFor();
   assert.equal(await page.getByRole("button", { name: "Try again" }).isVisible(), true);
-}, { mock: { speed: 20 } }));
+}, { prepare: (mock) => mock.hold() }));
 
 test("the link's code is sent to the door, with no token, and kept nowhere", () => withRoom("position-keeper", async (page, mock) => {
   await page.waitForURL("**/landing");
@@ -129,4 +131,4 @@ test("a wrong link is told by a page of the door, with what it says as text", ()
 test("it fits a phone", () => withRoom("fluidity", async (page) => {
   await page.getByText("so far").waitFor();
   await fitsItsWidth(page, "the waiting room");
-}, { viewport: { width: 320, height: 568 }, mock: { speed: 20 } }));
+}, { viewport: { width: 320, height: 568 }, prepare: (mock) => mock.hold() }));
