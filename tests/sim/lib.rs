@@ -4,8 +4,8 @@
 //! tokio's paused clock: when every task waits, time jumps to the next timer. Every port call takes a
 //! little time, drawn from a seed, and passes one gate, where a fault may strike. `checker` is told of
 //! what happens and asks D1 to D10 of DESIGN.md §7; it shares no rule with `decide`. `drill` tries faults
-//! at every call of one command; `crowd` lets people, consoles and crashes loose, by seed. `breakage`
-//! breaks the worker on purpose, to show that the checker can fail.
+//! at every call of one command; `crowd` lets people, consoles and crashes loose, by seed; `incidents` plays public
+//! outages hour by hour. `breakage` breaks the worker on purpose, to show that the checker can fail.
 //!
 //! *Invariant.* Same seed, same run, byte for byte: there is no other source of time, chance or order.
 //!
@@ -20,6 +20,7 @@ pub mod breakage;
 pub mod checker;
 pub mod crowd;
 pub mod drill;
+pub mod incidents;
 pub mod staff;
 pub mod tale;
 pub mod world;

@@ -14,6 +14,7 @@ use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use lamplighter_sim::crowd::{Play, Report, play, play_requests, play_without_bus};
 use lamplighter_sim::drill::{EXERCISES, Exercise, IN_PAIRS, drill, length};
+use lamplighter_sim::incidents::INCIDENTS;
 use lamplighter_sim::world::Fault;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
@@ -49,6 +50,9 @@ struct Arguments {
     /// Crowds whose bus is away for good.
     #[arg(long, conflicts_with_all = ["singles", "pairs", "requests"])]
     no_bus: bool,
+    /// Instead of crowds: public incidents, each with what it cost its users.
+    #[arg(long, conflicts_with_all = ["singles", "pairs", "requests", "replay"])]
+    incidents: bool,
     /// Plays one crowd aloud: each call, each decision and why.
     #[arg(long, value_name = "SEED")]
     replay: Option<u64>,
@@ -175,6 +179,9 @@ fn main() -> ExitCode {
     if let Some(seed) = arguments.replay {
         return replay(seed, arguments.play());
     }
+    if arguments.incidents {
+        return incidents();
+    }
     let jobs = match (arguments.singles, arguments.pairs) {
         (true, _) => singles(),
         (_, true) => pairs(),
@@ -191,6 +198,16 @@ fn main() -> ExitCode {
         std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
     });
     soak(&jobs, threads.max(1))
+}
+
+fn incidents() -> ExitCode {
+    let mut clean = true;
+    for incident in &INCIDENTS {
+        let report = lamplighter_sim::incidents::play(incident, 1, None);
+        println!("{report}\n    {}", incident.source);
+        clean &= report.is_clean();
+    }
+    if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn soak(jobs: &[Job], threads: usize) -> ExitCode {

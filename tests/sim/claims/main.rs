@@ -7,6 +7,7 @@ mod bus;
 mod crowds;
 mod directed;
 mod drills;
+mod incidents;
 mod pool;
 mod rolling;
 mod sent;

@@ -17,6 +17,7 @@ mod probes;
 mod queue;
 mod services;
 mod store;
+mod weather;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -41,6 +42,7 @@ use backends::Backend;
 use fault::{Chance, Gate, fail};
 pub use fault::{Chaos, Fault};
 pub(crate) use store::Table;
+pub use weather::{Refusal, Weather};
 
 /// The command queue.
 pub const COMMANDS: &str = "commands";
@@ -98,6 +100,7 @@ pub(crate) struct State {
     faults: usize,
     plan: BTreeMap<usize, Fault>,
     chaos: Option<Chaos>,
+    weather: Vec<Weather>,
     /// The bodies behind the receipts.
     bodies: BTreeMap<String, String>,
     /// The effect's call under way takes place so many seconds later.
@@ -156,6 +159,7 @@ impl Sim {
             faults: 0,
             plan: BTreeMap::new(),
             chaos: None,
+            weather: Vec::new(),
             bodies: BTreeMap::new(),
             later: None,
             chance: Chance::new(seed),
@@ -477,7 +481,12 @@ impl Sim {
         tokio::time::sleep(slow + Duration::from_millis(5 + self.draw() % 40)).await;
         self.die_if_killed().await;
         let asked = self.true_now();
+        let what = what();
+        let refused = self.lock().refused_by_weather(operation, &what, asked);
         let fault = self.note(asked, operation, what);
+        if let Some(error) = refused {
+            return Err(error);
+        }
         match fault {
             Some(Fault::Before) => {
                 self.learn_the_time(asked);
@@ -517,12 +526,7 @@ impl Sim {
         result
     }
 
-    fn note(
-        &self,
-        at: Timestamp,
-        operation: &'static str,
-        what: impl FnOnce() -> String,
-    ) -> Option<Fault> {
+    fn note(&self, at: Timestamp, operation: &'static str, what: String) -> Option<Fault> {
         let mut state = self.lock();
         let number = state.made;
         state.made += 1;
@@ -530,7 +534,7 @@ impl Sim {
         let drawn = chaos.as_ref().and_then(|chaos| chaos.draw(at, operation, chance));
         let fault = plan.get(&number).copied().or(drawn);
         state.faults += usize::from(fault.is_some());
-        let call = Call { at, worker: self.worker, fault, operation, what: what() };
+        let call = Call { at, worker: self.worker, fault, operation, what };
         if state.loud {
             println!("{}", crate::tale::line(&call));
         }
