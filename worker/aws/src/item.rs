@@ -237,6 +237,9 @@ fn read_phase(word: &str) -> Option<Phase> {
 }
 
 #[cfg(test)]
+mod fixtures;
+
+#[cfg(test)]
 mod tests {
     use jiff::Timestamp;
     use lamplighter_events::Verdict;
