@@ -28,6 +28,8 @@ pub(crate) const MINUTES_MAX: u64 = HumanDuration::DAYS_MAX * 24 * 60;
 const PARAMETERS_MAX: usize = 32;
 /// They stand in the record, and travel with the bootstrap: SSM takes 64 KiB in all.
 const PARAMETER_BYTES_MAX: usize = 4096;
+/// All of them together: they stand in the target's record and in each answer.
+const PARAMETERS_BYTES_MAX: usize = 8192;
 
 const TIMESTAMP_EXPECTED: &str =
     "a time with its zone or offset, such as \"2026-12-01T18:00:00Z\", or epoch seconds";
@@ -368,6 +370,11 @@ fn parameters(others: &[(String, Value)]) -> Result<BTreeMap<String, String>, Fi
             return Err(FieldError::new(name, "is given twice, differently", "one of the two"));
         }
         parameters.insert(snake, text);
+    }
+    let bytes = serde_json::to_string(&parameters).map_or(usize::MAX, |json| json.len());
+    if bytes > PARAMETERS_BYTES_MAX {
+        let problem = format!("have {bytes} bytes together as JSON");
+        return Err(FieldError::new("parameters", problem, "at most 8192"));
     }
     Ok(parameters)
 }

@@ -7,7 +7,7 @@ use lamplighter_cloud::{MachineState, World};
 use lamplighter_events::{Action, Cause, CommandId, LifecycleEvent, Outcome, TargetName, Verdict};
 use lamplighter_lifecycle::{CommandRecord, HoldKind, OUTBOX_MAX, Phase, Resource, TargetRecord};
 
-use super::{Finding, Rule, Said, Watch, is_wanted, outcome_of};
+use super::{Finding, Rule, Said, Watch, is_wanted, outcome_of, tells};
 use crate::world::launches::of_token;
 use crate::world::{DEAD, Sim, State, Table};
 
@@ -230,7 +230,7 @@ impl Watch {
             return self.wrong(Rule::D8, now, format!("{} has no outcome", said.id));
         };
         let mut told = emitted.iter().filter_map(outcome_of).filter(|it| it.command == said.id);
-        if told.any(|it| it != outcome) {
+        if told.any(|it| !tells(it, outcome)) {
             self.wrong(Rule::D8, now, format!("two outcomes of {}", said.id));
         }
     }
@@ -247,7 +247,8 @@ impl Watch {
         if outcome.is_none_or(|outcome| outcome.outcome != Verdict::Rejected) {
             self.wrong(Rule::D8, now, format!("{id} is poison, and came to {outcome:?}"));
         }
-        if !emitted.iter().filter_map(outcome_of).any(|told| Some(told) == outcome) {
+        let told = |told| outcome.is_some_and(|outcome| tells(told, outcome));
+        if !emitted.iter().filter_map(outcome_of).any(told) {
             self.wrong(Rule::D7, now, format!("nobody was told that {id} was refused"));
         }
     }

@@ -5,11 +5,12 @@ use lamplighter_cloud::MachineState;
 use lamplighter_cloud::World;
 use lamplighter_events::{AttentionKind, Cause, CommandId, EventBody, LifecycleEvent, Outcome};
 use lamplighter_lifecycle::{
-    ACT_WITHIN_SECONDS, Effect, EffectKind, HoldKind, Phase, RUNS_MAX, Resource, Run, TargetRecord,
+    ACT_WITHIN_SECONDS, Effect, EffectKind, HoldKind, Phase, RECORD_BYTES_MAX, RUNS_MAX, Resource,
+    Run, TargetRecord,
 };
 use lamplighter_runtime::ports::Commit;
 
-use super::{Around, Rule, Watch, Writer, in_force, is_wanted, outcome_of};
+use super::{Around, Rule, Watch, Writer, in_force, is_wanted, outcome_of, tells, without_answer};
 use crate::world::Table;
 
 /// A look takes so long at most, faults included: what was seen was so within this.
@@ -34,6 +35,10 @@ impl Watch {
         let rev = before.map_or(0, |before| before.rev);
         if after.rev != rev + 1 {
             self.wrong(Rule::D6, now, format!("{name} follows rev {rev}"));
+        }
+        let bytes = serde_json::to_string(after).map_or(usize::MAX, |json| json.len());
+        if bytes > RECORD_BYTES_MAX {
+            self.wrong(Rule::R1, now, format!("{name}: its record has {bytes} bytes"));
         }
         self.check_permission(&name, before, commit, worker_now, now);
         self.check_commands(&name, commit, around.table, now);
@@ -218,7 +223,7 @@ impl Watch {
         now: Timestamp,
     ) {
         let first = self.events.entry(event.id.clone()).or_insert_with(|| event.clone());
-        if first.body != event.body {
+        if without_answer(first).body != without_answer(event).body {
             let what = format!("{name}: two events with the id {}", event.id);
             self.wrong(Rule::Section3, now, what);
         }
@@ -242,7 +247,7 @@ impl Watch {
         let permission = self
             .permitted
             .iter_mut()
-            .find(|(it, until, used)| it == effect && *until == act_by && !*used);
+            .find(|(it, until, used)| *it == effect.noted() && *until == act_by && !*used);
         match permission {
             Some((.., used)) => *used = true,
             None => self.wrong(Rule::D6, now, format!("{operation} without its commit")),
@@ -279,7 +284,8 @@ impl Watch {
         };
         let Some(outcome) = &command.outcome else { return };
         let waiting = table.records().flat_map(|record| &record.outbox);
-        if !waiting.chain(emitted).any(|event| outcome_of(event) == Some(outcome)) {
+        let told = |event| outcome_of(event).is_some_and(|told| tells(told, outcome));
+        if !waiting.chain(emitted).any(told) {
             self.wrong(Rule::D7, now, format!("{id} deleted before its event is durable"));
         }
     }

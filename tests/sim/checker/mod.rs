@@ -9,7 +9,7 @@
 //!
 //! Launches have one more (`launches`).
 //!
-//! *Invariant.* A finding names one of D1 to D10, I1 to I3, W1, B1 or L1, or `§3` for a structural promise of that
+//! *Invariant.* A finding names one of D1 to D10, I1 to I3, W1, B1, L1, R1 or R2, or `§3` for a structural promise of that
 //! section.
 
 mod bounds;
@@ -59,6 +59,10 @@ pub enum Rule {
     B1,
     /// Launches: no more machines of a template than its limit, and no place that nobody has.
     L1,
+    /// A stored record is within its bound in bytes.
+    R1,
+    /// What a newer release wrote is not written over.
+    R2,
     /// A structural promise of DESIGN.md §3: unique event ids, a `wake_at` for whatever waits.
     Section3,
     /// More calls than a quiet worker may make.
@@ -219,6 +223,29 @@ fn in_force(hold: &Hold, at: Timestamp) -> bool {
 
 fn is_wanted(record: &TargetRecord, at: Timestamp) -> bool {
     record.holds.iter().any(|hold| in_force(hold, at))
+}
+
+/// Whether an event tells this outcome. It may leave out parts of the answer, and of the words, that the command's item
+/// keeps.
+fn tells(told: &Outcome, outcome: &Outcome) -> bool {
+    let bare = |it: &Outcome| Outcome {
+        answer: serde_json::Map::new(),
+        message: String::new(),
+        ..it.clone()
+    };
+    bare(told) == bare(outcome)
+}
+
+/// An event without what may be left out of it while it waits to be sent.
+fn without_answer(event: &LifecycleEvent) -> LifecycleEvent {
+    let mut event = event.clone();
+    if let EventBody::CommandCompleted { outcome } | EventBody::CommandRejected { outcome } =
+        &mut event.body
+    {
+        outcome.answer.clear();
+        outcome.message.clear();
+    }
+    event
 }
 
 fn outcome_of(event: &LifecycleEvent) -> Option<&Outcome> {

@@ -11,7 +11,7 @@ use lamplighter_events::{Action, Cause, Holder, HumanDuration, Verdict};
 use crate::answer;
 use crate::effect::EffectKind;
 use crate::hold::{Hold, HoldKind, Sent};
-use crate::limits::{HOLDS_MAX, OPEN_COMMANDS_MAX, RELEASES_MAX};
+use crate::limits::{HOLDS_MAX, OPEN_COMMANDS_MAX, RECORD_BYTES_TAKEN_MAX, RELEASES_MAX};
 use crate::observed::Agent;
 use crate::pass::{AcceptedCommand, Pass, add};
 use crate::record::{CommandRecord, OpenCommand, Paused, Phase};
@@ -112,14 +112,22 @@ fn create(pass: &mut Pass<'_>, command: &AcceptedCommand, open: OpenCommand) {
 /// Whether one more command can wait for its outcome. Only those that must wait are refused: whoever
 /// resumes or kills a target that is full of others' starts must get through.
 fn has_room(pass: &Pass<'_>) -> bool {
-    pass.record.open.len() < OPEN_COMMANDS_MAX
+    pass.room && pass.record.open.len() < OPEN_COMMANDS_MAX
 }
 
 fn reject_for_room(pass: &mut Pass<'_>, open: &OpenCommand) {
-    let message = format!(
-        "{} commands of {} have no outcome yet, which is the limit; send it again later",
-        OPEN_COMMANDS_MAX, pass.record.target
-    );
+    let target = &pass.record.target;
+    let message = match pass.room {
+        true => format!(
+            "{OPEN_COMMANDS_MAX} commands of {target} have no outcome yet, which is the limit; send it again \
+             later"
+        ),
+        false => format!(
+            "the record of {target} has no room for it: its holds and the commands that wait take {} KB, which \
+             is the limit; send it again when some have ended, or with shorter ids, holders and reasons",
+            RECORD_BYTES_TAKEN_MAX / 1024
+        ),
+    };
     reject(pass, open, Cause::Conflict, &message);
 }
 
@@ -253,6 +261,12 @@ fn release(pass: &mut Pass<'_>, open: OpenCommand) {
         let answer = answer::stop(pass, &open, false, "it was not running");
         return pass.close(&open, Verdict::Done, None, "it was not running", answer);
     }
+    if !pass.room {
+        let message =
+            "it is being stopped; its record has no room for one more that waits until it is off";
+        let answer = answer::stop(pass, &open, false, message);
+        return pass.close(&open, Verdict::Done, None, message, answer);
+    }
     // Nobody wants it, so no start waits: it is full of stops, and one more would change nothing.
     if !has_room(pass) {
         return reject_for_room(pass, &open);
@@ -381,7 +395,7 @@ fn pause(pass: &mut Pass<'_>, command: &AcceptedCommand, open: &OpenCommand) {
                 by: command.holder.clone(),
                 at: pass.now,
                 sent: open.sent.clone(),
-                reason: command.reason.clone(),
+                reason: command.reason.clone().filter(|_| pass.room),
             });
         }
     }

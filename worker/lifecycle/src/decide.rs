@@ -12,14 +12,15 @@ use lamplighter_events::{Cause, Outcome};
 
 use crate::effect::{Effect, EffectAnswer, EffectKind, Refusal};
 use crate::limits::{
-    CONSISTENCY_MARGIN_SECONDS, NEWS_AFTER_SECONDS, OUTBOX_LOOK_SECONDS, SIGNATURE_LIFE_SECONDS,
-    SKEW_MAX_SECONDS, UNANSWERED_LOOK_SECONDS, UNANSWERED_MAX,
+    CONSISTENCY_MARGIN_SECONDS, MESSAGE_CHARS_MAX, NEWS_AFTER_SECONDS, OUTBOX_LOOK_SECONDS,
+    SIGNATURE_LIFE_SECONDS, SKEW_MAX_SECONDS, UNANSWERED_LOOK_SECONDS, WHY_CHARS_MAX,
 };
 use crate::observed::Sighting;
 use crate::pass::{Flow, Input, Pass, later};
 use crate::record::{
-    CheckPurpose, CommandRecord, Failure, Phase, Quiet, Step, TargetRecord, Unanswered, UnitHealth,
+    CheckPurpose, CommandRecord, Failure, Phase, Quiet, Step, TargetRecord, UnitHealth,
 };
+use crate::size;
 use crate::spec::TargetSpec;
 use crate::{commands, phases, runs, windows};
 
@@ -84,7 +85,25 @@ pub fn decide(
     now: Timestamp,
     nonce: &str,
 ) -> Decision {
+    let pass = Pass::new(record.clone(), spec, Some(sighting), now, nonce);
+    let (decision, fits) = decide_in(pass, record, inputs, sighting, now);
+    if fits {
+        return decision;
+    }
+    // Its command is decided anew, as one for which the record has no room.
     let mut pass = Pass::new(record.clone(), spec, Some(sighting), now, nonce);
+    pass.room = false;
+    decide_in(pass, record, inputs, sighting, now).0
+}
+
+/// The decision, and whether its record is within the bound for its command.
+fn decide_in(
+    mut pass: Pass<'_>,
+    record: &TargetRecord,
+    inputs: &[Input],
+    sighting: &Sighting,
+    now: Timestamp,
+) -> (Decision, bool) {
     pass.rounds = inputs
         .iter()
         .filter_map(|input| match input {
@@ -104,7 +123,7 @@ pub fn decide(
     };
     let may_conclude = !pass.in_flight() && fresh;
     if let (true, Ok(seen)) = (may_conclude, sighting) {
-        pass.record.observed = Some(seen.clone());
+        pass.record.observed = Some(seen.shortened());
         phases::recognise(&mut pass);
         phases::reconcile(&mut pass);
     }
@@ -150,18 +169,18 @@ pub fn apply_answer(
     let effect = match pass.record.doing.take_if(|doing| doing.nonce == nonce) {
         Some(doing) => doing.effect,
         None => {
-            let known = pass.record.unanswered.iter().position(|lost| lost.nonce == nonce);
-            let Some(known) = known else { return ApplyAnswer::Stale };
-            let lost = pass.record.unanswered.remove(known);
+            let Some(lost) = pass.record.forget_unanswered(nonce) else {
+                return ApplyAnswer::Stale;
+            };
             if let (Effect::RunInstance(_), EffectAnswer::Accepted { id: Some(id) }) =
-                (&lost.effect, answer)
+                (&lost, answer)
             {
                 phases::launched(&mut pass, id);
             }
             // Decided anew already: all that this answer still says is that nothing is outstanding.
             pass.why(record.why.clone());
             pass.look(now);
-            return ApplyAnswer::Commit(Box::new(finish(pass, record)));
+            return ApplyAnswer::Commit(Box::new(finish(pass, record).0));
         }
     };
     match answer {
@@ -182,7 +201,7 @@ pub fn apply_answer(
     if turned {
         pass.look(now);
     }
-    ApplyAnswer::Commit(Box::new(finish(pass, record)))
+    ApplyAnswer::Commit(Box::new(finish(pass, record).0))
 }
 
 fn accepted(pass: &mut Pass<'_>, effect: &Effect, id: Option<String>) {
@@ -260,9 +279,16 @@ fn drop_question(pass: &mut Pass<'_>) {
 
 fn refused(pass: &mut Pass<'_>, effect: &Effect, cause: Cause, message: &str, refusal: Refusal) {
     let kind = effect.kind();
-    let failure = Failure { cause, message: message.to_owned(), at: pass.now };
+    let message = &size::shortened(message, MESSAGE_CHARS_MAX);
+    let failure = Failure { cause, message: message.clone(), at: pass.now };
     pass.record.refusals = pass.record.refusals.saturating_add(1);
-    pass.note(format!("refused ({cause}): {message}"));
+    pass.note(match (effect, cause) {
+        // There are many of them, and each says the same in as many words.
+        (Effect::RunInstance(launch), Cause::Capacity) => {
+            format!("refused ({cause}): {}", launch.option)
+        }
+        _ => format!("refused ({cause}): {message}"),
+    });
     if kind == EffectKind::Send {
         drop_question(pass);
     }
@@ -299,13 +325,10 @@ fn drop_what_is_over(pass: &mut Pass<'_>) {
         let until = later(doing.act_by, SIGNATURE_LIFE_SECONDS + SKEW_MAX_SECONDS);
         let quiet = Quiet { until: later(doing.act_by, CONSISTENCY_MARGIN_SECONDS), after: kind };
         pass.note(format!("the answer to {} was lost", doing.effect.operation()));
-        // A repeat of the same call stands beside it: the answer to the one says nothing of the other.
-        pass.record.unanswered.push(Unanswered { effect: doing.effect, nonce: doing.nonce, until });
-        let excess = pass.record.unanswered.len().saturating_sub(UNANSWERED_MAX);
-        pass.record.unanswered.drain(..excess);
+        pass.record.remember_unanswered(doing.effect, doing.nonce, until);
         pass.record.quiet = Some(quiet);
     }
-    pass.record.unanswered.retain(|lost| lost.until > now);
+    pass.record.forget_unanswered_before(now);
     // A margin is over once something was seen after it: a look that failed saw nothing.
     let seen_at = pass.seen().map(|_| pass.seen_at());
     if pass.record.quiet.is_some_and(|quiet| seen_at.is_some_and(|at| quiet.until <= at)) {
@@ -314,7 +337,7 @@ fn drop_what_is_over(pass: &mut Pass<'_>) {
 }
 
 /// The next look, the history, and whether anything changed.
-fn finish(mut pass: Pass<'_>, before: &TargetRecord) -> Decision {
+fn finish(mut pass: Pass<'_>, before: &TargetRecord) -> (Decision, bool) {
     if let Some(doing) = &pass.record.doing {
         pass.look_at = Some(later(doing.act_by, 1));
     }
@@ -346,9 +369,17 @@ fn finish(mut pass: Pass<'_>, before: &TargetRecord) -> Decision {
     if why.is_empty() {
         why.clone_from(&before.why);
     }
+    let why = size::shortened(&why, WHY_CHARS_MAX);
     pass.record.why.clone_from(&why);
     let rev = before.rev + 1;
     pass.seal(rev);
+    let taken = pass.accepted.as_ref().and_then(|accepted| accepted.action);
+    let fits = if pass.room && taken.is_some() {
+        size::fit(&mut pass.record, size::bytes_max_for(taken))
+    } else {
+        size::fit_for_good(&mut pass.record);
+        true
+    };
     let look_when_sent = pass.look_at;
     if !pass.record.outbox.is_empty() {
         let at = pass.in_seconds(OUTBOX_LOOK_SECONDS);
@@ -380,7 +411,18 @@ fn finish(mut pass: Pass<'_>, before: &TargetRecord) -> Decision {
     // Last, so that runs alone are no reason to write: a record of a version that had none gets them with its next
     // news.
     runs::keep(&mut next, before, effect.as_ref().map(Effect::kind), now);
-    Decision { next, changed, effect, accepted, outcomes, look_at, look_when_sent, asks_again, why }
+    let decision = Decision {
+        next,
+        changed,
+        effect,
+        accepted,
+        outcomes,
+        look_at,
+        look_when_sent,
+        asks_again,
+        why,
+    };
+    (decision, fits)
 }
 
 /// A long wait that writes nothing would leave people with an old sight: once it is old, a look that

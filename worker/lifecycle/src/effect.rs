@@ -131,6 +131,25 @@ impl Effect {
             Self::RegisterScalableTarget { .. } => "RegisterScalableTarget",
         }
     }
+    /// What a record keeps of it: not what is run on a host, which is larger than all the rest and is known by its token.
+    #[must_use]
+    pub fn noted(&self) -> Self {
+        let mut noted = self.clone();
+        if let Self::SendCommand { question, .. } = &mut noted {
+            match question {
+                Question::Unit(_) => {}
+                Question::Idle { script, .. } => script.clear(),
+                Question::Bootstrap { bootstrap, parameters, .. } => {
+                    parameters.clear();
+                    if let Bootstrap::Script { script, check, .. } = bootstrap {
+                        script.clear();
+                        check.clear();
+                    }
+                }
+            }
+        }
+        noted
+    }
     /// What it concerns.
     pub fn resource(&self) -> Resource {
         match self {

@@ -31,6 +31,7 @@ mod probe;
 mod record;
 mod resource;
 mod runs;
+mod size;
 mod spec;
 mod status;
 mod template;
@@ -64,6 +65,7 @@ pub use record::{
 };
 pub use resource::{LaunchToken, NotAResource, Resource, ServiceId, ServicePattern};
 pub use runs::{Run, usual_start_seconds};
+pub use size::stored_bytes;
 pub use spec::{
     HealthUrl, InstanceRef, InstanceSpec, Place, ServiceSpec, SpecError, TargetSpec, Timings,
     UnitName,

@@ -1,6 +1,26 @@
 //! Every bound and every fixed time of the rules, each with its reason.
 
-/// Holds of one target. A record must stay far below DynamoDB's 400 KB item limit.
+/// The bytes of a target's item, as DynamoDB counts them. It refuses an item above 400 KB, and bills each write by the
+/// item's size: in a transaction this is 128 write units, of the 1000 that one item takes in a second.
+pub const RECORD_BYTES_MAX: usize = 64 * 1024;
+/// How large a record may be with a new command that adds to it. The rest is for what must always be written.
+pub const RECORD_BYTES_TAKEN_MAX: usize = 44 * 1024;
+/// How large it may be with one more stop that waits for its end. The rest is for effects, their answers and events:
+/// two launches with all their tags (4 KB each), and what is said about them.
+pub const RECORD_BYTES_FOR_STOPS: usize = 52 * 1024;
+/// The answer of an outcome in its event; all events of a target wait in its record while the bus is away.
+pub const EVENT_ANSWER_BYTES_MAX: usize = 2 * 1024;
+/// One line of history: AWS's refusals are paragraphs.
+pub const HISTORY_CHARS_MAX: usize = 300;
+/// The message of an outcome, a failure or an event.
+pub const MESSAGE_CHARS_MAX: usize = 500;
+/// What is said of a target's state. It may name the last refusal of each way to launch.
+pub const WHY_CHARS_MAX: usize = 1_500;
+/// The last refusal of one way to launch, with its way.
+pub const TRIED_CHARS_MAX: usize = 160;
+/// The parameters of one create together, as JSON, defaults included: they stand in the record and in each answer.
+pub const PARAMETERS_BYTES_MAX: usize = 8 * 1024;
+/// Holds of one target.
 pub const HOLDS_MAX: usize = 64;
 /// Commands of one target that have no outcome yet. With the record itself they must fit into one
 /// DynamoDB transaction (100 items), since they can all end in the same commit.
@@ -76,7 +96,7 @@ pub const STOPPED_TASKS_MAX: usize = 2;
 /// A machine that EC2 has just launched may not be known to its describes yet; AWS asks for patience in minutes
 /// ("eventual consistency"), seconds are what is seen. Later it is gone.
 pub const LAUNCH_VISIBLE_SECONDS: i64 = 2 * 60;
-/// Refused ways to launch that a record remembers: a round of a few subnets and types, twice.
+/// Refused ways to launch that a record remembers, each with its last refusal.
 pub const TRIED_MAX: usize = 24;
 /// What a bootstrap may take beyond its own time and its check's, before it is given up: SSM's own limit comes first.
 pub const BOOTSTRAP_GRACE_SECONDS: i64 = 60;

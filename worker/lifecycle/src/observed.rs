@@ -7,7 +7,9 @@ use jiff::Timestamp;
 use lamplighter_events::{Cause, InstanceId};
 use serde::{Deserialize, Serialize};
 
+use crate::limits::{HISTORY_CHARS_MAX, STOPPED_TASKS_MAX};
 use crate::resource::Resource;
+use crate::size::shortened;
 use crate::spec::HealthUrl;
 
 /// An instance's state, in EC2's words; they fit a service too (see [`ServiceSeen::state`]). `Missing` is
@@ -285,6 +287,36 @@ pub struct Observed {
 }
 
 impl Observed {
+    /// What a record keeps of it: AWS's words are for people, and have no bound.
+    #[must_use]
+    pub(crate) fn shortened(&self) -> Self {
+        let short = |text: &mut String| *text = shortened(text, HISTORY_CHARS_MAX);
+        let mut kept = self.clone();
+        match &mut kept.seen {
+            Seen::Instance(instance) => instance.reason.iter_mut().for_each(short),
+            Seen::Service(service) => {
+                service.rollout_failed.iter_mut().for_each(short);
+                service.unplaced.iter_mut().for_each(|(_, words)| short(words));
+                service.stopped.truncate(STOPPED_TASKS_MAX);
+                service.stopped.iter_mut().for_each(|task| short(&mut task.reason));
+            }
+        }
+        match &mut kept.check {
+            Some(
+                CheckReading::Said { state: text } | CheckReading::Exited { output: text, .. },
+            ) => {
+                short(text);
+            }
+            Some(CheckReading::Undelivered { detail } | CheckReading::Broken { detail }) => {
+                short(detail);
+            }
+            Some(CheckReading::Absent | CheckReading::Pending { .. }) | None => {}
+        }
+        if let Some(HealthReading::Unhealthy { detail }) = &mut kept.health {
+            short(detail);
+        }
+        kept
+    }
     /// A bare look at a machine.
     pub fn bare(at: Timestamp, state: PowerState) -> Self {
         Self::of(at, Seen::Instance(InstanceSeen::state(state)))

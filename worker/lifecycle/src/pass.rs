@@ -14,8 +14,8 @@ use serde_json::{Map, Value};
 
 use crate::effect::{Effect, EffectKind};
 use crate::limits::{
-    ACT_WITHIN_SECONDS, CONSISTENCY_MARGIN_SECONDS, HISTORY_MAX, OUTBOX_MAX,
-    UNIT_ACTIVATING_SECONDS,
+    ACT_WITHIN_SECONDS, CONSISTENCY_MARGIN_SECONDS, HISTORY_CHARS_MAX, HISTORY_MAX,
+    MESSAGE_CHARS_MAX, OUTBOX_MAX, UNIT_ACTIVATING_SECONDS,
 };
 use crate::observed::{Observed, PowerState, Sighting};
 use crate::probe::{IdleOverride, Round};
@@ -23,6 +23,7 @@ use crate::record::{
     Check, CheckPurpose, CommandRecord, Contradiction, Doing, HistoryEntry, LastOutcome,
     OpenCommand, Phase, Step, TargetRecord, ends_cost,
 };
+use crate::size::{for_event, shortened};
 use crate::spec::TargetSpec;
 use crate::{Question, Sent, UnitProbe, answer};
 
@@ -108,6 +109,8 @@ pub(crate) struct Pass<'a> {
     pub(crate) asks_again: bool,
     pub(crate) idle_why: Option<String>,
     pub(crate) no_seat: bool,
+    /// Whether the record takes what a command would add to it.
+    pub(crate) room: bool,
     why: String,
     events: Vec<EventBody>,
     notes: Vec<String>,
@@ -135,6 +138,7 @@ impl<'a> Pass<'a> {
             asks_again: false,
             idle_why: None,
             no_seat: false,
+            room: true,
             why: String::new(),
             events: Vec::new(),
             notes: Vec::new(),
@@ -193,7 +197,7 @@ impl<'a> Pass<'a> {
     }
 
     pub(crate) fn attention(&mut self, attention: AttentionKind, message: impl Into<String>) {
-        let message = message.into();
+        let message = shortened(&message.into(), MESSAGE_CHARS_MAX);
         self.note(message.clone());
         let instance = Some(self.record.resource.to_string());
         self.events.push(EventBody::Attention { attention, message, instance });
@@ -227,7 +231,7 @@ impl<'a> Pass<'a> {
                 to: phase.word(&self.record.kind).to_owned(),
                 step: step.map(|step| step.as_str().to_owned()),
                 cause,
-                why: why.clone(),
+                why: shortened(&why, MESSAGE_CHARS_MAX),
                 instance: Some(self.record.resource.to_string()),
             });
         }
@@ -244,7 +248,7 @@ impl<'a> Pass<'a> {
         let act_by = self.in_seconds(ACT_WITHIN_SECONDS);
         self.note(format!("{}: {why}", effect.operation()));
         self.record.doing =
-            Some(Doing { effect: effect.clone(), nonce: self.nonce.to_owned(), act_by });
+            Some(Doing { effect: effect.noted(), nonce: self.nonce.to_owned(), act_by });
         self.record.step = step;
         self.effect = Some(effect);
         self.why(why);
@@ -378,7 +382,7 @@ impl<'a> Pass<'a> {
             action: Some(command.action),
             outcome: verdict,
             cause,
-            message: message.into(),
+            message: shortened(&message.into(), MESSAGE_CHARS_MAX),
             answer,
             at: self.now,
             took_ms: u64::try_from(took).unwrap_or(u64::MAX),
@@ -395,11 +399,10 @@ impl<'a> Pass<'a> {
             command.id,
             outcome.message
         ));
+        let told = for_event(&outcome);
         self.events.push(match verdict {
-            Verdict::Rejected => EventBody::CommandRejected { outcome: outcome.clone() },
-            Verdict::Done | Verdict::Failed => {
-                EventBody::CommandCompleted { outcome: outcome.clone() }
-            }
+            Verdict::Rejected => EventBody::CommandRejected { outcome: told },
+            Verdict::Done | Verdict::Failed => EventBody::CommandCompleted { outcome: told },
         });
         // Whoever asks how it is does not want to read that somebody asked.
         if command.action != Action::Status {
@@ -430,6 +433,7 @@ impl<'a> Pass<'a> {
     /// Numbers what happened by the version that it will be committed with.
     pub(crate) fn seal(&mut self, rev: u64) {
         for what in std::mem::take(&mut self.notes) {
+            let what = shortened(&what, HISTORY_CHARS_MAX);
             self.record.history.push(HistoryEntry { at: self.now, rev, what });
         }
         let excess = self.record.history.len().saturating_sub(HISTORY_MAX);

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::effect::{Effect, EffectKind};
 use crate::hold::{Hold, Sent};
 use crate::idle::IdleMemory;
+use crate::limits::UNANSWERED_MAX;
 use crate::observed::{Bounds, Observed, PowerState};
 use crate::probe::IdleOverride;
 use crate::resource::Resource;
@@ -162,6 +163,17 @@ pub struct Unanswered {
     pub nonce: String,
     /// After this its signed request can no longer be accepted.
     pub until: Timestamp,
+    /// Earlier calls of the same effect, each with its permission and its end. A launch that is repeated for a quarter of
+    /// an hour would fill the record with copies of its tags.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub repeats: Vec<(String, Timestamp)>,
+}
+
+impl Unanswered {
+    /// Whether it is about the call that was permitted by this nonce.
+    pub(crate) fn knows(&self, nonce: &str) -> bool {
+        self.nonce == nonce || self.repeats.iter().any(|(earlier, _)| earlier == nonce)
+    }
 }
 
 /// The consistency margin after an effect.
@@ -561,6 +573,52 @@ impl TargetRecord {
     /// Whether it should be on.
     pub fn wanted(&self, now: Timestamp) -> bool {
         self.holds_in_force(now).next().is_some()
+    }
+
+    /// An effect whose answer was lost may still happen until `until`. The answer to one call says nothing of another call
+    /// of the same effect, so each keeps its nonce.
+    pub(crate) fn remember_unanswered(&mut self, effect: Effect, nonce: String, until: Timestamp) {
+        let known = self.unanswered.iter_mut().find(|lost| lost.effect == effect);
+        match known {
+            Some(known) => {
+                let earlier = std::mem::replace(&mut known.nonce, nonce);
+                known.repeats.push((earlier, std::mem::replace(&mut known.until, until)));
+                let excess = known.repeats.len().saturating_sub(UNANSWERED_MAX);
+                known.repeats.drain(..excess);
+            }
+            None => self.unanswered.push(Unanswered { effect, nonce, until, repeats: Vec::new() }),
+        }
+        let excess = self.unanswered.len().saturating_sub(UNANSWERED_MAX);
+        self.unanswered.drain(..excess);
+    }
+
+    /// The answer to this call came after all. The effect, if the record knew of the call.
+    pub(crate) fn forget_unanswered(&mut self, nonce: &str) -> Option<Effect> {
+        let index = self.unanswered.iter().position(|lost| lost.knows(nonce))?;
+        let lost = &mut self.unanswered[index];
+        let effect = lost.effect.clone();
+        lost.repeats.retain(|(earlier, _)| earlier != nonce);
+        if lost.nonce == nonce {
+            match lost.repeats.pop() {
+                Some((earlier, until)) => (lost.nonce, lost.until) = (earlier, until),
+                None => drop(self.unanswered.remove(index)),
+            }
+        }
+        Some(effect)
+    }
+
+    /// Forgets the calls that can no longer be accepted.
+    pub(crate) fn forget_unanswered_before(&mut self, now: Timestamp) {
+        for lost in &mut self.unanswered {
+            lost.repeats.retain(|(_, until)| *until > now);
+            // Workers' clocks differ: an earlier call can have the later end.
+            if lost.until <= now
+                && let Some((nonce, until)) = lost.repeats.pop()
+            {
+                (lost.nonce, lost.until) = (nonce, until);
+            }
+        }
+        self.unanswered.retain(|lost| lost.until > now);
     }
 
     /// Whether a new command of this sort is taken now. While the bus is away most wait in the queue; what ends cost, or

@@ -17,7 +17,9 @@ use regex::Regex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::limits::PARAMETERS_BYTES_MAX;
 use crate::resource::LaunchToken;
+use crate::size::json_bytes;
 use crate::spec::UnitName;
 
 /// Hexadecimal digits of a provisioned target's suffix: 64 bits, so that two requests do not meet by chance.
@@ -265,6 +267,14 @@ impl TemplateSpec {
             }
             checked.insert(name.clone(), value.clone());
         }
+        let bytes = json_bytes(&checked);
+        if bytes > PARAMETERS_BYTES_MAX {
+            let text = format!(
+                "the parameters have {bytes} bytes together as JSON, defaults included; expected at most \
+                 {PARAMETERS_BYTES_MAX}"
+            );
+            return Err(BadParameters(text));
+        }
         if !self.one_of.is_empty() && !self.one_of.iter().any(|name| checked.contains_key(name)) {
             return Err(BadParameters(format!("{} is missing", self.one_of.join(" or "))));
         }
@@ -352,9 +362,12 @@ pub struct LaunchRecord {
     pub number: u64,
     /// Which of the ways to launch is next.
     pub option: usize,
-    /// What was tried and refused on this way up.
+    /// The ways to launch that were refused during this start, each with its last refusal.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tried: Vec<String>,
+    /// How many launches of this start were refused.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub refused: u32,
     /// The machine's name.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub name: String,
@@ -378,6 +391,11 @@ pub struct LaunchRecord {
     pub price_per_hour_millionths: Option<u64>,
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref)] // As serde calls it.
+fn is_zero(count: &u32) -> bool {
+    *count == 0
+}
+
 impl LaunchRecord {
     /// A machine that is asked for.
     pub(crate) fn new(parameters: BTreeMap<String, String>, now: Timestamp) -> Self {
@@ -387,6 +405,7 @@ impl LaunchRecord {
             number: 0,
             option: 0,
             tried: Vec::new(),
+            refused: 0,
             name: String::new(),
             launched_at: None,
             bootstrap_token: None,

@@ -19,7 +19,7 @@ use lamplighter_lifecycle::{
 };
 use tokio::task::JoinSet;
 
-use crate::inbox::{Concluded, Routed, TRACE_ATTRIBUTE, Work, announce, conclude};
+use crate::inbox::{Concluded, Routed, TRACE_ATTRIBUTE, Work, announce, conclude, trace_of};
 use crate::ports::{CallError, Outgoing, Received, SHARDS, UpTarget};
 use crate::worker::Shared;
 
@@ -78,8 +78,8 @@ pub(crate) async fn share_out(
     let mut sends = JoinSet::new();
     for shard in parts(watched, command.thresholds) {
         let mut attributes = BTreeMap::new();
-        if let Some(trace) = message.attributes.get(TRACE_ATTRIBUTE) {
-            attributes.insert(TRACE_ATTRIBUTE.to_owned(), trace.clone());
+        if let Some(trace) = trace_of(message) {
+            attributes.insert(TRACE_ATTRIBUTE.to_owned(), trace);
         }
         let outgoing = Outgoing { body: shard.to_json().to_string(), attributes, delay_seconds: 0 };
         let queue = Arc::clone(&shared.ports.queue);

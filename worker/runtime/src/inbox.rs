@@ -22,6 +22,7 @@ use lamplighter_lifecycle::{
 use crate::idle_check;
 use crate::ports::{Applied, CallError, Disposition, Outgoing, PutCommand, Received};
 use crate::sent::{FIRST_ID_ATTRIBUTE, SENT_AT_ATTRIBUTE};
+use crate::telemetry;
 use crate::worker::Shared;
 
 /// A tick is worth nothing long after it was due: a nightly stop that comes in the morning would stop what the
@@ -240,6 +241,12 @@ fn unknown_for_now(shared: &Shared, what: &str) -> CallError {
     }
 }
 
+/// The sender's trace. An attribute can hold a megabyte, and the record would keep it.
+pub(crate) fn trace_of(message: &Received) -> Option<String> {
+    let trace = message.attributes.get(TRACE_ATTRIBUTE)?;
+    telemetry::is_traceparent(trace).then(|| trace.clone())
+}
+
 async fn address(
     shared: &Arc<Shared>,
     message: &Received,
@@ -292,7 +299,7 @@ async fn address(
                 until: command.until,
                 reason: command.reason.clone(),
                 expires: command.expires,
-                trace: message.attributes.get(TRACE_ATTRIBUTE).cloned(),
+                trace: trace_of(message),
                 idle: idle_check::override_of(&command.thresholds),
                 parameters: command.parameters.clone(),
             };

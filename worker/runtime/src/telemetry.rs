@@ -50,11 +50,17 @@ pub fn is_traceparent(text: &str) -> bool {
     parse(text).is_some()
 }
 
+/// Version 00 has 55 bytes. Later versions may have more; it is kept in records, so not without end.
+const TRACEPARENT_BYTES_MAX: usize = 128;
+
 /// `00-<32 hex>-<16 hex>-<2 hex>`, all in lower case; a later version may have more after it.
 fn parse(text: &str) -> Option<SpanContext> {
     let hex = |part: &str, digits: usize| {
         part.len() == digits && part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
     };
+    if text.len() > TRACEPARENT_BYTES_MAX {
+        return None;
+    }
     let mut parts = text.trim().split('-');
     let (version, trace, span, flags) =
         (parts.next()?, parts.next()?, parts.next()?, parts.next()?);

@@ -327,7 +327,10 @@ fn full(kind: &str, phase: Phase, step: Option<Step>, effect: &Effect) -> Target
         Some(Doing { effect: effect.clone(), nonce: "nonce-1".to_owned(), act_by: at(95) });
     record.unanswered = effects(kind)
         .into_iter()
-        .map(|effect| Unanswered { effect, nonce: "nonce-0".to_owned(), until: at(1_000) })
+        .map(|effect| {
+            let (nonce, repeats) = ("nonce-0".to_owned(), vec![("nonce-9".to_owned(), at(900))]);
+            Unanswered { effect, nonce, until: at(1_000), repeats }
+        })
         .collect();
     record.quiet = Some(Quiet { until: at(100), after: EffectKind::Start });
     record.contradiction = Some(Contradiction { at: at(71), state: PowerState::ShuttingDown });
@@ -393,6 +396,7 @@ fn full(kind: &str, phase: Phase, step: Option<Step>, effect: &Effect) -> Target
                     "g5.xlarge in subnet-1, spot: InsufficientInstanceCapacity: none".to_owned(),
                     "g5.xlarge in subnet-2: InsufficientInstanceCapacity: none".to_owned(),
                 ],
+                refused: 2,
                 name: "walrus-20261120-100000-ab12".to_owned(),
                 launched_at: Some(at(2)),
                 bootstrap_token: Some("00112233445566778899aabbccddeeff".to_owned()),
@@ -459,6 +463,7 @@ fn command(id: &str, action: Option<Action>, outcome: Option<Outcome>) -> Comman
         sent_at: at(20),
         accepted_at: at(21),
         outcome,
+        parked_as: None,
     }
 }
 
@@ -589,7 +594,7 @@ fn from_json(value: &Value) -> Item {
 
 type Named = Vec<(String, Value)>;
 
-fn items(of: Vec<(String, Item)>) -> Named {
+fn items(of: &[(String, Item)]) -> Named {
     of.iter().map(|(name, item)| (name.clone(), as_json(item))).collect()
 }
 
@@ -601,10 +606,10 @@ fn the_fixtures_are_written_where_that_is_asked_for() {
     let folder = folder(1);
     std::fs::create_dir_all(&folder).unwrap();
     let all: [(&str, Named); 5] = [
-        ("targets", items(targets())),
-        ("commands", items(commands())),
-        ("claims", items(claims())),
-        ("seats", items(seats())),
+        ("targets", items(&targets())),
+        ("commands", items(&commands())),
+        ("claims", items(&claims())),
+        ("seats", items(&seats())),
         ("messages", messages()),
     ];
     for (name, fixtures) in all {

@@ -20,12 +20,14 @@ use crate::answer;
 use crate::commands::end_holds;
 use crate::effect::EffectKind;
 use crate::hold::{HoldKind, Sent};
+use crate::limits::MESSAGE_CHARS_MAX;
 use crate::limits::{BOOTSTRAP_GRACE_SECONDS, CHECK_GRACE_SECONDS, UNIT_ACTIVATING_SECONDS};
 use crate::limits::{OVERDUE_LOOK_SECONDS, WINDOW_RETRY_SECONDS};
 use crate::observed::{CheckReading, PowerState};
 use crate::pass::{Flow, Pass, add, later};
 use crate::record::{Check, CheckPurpose, Failure, OpenCommand, Phase, Step};
 use crate::resource::Resource;
+use crate::size::within;
 
 /// What must be settled before commands are looked at: a machine that runs at first contact is
 /// adopted, so that no command can stop it by the way.
@@ -89,6 +91,7 @@ fn begin_start(pass: &mut Pass<'_>) {
     if let Some(launch) = &mut record_of(pass).launch {
         launch.option = 0;
         launch.tried.clear();
+        launch.refused = 0;
     }
     if pass.spec.template().is_some() {
         pass.record.seated = true;
@@ -200,6 +203,7 @@ fn asked_to_stop(pass: &Pass<'_>) -> bool {
 /// The start failed for good: whoever waits is told, the holds that wait go (unless `keep_failed`),
 /// and a machine that may be up and is wanted by nobody is wound down.
 fn fail_start(pass: &mut Pass<'_>, cause: Cause, message: String) {
+    let message = within(message, MESSAGE_CHARS_MAX);
     let starts = pass.take_open(OpenCommand::wants_on);
     let off = is_surely_off(pass);
     if let Some(template) = pass.spec.template() {

@@ -75,8 +75,10 @@ fn stopped(pass: &mut Pass<'_>) -> Flow {
     if let (Some(refusal), true) = (&pass.record.refusal, over) {
         let (cause, message) = (refusal.cause, refusal.message.clone());
         let tries = pass.record.refusals;
-        let tried = template::tried(&pass.record);
-        let message = format!("{message} (refused {tries} times until the deadline{tried})");
+        let message = match template::refusals(pass) {
+            Some(told) => format!("{told} until the deadline; last: {message}"),
+            None => format!("{message} (refused {tries} times until the deadline)"),
+        };
         fail_start(pass, cause, message);
         return Flow::Again;
     }
@@ -89,7 +91,7 @@ fn stopped(pass: &mut Pass<'_>) -> Flow {
     if let Some(retry_at) = pass.record.retry_at.filter(|at| *at > pass.now) {
         pass.look(retry_at);
         let refusal = pass.record.refusal.as_ref().map(|refusal| refusal.message.clone());
-        let tried = template::tried(&pass.record);
+        let tried = template::refusals_in_full(pass);
         pass.why(format!("trying again at {retry_at:.0}: {}{tried}", refusal.unwrap_or_default()));
         return Flow::Rest;
     }
@@ -124,8 +126,11 @@ fn launch(pass: &mut Pass<'_>, template: &TemplateSpec) -> Flow {
     pass.record.started_by_us = true;
     pass.record.accepted_at = None;
     let Some(effect) = template::launch(pass, template) else { return Flow::Again };
-    let tried = template::tried(&pass.record);
-    pass.act(effect, Some(Step::LaunchInstance), &format!("it is wanted{tried}"))
+    let why = match template::refusals(pass) {
+        Some(told) => format!("it is wanted; {told} so far"),
+        None => "it is wanted".to_owned(),
+    };
+    pass.act(effect, Some(Step::LaunchInstance), &why)
 }
 
 /// Scaling's bounds first; where AWS goes on refusing that, until the deadline.

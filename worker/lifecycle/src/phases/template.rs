@@ -10,15 +10,18 @@
 //! by now. `seated` is set before the launch and cleared only when the machine is gone and no launch can come
 //! true any more. A bootstrap runs once for a launch.
 
+use std::collections::BTreeSet;
+
 use lamplighter_events::{AttentionKind, Cause};
 
 use super::{Asked, fail_start, read_check, ready_by, running_by};
 use crate::effect::{Effect, EffectKind};
-use crate::limits::{LAUNCH_VISIBLE_SECONDS, TRIED_MAX};
+use crate::limits::{LAUNCH_VISIBLE_SECONDS, TRIED_CHARS_MAX, TRIED_MAX};
 use crate::observed::{Agent, CheckReading, InstanceSeen, PowerState};
 use crate::pass::{Flow, Pass, SpotNotice, add, later};
-use crate::record::{Check, CheckPurpose, Phase, Step, TargetRecord};
+use crate::record::{Check, CheckPurpose, Phase, Step};
 use crate::resource::Resource;
+use crate::size::shortened;
 use crate::template::{Launch, LaunchOption, TemplateSpec, token_of};
 
 /// What a look brought, for the rules of the ways up and down: these are about something that is switched.
@@ -139,7 +142,10 @@ pub(crate) fn try_next_option(pass: &mut Pass<'_>, refused: &LaunchOption, messa
         return;
     };
     let Some(launch) = &mut pass.record.launch else { return };
-    launch.tried.push(format!("{refused}: {message}"));
+    let way = format!("{refused}: ");
+    launch.tried.retain(|tried| !tried.starts_with(&way));
+    launch.tried.push(shortened(&format!("{way}{message}"), TRIED_CHARS_MAX));
+    launch.refused = launch.refused.saturating_add(1);
     let excess = launch.tried.len().saturating_sub(TRIED_MAX);
     launch.tried.drain(..excess);
     launch.option += 1;
@@ -149,11 +155,48 @@ pub(crate) fn try_next_option(pass: &mut Pass<'_>, refused: &LaunchOption, messa
     }
 }
 
-/// What was tried so far, as the end of a sentence.
-pub(super) fn tried(record: &TargetRecord) -> String {
-    match record.launch.as_ref().map(|launch| launch.tried.as_slice()) {
-        None | Some([]) => String::new(),
-        Some(tried) => format!("; tried: {}", tried.join("; ")),
+/// How many launches of this start were refused, and where: AWS's words for each would fill the record.
+pub(super) fn refusals(pass: &Pass<'_>) -> Option<String> {
+    let template = pass.spec.template()?;
+    let launch = pass.record.launch.as_ref()?;
+    let refused = launch.refused.max(u32::try_from(launch.tried.len()).unwrap_or(u32::MAX));
+    if refused == 0 {
+        return None;
+    }
+    let options = template.options();
+    let tried = options.iter().take(launch.option.clamp(1, options.len().max(1)));
+    let tried: Vec<&LaunchOption> = tried.collect();
+    let different = |of: fn(&LaunchOption) -> Option<&String>| {
+        tried.iter().filter_map(|option| of(option)).collect::<BTreeSet<_>>().len()
+    };
+    let counted = |count: usize, one: &str| match count {
+        1 => format!("1 {one}"),
+        many => format!("{many} {one}s"),
+    };
+    let mut told = counted(usize::try_from(refused).unwrap_or(usize::MAX), "refusal");
+    let types = different(|option| option.instance_type.as_ref());
+    if types > 1 {
+        told.push_str(&format!(" of {types} instance types"));
+    }
+    let subnets = different(|option| option.subnet.as_ref());
+    if subnets > 0 {
+        told.push_str(&format!(" in {}", counted(subnets, "subnet")));
+    }
+    let spot = tried.iter().filter(|option| option.spot).count();
+    told.push_str(match spot {
+        0 => ", on demand",
+        all if all == tried.len() => ", spot",
+        _ => ", spot and on demand",
+    });
+    Some(told)
+}
+
+/// The same with the last refusal of each way, for whoever asks why it waits.
+pub(super) fn refusals_in_full(pass: &Pass<'_>) -> String {
+    let tried = pass.record.launch.as_ref().map(|launch| launch.tried.join("; "));
+    match refusals(pass).zip(tried) {
+        Some((told, tried)) => format!("; {told}: {tried}"),
+        None => String::new(),
     }
 }
 

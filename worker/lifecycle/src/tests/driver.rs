@@ -550,7 +550,7 @@ impl Driver {
         let sent = if self.bus { ids(&before) } else { Vec::new() };
         let applied = apply_answer(&before, &self.spec, &nonce, &answer, &sent, self.now);
         let knows = before.doing.iter().any(|doing| doing.nonce == nonce)
-            || before.unanswered.iter().any(|lost| lost.nonce == nonce);
+            || before.unanswered.iter().any(|lost| lost.knows(&nonce));
         let ApplyAnswer::Commit(decision) = applied else {
             return assert!(!knows, "an answer that was waited for, called stale");
         };
@@ -580,7 +580,9 @@ impl Driver {
         if let Some(effect) = &decision.effect {
             let over = before.doing.as_ref().is_none_or(|doing| doing.act_by < self.now);
             assert!(over, "an effect while another may be under way");
-            assert!(decision.changed && next.doing.as_ref().is_some_and(|d| d.effect == *effect));
+            assert!(
+                decision.changed && next.doing.as_ref().is_some_and(|d| d.effect == effect.noted())
+            );
             assert!(next.paused.is_none(), "an effect while paused");
             let stop = effect.kind() == EffectKind::Stop;
             assert!(!stop || !next.wanted(self.now), "a stop beside a hold in force");

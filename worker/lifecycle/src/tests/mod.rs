@@ -12,6 +12,7 @@ mod model;
 mod properties;
 mod runs;
 mod services;
+mod size;
 mod starting;
 mod stopping;
 mod templates;

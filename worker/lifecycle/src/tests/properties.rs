@@ -90,7 +90,7 @@ fn check<S: Strategy>(strategy: &S, claim: impl Fn(S::Value)) {
 
 /// As `check`, for cases that take long: one for so many of the others.
 #[track_caller]
-fn check_one_in<S: Strategy>(many: u32, strategy: &S, claim: impl Fn(S::Value)) {
+pub(super) fn check_one_in<S: Strategy>(many: u32, strategy: &S, claim: impl Fn(S::Value)) {
     let config = ProptestConfig {
         cases: cases().div_ceil(many),
         failure_persistence: None,

@@ -289,7 +289,8 @@ fn capacity_is_sought_in_the_next_subnet_and_type_and_the_last_resort_is_on_dema
     assert_eq!(tokens.len(), 4, "another request has another token");
     story.after(301).look();
     story.came_to(0, Verdict::Failed, Some(Cause::Capacity));
-    assert!(story.outcomes[0].message.contains("tried:"), "{}", story.outcomes[0].message);
+    let told = "4 refusals in 2 subnets, spot and on demand until the deadline; last: AWS says no";
+    assert_eq!(story.outcomes[0].message, told);
     assert!(!story.record.seated);
     assert!(story.record.holds.is_empty());
 }
