@@ -188,6 +188,12 @@ impl LaunchTemplates {
         self.templates.get_mut(&id).ok_or(MachineError::TemplateIdNotFound(id))
     }
 
+    /// Deletes one by id or name, and what it was.
+    pub fn remove(&mut self, which: &TemplateRef) -> Result<LaunchTemplate, MachineError> {
+        let id = self.id_of(which)?;
+        self.templates.remove(&id).ok_or(MachineError::TemplateIdNotFound(id))
+    }
+
     fn id_of(&self, which: &TemplateRef) -> Result<String, MachineError> {
         match which {
             TemplateRef::Id(id) if !is_template_id(id) => {

@@ -16,6 +16,11 @@ impl LogGroups {
         self.names.insert(name.to_owned());
     }
 
+    /// Forgets a group; whether it was there.
+    pub fn remove(&mut self, name: &str) -> bool {
+        self.names.remove(name)
+    }
+
     /// The groups whose names begin with `prefix`, after `after`, at most `limit`; the second part
     /// says whether there are more.
     #[must_use]
@@ -41,6 +46,7 @@ mod tests {
             groups.insert(name);
         }
         assert_eq!(groups.describe("/app", None, 1), (vec!["/app/a".to_owned()], true));
+        assert!(groups.remove("/other") && !groups.remove("/other"));
         assert_eq!(groups.describe("/app", Some("/app/a"), 9), (vec!["/app/b".to_owned()], false));
     }
 }

@@ -30,8 +30,8 @@ use crate::iam::Policies;
 use crate::options::{LocalError, Options, SecretSeed};
 use crate::persist::Store;
 use crate::services::{
-    ec2::Ec2, ecs::Ecs, events::Events, logs::Logs, metrics::Metrics, scaling::Scaling,
-    scheduler::Scheduler, sqs::Sqs, ssm::Ssm,
+    dynamodb::DynamoDb, ec2::Ec2, ecs::Ecs, events::Events, logs::Logs, metrics::Metrics,
+    scaling::Scaling, scheduler::Scheduler, sqs::Sqs, ssm::Ssm,
 };
 use crate::shared::Shared;
 use crate::wire;
@@ -145,7 +145,7 @@ impl Endpoint {
             Arc::new(Ecs { shared: ours() }),
             Arc::new(Scaling { shared: ours() }),
             Arc::new(Metrics { shared: ours() }),
-            dynamodb,
+            Arc::new(DynamoDb { inner: dynamodb }),
             secrets,
             Arc::new(StsService::new()),
         ];

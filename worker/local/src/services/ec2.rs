@@ -46,6 +46,7 @@ impl ServiceHandler for Ec2 {
             "RunInstances" => self.run(&input, ctx),
             "CreateLaunchTemplate" => self.create_template(&input, ctx),
             "CreateLaunchTemplateVersion" => self.create_template_version(&input, ctx),
+            "DeleteLaunchTemplate" => self.delete_template(&input, ctx),
             "DescribeLaunchTemplates" => self.describe_templates(&input, ctx),
             "DescribeLaunchTemplateVersions" => self.describe_template_versions(&input, ctx),
             "DescribeSubnets" => self.describe_subnets(&input, ctx),

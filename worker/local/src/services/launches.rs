@@ -93,6 +93,22 @@ impl Ec2 {
         Ok(json!({"launchTemplateVersion": version_json(&template, made, ctx)}))
     }
 
+    pub(super) fn delete_template(
+        &self,
+        input: &Value,
+        ctx: &RequestContext,
+    ) -> Result<Value, AwsError> {
+        let which = template_of(input)?;
+        if flag(input, "DryRun") {
+            return Err(would_have());
+        }
+        let template = self
+            .shared
+            .with(|world, _| world.launch_templates.remove(&which))
+            .map_err(|error| refuse(&error))?;
+        Ok(json!({"launchTemplate": template_json(&template, ctx)}))
+    }
+
     pub(super) fn describe_templates(
         &self,
         input: &Value,

@@ -7,7 +7,10 @@ use awsim_core::{AwsError, Protocol, RequestContext, ServiceHandler};
 use serde_json::{Value, json};
 
 use crate::input::{integer, required, text};
-use crate::shared::Shared;
+use crate::shared::{Shared, fault};
+
+/// The largest page of DescribeLogGroups.
+const GROUPS_MAX: i64 = 50;
 
 pub(crate) struct Logs {
     pub(crate) shared: Arc<Shared>,
@@ -31,8 +34,12 @@ impl ServiceHandler for Logs {
     ) -> Result<Value, AwsError> {
         match operation {
             "DescribeLogGroups" => {
-                let limit = integer(&input, "limit")?.unwrap_or(50);
-                let limit = usize::try_from(limit).unwrap_or(50).clamp(1, 50);
+                let limit = integer(&input, "limit")?.unwrap_or(GROUPS_MAX);
+                if !(1..=GROUPS_MAX).contains(&limit) {
+                    let message = format!("limit is {limit}; expected 1 to {GROUPS_MAX}");
+                    return Err(fault(400, "InvalidParameterException", message));
+                }
+                let limit = usize::try_from(limit).unwrap_or(1);
                 let after = input.get("nextToken").and_then(Value::as_str);
                 let prefix = text(&input, "logGroupNamePrefix");
                 let (names, more) =
@@ -65,6 +72,14 @@ impl ServiceHandler for Logs {
                 let name = required(&input, "logGroupName")?;
                 self.shared.with(|world, _| world.log_groups.insert(name));
                 Ok(json!({}))
+            }
+            "DeleteLogGroup" => {
+                let name = required(&input, "logGroupName")?;
+                if self.shared.with(|world, _| world.log_groups.remove(name)) {
+                    return Ok(json!({}));
+                }
+                let message = "The specified log group does not exist.";
+                Err(fault(400, "ResourceNotFoundException", message))
             }
             _ => Err(AwsError::unknown_operation(operation)),
         }

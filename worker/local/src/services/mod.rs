@@ -1,5 +1,6 @@
 //! Our services on the gateway: each reads the wire's input, asks the model, and writes its answer.
 
+pub(crate) mod dynamodb;
 pub(crate) mod ec2;
 pub(crate) mod ecs;
 pub(crate) mod events;

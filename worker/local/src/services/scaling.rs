@@ -19,6 +19,8 @@ pub(crate) struct Scaling {
 
 /// The most targets of one page.
 const PAGE_MAX: i64 = 50;
+/// The most ids of one DescribeScalableTargets.
+const IDS_MAX: usize = 50;
 
 #[async_trait]
 impl ServiceHandler for Scaling {
@@ -93,6 +95,12 @@ impl Scaling {
             return Err(invalid("ServiceNamespace is required"));
         }
         let ids = texts(input, "ResourceIds");
+        if ids.len() > IDS_MAX {
+            return Err(invalid(format!(
+                "ResourceIds has {} members; expected 1 to {IDS_MAX}",
+                ids.len()
+            )));
+        }
         let dimension = text(input, "ScalableDimension");
         let ours = namespace == NAMESPACE && ["", DIMENSION].contains(&dimension);
         let role = format!(

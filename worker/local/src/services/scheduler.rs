@@ -146,8 +146,7 @@ impl Scheduler {
             let found: Vec<(String, Value)> = found
                 .map(|schedule| {
                     let spec = &schedule.spec;
-                    let mut shown = schedule_json(world, schedule);
-                    shown["Target"] = json!({"Arn": spec.target["Arn"]});
+                    let shown = summary_json(world, schedule);
                     (format!("{}/{}", group_of(spec), spec.name), shown)
                 })
                 .collect();
@@ -232,6 +231,18 @@ fn schedule_json(world: &World, schedule: &Schedule) -> Value {
     if let Some(description) = &spec.description {
         shown["Description"] = description.clone().into();
     }
+    shown
+}
+
+/// What a listing shows of a schedule.
+fn summary_json(world: &World, schedule: &Schedule) -> Value {
+    const SHOWN: [&str; 6] =
+        ["Name", "GroupName", "Arn", "State", "CreationDate", "LastModificationDate"];
+    let mut shown = schedule_json(world, schedule);
+    if let Some(fields) = shown.as_object_mut() {
+        fields.retain(|name, _| SHOWN.contains(&name.as_str()));
+    }
+    shown["Target"] = json!({"Arn": schedule.spec.target["Arn"]});
     shown
 }
 

@@ -131,7 +131,7 @@ impl Ssm {
             .shared
             .with(|world, now| world.command_invocation(now, id, instance))
             .map_err(|error| refuse(&error))?;
-        let moment = |at: Option<Timestamp>| at.map_or_else(String::new, |at| at.to_string());
+        let moment = |at: Option<Timestamp>| at.map_or_else(String::new, instant);
         let took = it.delivered.zip(it.ended).map(|(from, to)| to.duration_since(from));
         Ok(json!({
             "CommandId": command.id,
@@ -240,6 +240,11 @@ fn with_token(mut answer: Value, token: Option<String>) -> Value {
         answer["NextToken"] = token.into();
     }
     answer
+}
+
+/// A time as an invocation's answer has it: RFC 3339 with milliseconds.
+fn instant(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
 }
 
 fn ping(agent: &AgentView) -> &'static str {

@@ -1,0 +1,166 @@
+"""What earlier runs left behind, found by prefix or tag and removed: `scripts/conform --clean`."""
+
+import json
+import urllib.error
+import urllib.request
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+import kit
+
+
+def is_lamplighter_local(endpoint):
+    try:
+        with urllib.request.urlopen(f"{endpoint}/_lamplighter/health", timeout=5) as answer:
+            return json.loads(answer.read()).get("status") == "ok"
+    except (OSError, ValueError, AttributeError, urllib.error.URLError):
+        return False
+
+
+def pages(call, key, **kwargs):
+    """All items of a listing, whatever its token is called."""
+    names = ("NextToken", "nextToken", "LastEvaluatedTableName", "Marker")
+    sent = {"LastEvaluatedTableName": "ExclusiveStartTableName"}
+    while True:
+        answer = call(**kwargs)
+        yield from answer.get(key, [])
+        token = next((name for name in names if answer.get(name)), None)
+        if token is None:
+            return
+        kwargs[sent.get(token, token)] = answer[token]
+
+
+def ours(name):
+    return name.startswith(kit.PREFIX + "-")
+
+
+def clean(run):
+    """Removes what bears the prefix or the tag of any run; what was removed, and what could not be."""
+    removed, left = [], []
+
+    def each(what, listing, name_of, *removals):
+        try:
+            found = list(listing())
+        except (ClientError, BotoCoreError) as error:
+            if kit.code_of(error) not in kit.NOT_THERE:
+                left.append(f"{what}: they cannot be listed: {kit.brief(error)}")
+            return
+        for one in found:
+            try:
+                for remove in removals:
+                    remove(one)
+                removed.append(f"{what} {name_of(one)}")
+            except (ClientError, BotoCoreError) as error:
+                if not kit.is_gone(kit.code_of(error) or ""):
+                    left.append(f"{what} {name_of(one)}: {kit.brief(error)}")
+
+    ec2, ecs, iam = run.client("ec2"), run.client("ecs"), run.client("iam")
+    tagged = [{"Name": "tag-key", "Values": [kit.TAG]}]
+    alive = [*tagged, {"Name": "instance-state-name", "Values": ["pending", "running", "stopping", "stopped"]}]
+    each(
+        "instance",
+        lambda: (i for group in pages(ec2.describe_instances, "Reservations", Filters=alive) for i in group["Instances"]),
+        lambda it: it["InstanceId"],
+        lambda it: unprotect(ec2, it["InstanceId"]),
+        lambda it: ec2.terminate_instances(InstanceIds=[it["InstanceId"]]),
+    )
+    each(
+        "launch template",
+        lambda: pages(ec2.describe_launch_templates, "LaunchTemplates", Filters=tagged),
+        lambda it: it["LaunchTemplateId"],
+        lambda it: ec2.delete_launch_template(LaunchTemplateId=it["LaunchTemplateId"]),
+    )
+    each(
+        "cluster",
+        lambda: (arn for arn in pages(ecs.list_clusters, "clusterArns") if ours(arn.rsplit("/", 1)[1])),
+        lambda arn: arn.rsplit("/", 1)[1],
+        lambda arn: delete_services(ecs, run.client("application-autoscaling"), arn),
+        lambda arn: ecs.delete_cluster(cluster=arn),
+    )
+    each(
+        "task definition",
+        lambda: pages(ecs.list_task_definition_families, "families", familyPrefix=kit.PREFIX, status="ACTIVE"),
+        str,
+        lambda family: [
+            ecs.deregister_task_definition(taskDefinition=arn)
+            for arn in pages(ecs.list_task_definitions, "taskDefinitionArns", familyPrefix=family)
+        ],
+    )
+    scheduler = run.client("scheduler")
+    each(
+        "schedule group",
+        lambda: pages(scheduler.list_schedule_groups, "ScheduleGroups", NamePrefix=kit.PREFIX),
+        lambda it: it["Name"],
+        lambda it: scheduler.delete_schedule_group(Name=it["Name"]),
+    )
+    events = run.client("events")
+    each(
+        "rule",
+        lambda: pages(events.list_rules, "Rules", NamePrefix=kit.PREFIX),
+        lambda it: it["Name"],
+        lambda it: events.remove_targets(Rule=it["Name"], Ids=["queue"]),
+        lambda it: events.delete_rule(Name=it["Name"]),
+    )
+    each(
+        "bus",
+        lambda: pages(events.list_event_buses, "EventBuses", NamePrefix=kit.PREFIX),
+        lambda it: it["Name"],
+        lambda it: events.delete_event_bus(Name=it["Name"]),
+    )
+    sqs = run.client("sqs")
+    each(
+        "queue",
+        lambda: pages(sqs.list_queues, "QueueUrls", QueueNamePrefix=kit.PREFIX, MaxResults=1000),
+        lambda url: url.rsplit("/", 1)[1],
+        lambda url: sqs.delete_queue(QueueUrl=url),
+    )
+    dynamodb = run.client("dynamodb")
+    each(
+        "table",
+        lambda: (name for name in pages(dynamodb.list_tables, "TableNames") if ours(name)),
+        str,
+        lambda name: dynamodb.delete_table(TableName=name),
+    )
+    secrets = run.client("secretsmanager")
+    named = [{"Key": "name", "Values": [kit.PREFIX]}]
+    each(
+        "secret",
+        lambda: (it for it in pages(secrets.list_secrets, "SecretList", Filters=named) if ours(it["Name"])),
+        lambda it: it["Name"],
+        lambda it: secrets.delete_secret(SecretId=it["ARN"], ForceDeleteWithoutRecovery=True),
+    )
+    logs = run.client("logs")
+    each(
+        "log group",
+        lambda: pages(logs.describe_log_groups, "logGroups", logGroupNamePrefix=kit.PREFIX),
+        lambda it: it["logGroupName"],
+        lambda it: logs.delete_log_group(logGroupName=it["logGroupName"]),
+    )
+    if not run.given.local:
+        each(
+            "role",
+            lambda: (it for it in pages(iam.list_roles, "Roles") if ours(it["RoleName"])),
+            lambda it: it["RoleName"],
+            lambda it: iam.delete_role_policy(RoleName=it["RoleName"], PolicyName="conform"),
+            lambda it: iam.delete_role(RoleName=it["RoleName"]),
+        )
+    return removed, left
+
+
+def unprotect(ec2, id):
+    """A run that was ended between protecting and unprotecting leaves an instance that cannot be ended."""
+    for attribute in ("DisableApiStop", "DisableApiTermination"):
+        with kit.quiet(*kit.NOT_THERE):
+            ec2.modify_instance_attribute(InstanceId=id, **{attribute: {"Value": False}})
+
+
+def delete_services(ecs, scaling, cluster):
+    name = cluster.rsplit("/", 1)[1]
+    for arn in pages(ecs.list_services, "serviceArns", cluster=cluster):
+        service = arn.rsplit("/", 1)[1]
+        with kit.quiet():
+            scaling.deregister_scalable_target(
+                ServiceNamespace="ecs", ResourceId=f"service/{name}/{service}",
+                ScalableDimension="ecs:service:DesiredCount",
+            )  # fmt: skip
+        ecs.delete_service(cluster=cluster, service=service, force=True)
