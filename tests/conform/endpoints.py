@@ -138,7 +138,7 @@ class Local:
             words = self.process.log.read_text(errors="replace")[-3000:]
             self.process.close()
             raise RuntimeError(f"`lamplighter local` was never ready; its log:\n{words}") from None
-        self.given = kit.Given(service="conform/conform", subnet="subnet-00000000000000001", local=True)
+        self.given = kit.Given(service="conform/conform", profile="conform", subnet="subnet-00000000000000001", local=True)
 
     def _read(self, lines):
         for line in self.process.process.stdout:

@@ -144,8 +144,9 @@ def main(arguments=None):
     given = kit.Given(service=args.service, profile=args.instance_profile, subnet=args.subnet)
     run = kit.Run(args.endpoint, args.region, args.minutes, given, credentials=credentials_for(args.endpoint))
     given.local = sweep.is_lamplighter_local(args.endpoint) if is_here(args.endpoint) else False
-    if given.local and given.subnet is None:
-        given.subnet = "subnet-00000000000000001"
+    if given.local:
+        given.subnet = given.subnet or "subnet-00000000000000001"
+        given.profile = given.profile or "conform"
     if not agreed(args, run):
         return 2
     if args.clean:

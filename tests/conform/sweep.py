@@ -34,6 +34,16 @@ def ours(name):
     return name.startswith(kit.PREFIX + "-")
 
 
+def named_ours(items, key):
+    """An endpoint that passes over a prefix must not lose what is somebody else's."""
+    return (it for it in items if ours(it[key]))
+
+
+def tagged_ours(items):
+    """The same of a filter on tags."""
+    return (it for it in items if any(tag["Key"] == kit.TAG for tag in it.get("Tags", [])))
+
+
 def clean(run):
     """Removes what bears the prefix or the tag of any run; what was removed, and what could not be."""
     removed, left = [], []
@@ -59,14 +69,16 @@ def clean(run):
     alive = [*tagged, {"Name": "instance-state-name", "Values": ["pending", "running", "stopping", "stopped"]}]
     each(
         "instance",
-        lambda: (i for group in pages(ec2.describe_instances, "Reservations", Filters=alive) for i in group["Instances"]),
+        lambda: tagged_ours(
+            one for group in pages(ec2.describe_instances, "Reservations", Filters=alive) for one in group["Instances"]
+        ),
         lambda it: it["InstanceId"],
         lambda it: unprotect(ec2, it["InstanceId"]),
         lambda it: ec2.terminate_instances(InstanceIds=[it["InstanceId"]]),
     )
     each(
         "launch template",
-        lambda: pages(ec2.describe_launch_templates, "LaunchTemplates", Filters=tagged),
+        lambda: tagged_ours(pages(ec2.describe_launch_templates, "LaunchTemplates", Filters=tagged)),
         lambda it: it["LaunchTemplateId"],
         lambda it: ec2.delete_launch_template(LaunchTemplateId=it["LaunchTemplateId"]),
     )
@@ -79,7 +91,7 @@ def clean(run):
     )
     each(
         "task definition",
-        lambda: pages(ecs.list_task_definition_families, "families", familyPrefix=kit.PREFIX, status="ACTIVE"),
+        lambda: filter(ours, pages(ecs.list_task_definition_families, "families", familyPrefix=kit.PREFIX, status="ACTIVE")),
         str,
         lambda family: [
             ecs.deregister_task_definition(taskDefinition=arn)
@@ -89,35 +101,38 @@ def clean(run):
     scheduler = run.client("scheduler")
     each(
         "schedule group",
-        lambda: pages(scheduler.list_schedule_groups, "ScheduleGroups", NamePrefix=kit.PREFIX),
+        lambda: named_ours(pages(scheduler.list_schedule_groups, "ScheduleGroups", NamePrefix=kit.PREFIX), "Name"),
         lambda it: it["Name"],
         lambda it: scheduler.delete_schedule_group(Name=it["Name"]),
     )
     events = run.client("events")
     each(
         "rule",
-        lambda: pages(events.list_rules, "Rules", NamePrefix=kit.PREFIX),
+        lambda: named_ours(pages(events.list_rules, "Rules", NamePrefix=kit.PREFIX), "Name"),
         lambda it: it["Name"],
         lambda it: events.remove_targets(Rule=it["Name"], Ids=["queue"]),
         lambda it: events.delete_rule(Name=it["Name"]),
     )
     each(
         "bus",
-        lambda: pages(events.list_event_buses, "EventBuses", NamePrefix=kit.PREFIX),
+        lambda: named_ours(pages(events.list_event_buses, "EventBuses", NamePrefix=kit.PREFIX), "Name"),
         lambda it: it["Name"],
         lambda it: events.delete_event_bus(Name=it["Name"]),
     )
     sqs = run.client("sqs")
     each(
         "queue",
-        lambda: pages(sqs.list_queues, "QueueUrls", QueueNamePrefix=kit.PREFIX, MaxResults=1000),
+        lambda: (
+            url for url in pages(sqs.list_queues, "QueueUrls", QueueNamePrefix=kit.PREFIX, MaxResults=1000)
+            if ours(url.rsplit("/", 1)[1])
+        ),
         lambda url: url.rsplit("/", 1)[1],
         lambda url: sqs.delete_queue(QueueUrl=url),
     )
     dynamodb = run.client("dynamodb")
     each(
         "table",
-        lambda: (name for name in pages(dynamodb.list_tables, "TableNames") if ours(name)),
+        lambda: filter(ours, pages(dynamodb.list_tables, "TableNames")),
         str,
         lambda name: dynamodb.delete_table(TableName=name),
     )
@@ -125,21 +140,21 @@ def clean(run):
     named = [{"Key": "name", "Values": [kit.PREFIX]}]
     each(
         "secret",
-        lambda: (it for it in pages(secrets.list_secrets, "SecretList", Filters=named) if ours(it["Name"])),
+        lambda: named_ours(pages(secrets.list_secrets, "SecretList", Filters=named), "Name"),
         lambda it: it["Name"],
         lambda it: secrets.delete_secret(SecretId=it["ARN"], ForceDeleteWithoutRecovery=True),
     )
     logs = run.client("logs")
     each(
         "log group",
-        lambda: pages(logs.describe_log_groups, "logGroups", logGroupNamePrefix=kit.PREFIX),
+        lambda: named_ours(pages(logs.describe_log_groups, "logGroups", logGroupNamePrefix=kit.PREFIX), "logGroupName"),
         lambda it: it["logGroupName"],
         lambda it: logs.delete_log_group(logGroupName=it["logGroupName"]),
     )
     if not run.given.local:
         each(
             "role",
-            lambda: (it for it in pages(iam.list_roles, "Roles") if ours(it["RoleName"])),
+            lambda: named_ours(pages(iam.list_roles, "Roles"), "RoleName"),
             lambda it: it["RoleName"],
             lambda it: iam.delete_role_policy(RoleName=it["RoleName"], PolicyName="conform"),
             lambda it: iam.delete_role(RoleName=it["RoleName"]),

@@ -79,7 +79,7 @@ CREW_TOML = "".join(
 [targets.{name}]
 kind = "ec2-instance"
 instance_id = "i-0000000000000000{n}"
-settle = "0s"
+settle = "200ms"
 poll = "1s"
 '''
     for n, name in enumerate(CREW)

@@ -17,8 +17,9 @@ KNOWN = {
         "API_BatchGetItem.html#API_BatchGetItem_Examples",
     r"^ssm:GetCommandInvocation answer: CloudWatchOutputConfig.CloudWatchLogGroupName has 0 characters":
         "SSM itself answers so: https://docs.aws.amazon.com/cli/latest/reference/ssm/get-command-invocation.html#examples",
-    r"^ssm:GetCommandInvocation answer: Execution(Start|End)DateTime is '', not like":
-        "SSM itself answers so before the command ends; the same page",
+    r"^ssm:GetCommandInvocation answer: Execution(Start|End)DateTime is '(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z)?', not like":
+        "SSM itself answers milliseconds, which the model's pattern has not, and nothing before the command began; the "
+        "same page",
     r"^ssm:GetCommandInvocation answer: ExecutionElapsedTime is '(PT[\d.]+S)?', not like":
         "SSM itself answers `PT0.004S`; the same page. The model's pattern is for dates",
 }  # fmt: skip

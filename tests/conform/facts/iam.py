@@ -78,7 +78,7 @@ def the_template_of_a_launch_decides(it):
     may = as_one_who_may(it, "templates", [
         {"Effect": "Allow", "Action": ["ec2:RunInstances", "ssm:GetParameters"], "Resource": "*",
          "Condition": {"ArnLikeIfExists": {"ec2:LaunchTemplate": f"arn:*:ec2:*:*:launch-template/{mine}"}}},
-        {"Effect": "Allow", "Action": "ec2:CreateTags", "Resource": "*"},
+        {"Effect": "Allow", "Action": ["ec2:CreateTags", "iam:PassRole"], "Resource": "*"},
     ])  # fmt: skip
     wanted = ec2.request(it, f"{it.run.id}-iam", DryRun=True)
     it.refused("DryRunOperation", may.run_instances, **wanted)
@@ -92,7 +92,8 @@ def a_subnet_is_no_resource_of_the_template(it):
     if not it.given.subnet:
         raise kit.Skip("give --subnet, the one that the launch is to name")
     may = as_one_who_may(it, "subnet", [
-        {"Effect": "Allow", "Action": ["ec2:RunInstances", "ec2:CreateTags", "ssm:GetParameters"], "Resource": "*"},
+        {"Effect": "Allow", "Resource": "*",
+         "Action": ["ec2:RunInstances", "ec2:CreateTags", "iam:PassRole", "ssm:GetParameters"]},
         {"Effect": "Deny", "Action": "ec2:RunInstances", "Resource": "arn:*:ec2:*:*:network-interface/*",
          "Condition": {"Bool": {"ec2:IsLaunchTemplateResource": "false"}}},
     ])  # fmt: skip

@@ -14,6 +14,13 @@ def make_secret(it):
     return answer["ARN"]
 
 
+def delete_for_good(it, name):
+    """What waits for its deletion is restored first: only then may it be deleted at once."""
+    with kit.quiet():
+        it.secrets.restore_secret(SecretId=name)
+    it.secrets.delete_secret(SecretId=name, ForceDeleteWithoutRecovery=True)
+
+
 def secret(it):
     return it.shared("a secret", lambda: make_secret(it))
 
@@ -41,6 +48,6 @@ def a_missing_secret_has_its_code(it):
 def a_secret_to_be_deleted_cannot_be_read(it):
     name = it.name("doomed")
     it.secrets.create_secret(Name=name, SecretString="x", Tags=[{"Key": kit.TAG, "Value": it.run.id}])
-    it.later(f"secret {name}", it.secrets.delete_secret, SecretId=name, ForceDeleteWithoutRecovery=True)
+    it.later(f"secret {name}", delete_for_good, it, name)
     it.secrets.delete_secret(SecretId=name, RecoveryWindowInDays=7)
     it.refused("InvalidRequestException", it.secrets.get_secret_value, SecretId=name)

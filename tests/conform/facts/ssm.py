@@ -19,7 +19,7 @@ def machine(it):
     """A machine whose agent answers."""
 
     def make():
-        if not (it.given.profile or it.given.local):
+        if not it.given.profile:
             raise kit.Skip("no agent: give --instance-profile, or an endpoint that has agents")
         id, _ = ec2.launch(it)
         it.eventually("its agent answers", lambda: "Online" in pings(it, id), seconds=300)
