@@ -65,8 +65,10 @@ def clean(run):
                     left.append(f"{what} {name_of(one)}: {kit.brief(error)}")
 
     ec2, ecs, iam = run.client("ec2"), run.client("ecs"), run.client("iam")
-    tagged = [{"Name": "tag-key", "Values": [kit.TAG]}]
-    alive = [*tagged, {"Name": "instance-state-name", "Values": ["pending", "running", "stopping", "stopped"]}]
+    alive = [
+        {"Name": "tag-key", "Values": [kit.TAG]},
+        {"Name": "instance-state-name", "Values": ["pending", "running", "stopping", "stopped"]},
+    ]
     each(
         "instance",
         lambda: tagged_ours(
@@ -78,7 +80,7 @@ def clean(run):
     )
     each(
         "launch template",
-        lambda: tagged_ours(pages(ec2.describe_launch_templates, "LaunchTemplates", Filters=tagged)),
+        lambda: tagged_ours(pages(ec2.describe_launch_templates, "LaunchTemplates")),
         lambda it: it["LaunchTemplateId"],
         lambda it: ec2.delete_launch_template(LaunchTemplateId=it["LaunchTemplateId"]),
     )
