@@ -16,6 +16,7 @@ use axum::http::{HeaderMap, Response, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::routing::{get, post, put};
 use jiff::Timestamp;
+use lamplighter_cloud::delivery::Unrest;
 use lamplighter_cloud::queue::Disorder;
 use lamplighter_cloud::{
     Behaviour, Machine, Service, ServiceBehaviour, ServiceFault as _, Shortage, World,
@@ -37,7 +38,7 @@ pub(crate) fn router(desk: &Arc<Desk>) -> Router<Arc<AppState>> {
     let (g, h, i, j, k, l) = (with(), with(), with(), with(), with(), with());
     let (m, n, o) = (with(), with(), with());
     let (p, q, r, t) = (with(), with(), with(), with());
-    let (u, v, w) = (with(), with(), with());
+    let (u, v, w, x) = (with(), with(), with(), with());
     Router::new()
         .route("/health", get(|| async { ok(&json!({"status": "ok"})) }))
         .route(
@@ -87,6 +88,18 @@ pub(crate) fn router(desk: &Arc<Desk>) -> Router<Arc<AppState>> {
                     Ok(disorder) => {
                         k.shared.with(|world, _| world.queues.disorder = disorder);
                         ok(&json!({"disorder": "set"}))
+                    }
+                    Err(refusal) => *refusal,
+                }
+            }),
+        )
+        .route(
+            "/deliveries",
+            put(move |body: Bytes| async move {
+                match parse::<Unrest>(&body) {
+                    Ok(unrest) => {
+                        x.shared.with(|world, _| world.deliveries.unrest = unrest);
+                        ok(&json!({"deliveries": "set"}))
                     }
                     Err(refusal) => *refusal,
                 }

@@ -582,6 +582,26 @@ async fn a_check_names_the_oldest_event_that_waits_and_a_bus_that_is_not_there()
 }
 
 #[tokio::test]
+async fn the_endpoint_delivers_signals_twice_where_it_is_told_to() {
+    let bench = bench(options()).await;
+    let url = format!("{}/_lamplighter/deliveries", bench.endpoint.url());
+    let told = reqwest::Client::new().put(url).body(r#"{"duplicate_per_mille":1000}"#).send();
+    assert!(told.await.unwrap().status().is_success());
+    let up = Effect::StartInstance { instance: id(KEEPER) };
+    bench.ports.cloud.execute(&up, Timestamp::now() + SignedDuration::from_secs(15)).await.unwrap();
+    let mut running = 0;
+    for _ in 0..20 {
+        for message in bench.ports.queue.receive(10, Duration::from_secs(1)).await.unwrap() {
+            running += usize::from(message.body.contains(r#""state":"running""#));
+        }
+        if running >= 2 {
+            break;
+        }
+    }
+    assert_eq!(running, 2);
+}
+
+#[tokio::test]
 async fn an_answer_that_was_lost_on_the_way_is_told_by_the_nonce() {
     let lost = |operation: &str| {
         fault(&format!(
