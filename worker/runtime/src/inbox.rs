@@ -31,8 +31,8 @@ const TICK_LIFE_SECONDS: i64 = 30 * 60;
 /// What this fleet does not name is received at least this often before it is given up, however old it is. A message
 /// that waited out an outage of all workers, and a replayed letter, meet more than one worker too.
 const UNKNOWN_RECEIVES_MIN: u32 = 3;
-/// The pause between those receives: about nine of them in the usual three minutes, so that even where half of the
-/// workers are old the newer fleet misses a message once in 500.
+/// The least pause between those receives; it grows as that of every redelivery. That makes seven receives in the usual
+/// three minutes, so that even where half of the workers are old throughout, a message misses the newer fleet once in 128.
 const UNKNOWN_PAUSE: Duration = Duration::from_secs(20);
 /// The attribute with a command's id.
 pub const ID_ATTRIBUTE: &str = "id";
