@@ -22,6 +22,7 @@ mod replay;
 mod requests;
 mod rights;
 mod schedules;
+mod secrets;
 mod services;
 mod telemetry;
 mod tick_calls;

@@ -1,7 +1,7 @@
 //! What an operator does: setup, workers, dead letters, pauses, checks, limits.
 
 use aws_sdk_sqs::types::QueueAttributeName;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::harness::{Answer, FLEET, Local, aws_json, eventually, lamplighter, send_raw};
 use crate::wire::Wire;
@@ -18,6 +18,40 @@ fn setup_may_be_repeated_and_a_worker_of_its_own_then_works() {
     worker.signal("-TERM");
     let mut worker = worker;
     assert_eq!(worker.wait(), 0, "{}", worker.log());
+}
+
+/// What a container's health check sees, whose worker neither ends nor works.
+#[test]
+fn health_tells_a_worker_that_hangs_from_one_that_waits() {
+    let local = Local::start(&["--no-worker"]);
+    let file = local.folder.path().join("alive");
+    let path = file.to_str().expect("a plain path");
+    let health = || local.run(&["health", "--liveness-file", path]);
+    let long_ago = || {
+        let at = std::time::SystemTime::now() - Duration::from_secs(600);
+        let file = std::fs::File::options().write(true).open(&file).expect("the liveness file");
+        file.set_modified(at).expect("its time can be set");
+    };
+    health().complains(1, &["does the worker run?"]);
+    let unwritable = local.worker("unwritable", &["--liveness-file", "/nowhere/alive"]);
+    let mut unwritable = unwritable;
+    assert_eq!(unwritable.wait(), 1, "{}", unwritable.log());
+    assert!(unwritable.log().contains("/nowhere/alive"), "{}", unwritable.log());
+
+    let worker = local.worker("worker", &["--liveness-file", path]);
+    eventually("it gives a sign of life", || (health().code == 0).then_some(()));
+    long_ago();
+    health().complains(1, &["the worker hangs"]);
+    // Each message is a turn of its loop.
+    local.run(&["send", "status", "position-keeper", "--wait"]).is(0);
+    eventually("its loop turns", || (health().code == 0).then_some(()));
+    worker.signal("-STOP");
+    long_ago();
+    local.run(&["send", "status", "position-keeper"]).is(0);
+    std::thread::sleep(Duration::from_secs(1));
+    health().complains(1, &["the worker hangs"]);
+    worker.signal("-CONT");
+    eventually("it works again", || (health().code == 0).then_some(()));
 }
 
 /// Rules are an account's; each fleet has its own place in them.
@@ -38,6 +72,40 @@ fn setup_of_a_second_fleet_leaves_the_first_its_signals() {
     for queue in [":lamplighter-commands\"", ":second-commands\""] {
         assert!(targets.contains(queue), "{queue} is not in {targets}");
     }
+}
+
+/// A policy of somebody's may be all that keeps strangers from the queue.
+#[test]
+fn setup_keeps_what_others_wrote_into_the_queues_policy() {
+    let local = Local::start(&["--no-worker"]);
+    let sqs = |operation: &str, body: Value| {
+        let operation = format!("AmazonSQS.{operation}");
+        let (status, answer) = aws_json(&local.endpoint, "sqs", &operation, &body.to_string());
+        assert_eq!(status, 200, "{answer}");
+        answer
+    };
+    let answer = sqs("GetQueueUrl", json!({"QueueName": "lamplighter-commands"}));
+    let url: Value = serde_json::from_str(&answer).expect("an answer is JSON");
+    let url = url["QueueUrl"].clone();
+    let put = |policy: &str| {
+        sqs("SetQueueAttributes", json!({"QueueUrl": url, "Attributes": {"Policy": policy}}));
+    };
+    let policy = || {
+        let answer =
+            sqs("GetQueueAttributes", json!({"QueueUrl": url, "AttributeNames": ["Policy"]}));
+        let answer: Value = serde_json::from_str(&answer).expect("an answer is JSON");
+        answer["Attributes"]["Policy"].as_str().unwrap_or_default().to_owned()
+    };
+    // IAM takes a single statement without its list.
+    put(r#"{"Version":"2012-10-17","Statement":{"Sid":"OnlyTls","Effect":"Deny"}}"#);
+    local.run(&["setup"]).is(0);
+    let merged = policy();
+    assert!(merged.contains("OnlyTls") && merged.contains("LamplighterRules"), "{merged}");
+    let unread = r#"{"Statement": [{"#;
+    put(unread);
+    local.run(&["setup"]).complains(1, &["policy cannot be read", "left alone"]);
+    local.run(&["schedule", "apply"]).complains(1, &["policy cannot be read", "left alone"]);
+    assert_eq!(policy(), unread);
 }
 
 #[test]

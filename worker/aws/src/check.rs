@@ -15,8 +15,8 @@ use aws_sdk_ec2::types::Instance;
 use jiff::{SignedDuration, Timestamp};
 use lamplighter_events::{Cause, InstanceId, TargetName};
 use lamplighter_lifecycle::{
-    Agent, CheckReading, InstanceRef, InstanceSpec, Observed, Place, PowerState, Resource, Seen,
-    TargetSpec, UnitName, UnitProbe,
+    Agent, CheckReading, HealthUrl, InstanceRef, InstanceSpec, Observed, Place, PowerState,
+    Resource, Seen, TargetSpec, UnitName, UnitProbe,
 };
 use lamplighter_runtime::ports::{CallError, SHARDS, Store as _};
 use serde::Serialize;
@@ -189,9 +189,26 @@ pub async fn check_target(aws: &Aws, spec: &TargetSpec) -> Vec<Finding> {
         Place::Service(service) => check_service(aws, service).await,
         Place::Template(template) => check_template(aws, template).await,
     };
+    findings.extend(check_health_secrets(aws, spec).await);
     findings.extend(check_idle(aws, spec, seen).await);
     if let Some(group) = &spec.log_group {
         findings.push(check_logs(aws, group).await);
+    }
+    findings
+}
+
+/// Whether the secrets that the health address names can be read; those of probes are, when the probes are asked.
+async fn check_health_secrets(aws: &Aws, spec: &TargetSpec) -> Vec<Finding> {
+    let secrets = Secrets::new(aws.secrets.clone());
+    let mut findings = Vec::new();
+    for secret in spec.health.iter().flat_map(HealthUrl::secrets) {
+        findings.push(match secrets.value(&secret).await {
+            Ok(_) => ok(format!("health: the secret {} has a value", secret.secret)),
+            Err(refusal) => error(
+                format!("health: {refusal}"),
+                "the worker needs secretsmanager:GetSecretValue for it, and a text in it",
+            ),
+        });
     }
     findings
 }

@@ -3,6 +3,8 @@
 //! *Invariant.* A probe that answers nothing useful is a warning, no error: a backend may be busy starting,
 //! and unknown is never idle, so nothing is stopped by it.
 
+use std::sync::Arc;
+
 use lamplighter_lifecycle::{
     Agent, CheckReading, CommandProbe, IdleOverride, PowerState, Probe, Reading, Resource,
     TargetSpec, plan_probes,
@@ -12,6 +14,7 @@ use crate::batch::Batcher;
 use crate::check::{Finding, SeenBy, ask_host, error, ok, strange, warn};
 use crate::client::Aws;
 use crate::probe::Probes;
+use crate::secrets::Secrets;
 use crate::ssm::{Agents, Asked};
 
 /// Beyond a command's own time: for SSM to deliver it and to report.
@@ -29,7 +32,8 @@ pub(crate) async fn check_idle(aws: &Aws, spec: &TargetSpec, seen: SeenBy) -> Ve
     let Some(plan) = plan_probes(spec, &observed, &resource, IdleOverride::default()) else {
         return Vec::new();
     };
-    let probes = match Probes::new(aws, aws.clock()) {
+    let secrets = Arc::new(Secrets::new(aws.secrets.clone()));
+    let probes = match Probes::new(aws, secrets, aws.clock()) {
         Ok(probes) => probes,
         Err(refusal) => {
             return vec![error(format!("its probes: {refusal}"), "see the message")];

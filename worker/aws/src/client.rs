@@ -31,6 +31,7 @@ use crate::ec2::CapacityIsNotRetried;
 use crate::events::EventBus;
 use crate::health::{HealthClient, HealthError};
 use crate::probe::Probes;
+use crate::secrets::Secrets;
 use crate::sqs::{QueueUrl, SqsQueue};
 
 /// A connection that takes longer than this will not come about.
@@ -273,7 +274,9 @@ impl Aws {
         names.check()?;
         let clock = self.clock();
         let health = HealthClient::new().map_err(ConnectError::Health)?;
-        let probes = Probes::new(self, Arc::clone(&clock)).map_err(ConnectError::Health)?;
+        let secrets = Arc::new(Secrets::new(self.secrets.clone()));
+        let probes = Probes::new(self, Arc::clone(&secrets), Arc::clone(&clock));
+        let probes = probes.map_err(ConnectError::Health)?;
         Ok(Ports {
             queue: Arc::new(SqsQueue::new(
                 self,
@@ -281,7 +284,7 @@ impl Aws {
                 QueueUrl::new(&names.dead_letters),
             )),
             store: Arc::new(DynamoStore::new(self.dynamodb.clone(), &names.table)),
-            cloud: Arc::new(AwsCloud::new(self, health, probes, Arc::clone(&clock))),
+            cloud: Arc::new(AwsCloud::new(self, health, probes, secrets, Arc::clone(&clock))),
             bus: Arc::new(EventBus::new(self.events.clone(), &names.bus)),
             clock,
         })

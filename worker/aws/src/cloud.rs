@@ -17,6 +17,7 @@ use lamplighter_lifecycle::{
 };
 use lamplighter_runtime::ports::{Applied, CallError, Clock, Cloud, Disposition, Tagged};
 
+use crate::addresses::Addresses;
 use crate::batch::{Answered, Batcher, together};
 use crate::client::Aws;
 use crate::disposition::own_error;
@@ -44,7 +45,8 @@ pub(crate) struct AwsCloud {
     ssm: aws_sdk_ssm::Client,
     health: HealthClient,
     probes: Probes,
-    secrets: Secrets,
+    addresses: Addresses,
+    secrets: Arc<Secrets>,
     clock: Arc<dyn Clock>,
 }
 
@@ -56,6 +58,7 @@ impl AwsCloud {
         aws: &Aws,
         health: HealthClient,
         probes: Probes,
+        secrets: Arc<Secrets>,
         clock: Arc<dyn Clock>,
     ) -> Self {
         let switch = || Switch { client: aws.ec2.clone(), clock: Arc::clone(&clock) };
@@ -76,7 +79,8 @@ impl AwsCloud {
             ssm: aws.ssm.clone(),
             health,
             probes,
-            secrets: Secrets::new(aws.secrets.clone()),
+            addresses: Addresses::new(Arc::clone(&secrets)),
+            secrets,
             clock,
         }
     }
@@ -175,12 +179,9 @@ impl AwsCloud {
     async fn ask_health(&self, url: &HealthUrl, instance: Option<&InstanceSeen>) -> HealthReading {
         let private = instance.and_then(|it| it.private_ip.as_deref());
         let public = instance.and_then(|it| it.public_ip.as_deref());
-        let address = url.fill(private, public);
-        match address {
-            Some(address) => self.health.ask(&address).await,
-            None => HealthReading::Unhealthy {
-                detail: format!("there is no address for {}", url.as_str()),
-            },
+        match self.addresses.fill(url, private, public).await {
+            Ok(address) => self.health.ask(&address).await,
+            Err(detail) => HealthReading::Unhealthy { detail },
         }
     }
 }

@@ -254,8 +254,9 @@ pub(crate) fn meaning(operation: &str, code: ErrorCode) -> Meaning {
 fn lacking(operation: &str) -> Option<&'static str> {
     Some(match operation {
         "ec2:RunInstances" => {
-            "the role lacks ec2:RunInstances on what the launch template names, ec2:CreateTags at the launch, \
-             or iam:PassRole for its instance profile"
+            "the role lacks ec2:RunInstances on what the launch template names (a snapshot, a placement group), \
+             ec2:CreateTags at the launch, iam:PassRole for its instance profile, or ssm:GetParameters for an \
+             image that is resolve:ssm:…"
         }
         "ec2:TerminateInstances" => {
             "the role lacks ec2:TerminateInstances, or the machine its tag lamplighter:managed=true"

@@ -10,6 +10,7 @@
 //! *Not here.* The rules (crate lifecycle), the plumbing (crate runtime), the endpoint (crate local).
 #![warn(missing_docs)]
 
+mod addresses;
 mod attempts;
 mod batch;
 pub mod bootstraps;
@@ -31,6 +32,7 @@ mod health;
 mod item;
 mod launch;
 mod probe;
+mod queue_policy;
 mod scaling;
 pub mod schedules;
 mod secrets;

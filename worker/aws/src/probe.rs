@@ -22,11 +22,13 @@ use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
 use tokio::sync::Semaphore;
 
+use crate::addresses::Addresses;
 use crate::batch::{Batcher, together};
 use crate::client::Aws;
 use crate::clock::read_date;
 use crate::cloudwatch::{Metrics, Query, unknown};
 use crate::health::{HealthError, client, silence};
+use crate::secrets::Secrets;
 
 /// As long as seed 002's client waited.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -43,15 +45,21 @@ pub(crate) struct Probes {
     http: reqwest::Client,
     places: Semaphore,
     metrics: Batcher<Metrics>,
+    addresses: Addresses,
     clock: Arc<dyn Clock>,
 }
 
 impl Probes {
-    pub(crate) fn new(aws: &Aws, clock: Arc<dyn Clock>) -> Result<Self, HealthError> {
+    pub(crate) fn new(
+        aws: &Aws,
+        secrets: Arc<Secrets>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, HealthError> {
         Ok(Self {
             http: probe_client()?,
             places: Semaphore::new(AT_ONCE_MAX as usize),
             metrics: Batcher::new(Metrics { client: aws.cloudwatch.clone() }),
+            addresses: Addresses::new(secrets),
             clock,
         })
     }
@@ -88,8 +96,9 @@ impl Probes {
 
     async fn ask_http(&self, plan: &ProbePlan, probe: &HttpProbe) -> Reading {
         let (private, public) = (plan.private_ip.as_deref(), plan.public_ip.as_deref());
-        let Some(url) = probe.url.fill(private, public) else {
-            return unknown(format!("there is no address for {}", probe.url.as_str()));
+        let url = match self.addresses.fill(&probe.url, private, public).await {
+            Ok(url) => url,
+            Err(detail) => return unknown(detail),
         };
         ask(&self.http, &*self.clock, &url, &probe.pointer).await
     }

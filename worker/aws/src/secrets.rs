@@ -1,7 +1,8 @@
-//! Secrets Manager: ids of machines that stand in a JSON secret (seed 000: `SECRET_ARN`, `PK_INSTANCE`).
+//! Secrets Manager: ids of machines that stand in a JSON secret (seed 000: `SECRET_ARN`, `PK_INSTANCE`), and values
+//! that addresses name.
 //!
-//! *Invariants.* Of a secret only the one id is kept; its content is in no error, log or cache. What was
-//! found is remembered for minutes, what was refused for seconds, so that a fleet costs few calls.
+//! *Invariants.* Of a secret only the one id or value is kept, in this process alone; its content is in no error and
+//! no log. What was found is remembered for minutes, what was refused for seconds, so that a fleet costs few calls.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -9,7 +10,7 @@ use std::time::Duration;
 
 use aws_sdk_secretsmanager::Client;
 use lamplighter_events::{Cause, InstanceId};
-use lamplighter_lifecycle::InstanceRef;
+use lamplighter_lifecycle::{InstanceRef, SecretRef};
 use lamplighter_runtime::ports::{Applied, CallError, Disposition};
 use serde_json::Value;
 use tokio::time::Instant;
@@ -18,14 +19,17 @@ use crate::client::Aws;
 use crate::disposition::{call_error, own_error};
 
 const READ: &str = "secretsmanager:GetSecretValue";
-/// An id changes when somebody replaces a machine; minutes are soon enough.
+/// An id changes when somebody replaces a machine, a value when somebody rotates it; minutes are soon enough.
 const REMEMBER_FOUND: Duration = Duration::from_secs(5 * 60);
 /// Who has just corrected the secret should not wait.
 const REMEMBER_REFUSED: Duration = Duration::from_secs(10);
-/// One entry for each target with a secret; a fleet is far smaller.
+/// One entry for each secret that a target names; a fleet is far smaller.
 const REMEMBERED_MAX: usize = 1_000;
 
-/// Why a secret names no machine.
+/// A token is far shorter; an address is no longer than a few thousand characters.
+const VALUE_BYTES_MAX: usize = 2048;
+
+/// Why a secret names no machine, or has no value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SecretError {
     /// Binary.
@@ -44,6 +48,9 @@ pub enum SecretError {
         /// The key that is missing.
         key: String,
     },
+    /// The value cannot stand in an address.
+    #[error("{0}: expected a text of 1 to {VALUE_BYTES_MAX} bytes")]
+    NoText(String),
     /// The value is no id.
     #[error("{key:?} in the secret {secret} is not {}", InstanceId::EXPECTED)]
     NotAnId {
@@ -58,26 +65,75 @@ impl From<SecretError> for CallError {
     fn from(error: SecretError) -> Self {
         let cause = match error {
             SecretError::NoKey { .. } => Cause::NotFound,
-            SecretError::Binary(_) | SecretError::NotJson(_) | SecretError::NotAnId { .. } => {
-                Cause::Invalid
-            }
+            SecretError::Binary(_)
+            | SecretError::NotJson(_)
+            | SecretError::NoText(_)
+            | SecretError::NotAnId { .. } => Cause::Invalid,
         };
         own_error(READ, cause, Disposition::Fail, Applied::No, error.to_string())
     }
 }
 
-type Remembered = BTreeMap<(String, String), (Instant, Result<InstanceId, CallError>)>;
+/// A secret's value, which no debug output shows.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct SecretValue(String);
 
-/// Reads ids from secrets.
+impl SecretValue {
+    /// The value, for the one place that sends it.
+    pub(crate) fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for SecretValue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SecretValue(…)")
+    }
+}
+
+/// What was read of secrets, for as long as it is believed.
+#[derive(Debug)]
+struct Remembered<K, V>(Mutex<BTreeMap<K, Found<V>>>);
+
+/// Until when it is believed, and what it is.
+type Found<V> = (Instant, Result<V, CallError>);
+
+impl<K: Ord, V: Clone> Remembered<K, V> {
+    fn new() -> Self {
+        Self(Mutex::new(BTreeMap::new()))
+    }
+
+    fn get(&self, place: &K) -> Option<Result<V, CallError>> {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.get(place).filter(|(until, _)| *until > Instant::now()).map(|(_, it)| it.clone())
+    }
+
+    fn keep(&self, place: K, found: &Result<V, CallError>) {
+        let life = match found {
+            Ok(_) => REMEMBER_FOUND,
+            Err(error) if error.disposition == Disposition::Fail => REMEMBER_REFUSED,
+            // Passing trouble has its own pauses.
+            Err(_) => return,
+        };
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() >= REMEMBERED_MAX {
+            all.clear();
+        }
+        all.insert(place, (Instant::now() + life, found.clone()));
+    }
+}
+
+/// Reads ids and values from secrets.
 #[derive(Debug)]
 pub(crate) struct Secrets {
     client: Client,
-    remembered: Mutex<Remembered>,
+    ids: Remembered<(String, String), InstanceId>,
+    values: Remembered<SecretRef, SecretValue>,
 }
 
 impl Secrets {
     pub(crate) fn new(client: Client) -> Self {
-        Self { client, remembered: Mutex::new(BTreeMap::new()) }
+        Self { client, ids: Remembered::new(), values: Remembered::new() }
     }
 
     pub(crate) async fn resolve(&self, instance: &InstanceRef) -> Result<InstanceId, CallError> {
@@ -86,34 +142,25 @@ impl Secrets {
             InstanceRef::Secret { secret, key } => (secret.clone(), key.clone()),
         };
         let place = (secret, key);
-        if let Some((until, known)) = self.lock().get(&place)
-            && *until > Instant::now()
-        {
-            return known.clone();
+        if let Some(known) = self.ids.get(&place) {
+            return known;
         }
-        let found = self.read(&place.0, &place.1).await;
-        let life = match &found {
-            Ok(_) => Some(REMEMBER_FOUND),
-            Err(error) if error.disposition == Disposition::Fail => Some(REMEMBER_REFUSED),
-            // Passing trouble has its own pauses.
-            Err(_) => None,
-        };
-        if let Some(life) = life {
-            let mut remembered = self.lock();
-            if remembered.len() >= REMEMBERED_MAX {
-                remembered.clear();
-            }
-            remembered.insert(place, (Instant::now() + life, found.clone()));
-        }
+        let read =
+            async { Ok(instance_in(&place.0, &place.1, &text_of(&self.client, &place.0).await?)?) };
+        let found = read.await;
+        self.ids.keep(place, &found);
         found
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Remembered> {
-        self.remembered.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    async fn read(&self, secret: &str, key: &str) -> Result<InstanceId, CallError> {
-        Ok(instance_in(secret, key, &text_of(&self.client, secret).await?)?)
+    /// The value that an address names.
+    pub(crate) async fn value(&self, secret: &SecretRef) -> Result<SecretValue, CallError> {
+        if let Some(known) = self.values.get(secret) {
+            return known;
+        }
+        let read = async { Ok(value_in(secret, &text_of(&self.client, &secret.secret).await?)?) };
+        let found = read.await;
+        self.values.keep(secret.clone(), &found);
+        found
     }
 }
 
@@ -136,15 +183,40 @@ async fn text_of(client: &Client, secret: &str) -> Result<String, CallError> {
     }
 }
 
-fn instance_in(secret: &str, key: &str, text: &str) -> Result<InstanceId, SecretError> {
+/// One value of a secret that is a JSON object.
+fn field(secret: &str, key: &str, text: &str) -> Result<Value, SecretError> {
     // serde's own error would quote the text.
-    let Ok(Value::Object(fields)) = serde_json::from_str(text) else {
+    let Ok(Value::Object(mut fields)) = serde_json::from_str(text) else {
         return Err(SecretError::NotJson(secret.to_owned()));
     };
-    let value = fields
-        .get(key)
-        .ok_or_else(|| SecretError::NoKey { secret: secret.to_owned(), key: key.to_owned() })?;
-    value
+    fields
+        .remove(key)
+        .ok_or_else(|| SecretError::NoKey { secret: secret.to_owned(), key: key.to_owned() })
+}
+
+fn value_in(secret: &SecretRef, text: &str) -> Result<SecretValue, SecretError> {
+    let (value, what) = match &secret.key {
+        None => (text.to_owned(), format!("the secret {}", secret.secret)),
+        Some(key) => match field(&secret.secret, key, text)? {
+            Value::String(text) => (text, format!("{key:?} in the secret {}", secret.secret)),
+            _ => {
+                return Err(SecretError::NoText(format!(
+                    "{key:?} in the secret {}",
+                    secret.secret
+                )));
+            }
+        },
+    };
+    // An editor ends a file with a line break.
+    let value = value.trim();
+    if value.is_empty() || value.len() > VALUE_BYTES_MAX {
+        return Err(SecretError::NoText(what));
+    }
+    Ok(SecretValue(value.to_owned()))
+}
+
+fn instance_in(secret: &str, key: &str, text: &str) -> Result<InstanceId, SecretError> {
+    field(secret, key, text)?
         .as_str()
         .and_then(|text| InstanceId::parse(text.trim()).ok())
         .ok_or_else(|| SecretError::NotAnId { secret: secret.to_owned(), key: key.to_owned() })
@@ -158,6 +230,27 @@ mod tests {
     fn check(text: &str, expected: Result<&str, &str>) {
         let found = instance_in("pk/prod", "PK_INSTANCE", text).map_err(|error| error.to_string());
         assert_eq!(found.as_ref().map(InstanceId::as_str).map_err(String::as_str), expected);
+    }
+
+    #[track_caller]
+    fn check_value(key: Option<&str>, text: &str, expected: Result<&str, &str>) {
+        let secret = SecretRef { secret: "ours/probe".to_owned(), key: key.map(str::to_owned) };
+        let found = value_in(&secret, text).map_err(|error| error.to_string());
+        assert_eq!(found.as_ref().map(SecretValue::expose).map_err(String::as_str), expected);
+    }
+
+    #[test]
+    fn a_value_is_the_secrets_text_or_one_of_its_keys_and_no_error_quotes_it() {
+        check_value(None, "hunter2\n", Ok("hunter2"));
+        check_value(Some("token"), r#"{"token": "hunter2"}"#, Ok("hunter2"));
+        let bounds = "expected a text of 1 to 2048 bytes";
+        check_value(None, " ", Err(&format!("the secret ours/probe: {bounds}")));
+        check_value(None, &"x".repeat(2049), Err(&format!("the secret ours/probe: {bounds}")));
+        let of_key = format!("\"token\" in the secret ours/probe: {bounds}");
+        check_value(Some("token"), r#"{"token": 7}"#, Err(&of_key));
+        let lacks = "the secret ours/probe has no key \"token\"";
+        check_value(Some("token"), r#"{"other": "hunter2"}"#, Err(lacks));
+        assert_eq!(format!("{:?}", SecretValue("hunter2".to_owned())), "SecretValue(…)");
     }
 
     #[test]

@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 
 use crate::client::{Aws, ConnectError, Names};
 use crate::disposition::{ErrorCode, call_error};
+use crate::queue_policy::{UnreadablePolicy, merged};
 use crate::setup_table;
 use crate::sqs::{MESSAGE_BYTES_MAX, MESSAGE_BYTES_NEEDED, QueueUrl};
 
@@ -106,6 +107,9 @@ pub enum SetupError {
         #[source]
         source: CallError,
     },
+    /// The command queue's policy is none.
+    #[error("the command queue does not let the rules for AWS's signals send")]
+    Policy(#[source] UnreadablePolicy),
     /// There is a table of another shape.
     #[error(
         "the table {table} has {found}, and Lamplighter needs {expected}; choose another [store] table"
@@ -316,25 +320,12 @@ impl Setup<'_> {
         let Some(commands) = commands else {
             return Ok(SetupStep::new(what, Change::Created));
         };
-        let wanted = statement(&commands.arn);
-        let mut policy = commands
-            .json(&QueueAttributeName::Policy)
-            .filter(|policy| policy["Statement"].is_array())
-            .unwrap_or_else(|| json!({"Version": "2012-10-17", "Statement": []}));
-        let statements = policy["Statement"].as_array_mut();
-        let Some(statements) = statements else {
-            return Err(SetupError::Incomplete {
-                what: what.to_owned(),
-                missing: "list of statements",
-            });
-        };
-        if statements.contains(&wanted) {
+        let wanted = Some(statement(&commands.arn));
+        let policy = merged(commands.policy(), STATEMENT, wanted).map_err(SetupError::Policy)?;
+        let Some(policy) = policy else {
             return Ok(SetupStep::new(what, Change::Exists));
-        }
-        statements.retain(|statement| statement["Sid"] != STATEMENT);
-        statements.push(wanted);
-        self.set_attribute(what, commands, (QueueAttributeName::Policy, policy.to_string()))
-            .await?;
+        };
+        self.set_attribute(what, commands, (QueueAttributeName::Policy, policy)).await?;
         Ok(SetupStep::new(what, Change::Updated))
     }
 

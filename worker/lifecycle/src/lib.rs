@@ -15,6 +15,7 @@
 //! *Not here.* Parsing (crate events), storage and messages (crate runtime), AWS (crate aws).
 #![warn(missing_docs)]
 
+mod address;
 mod answer;
 mod commands;
 mod decide;
@@ -37,6 +38,7 @@ mod status;
 mod template;
 mod windows;
 
+pub use address::{AddressError, HealthUrl, SecretRef, with_secret_values};
 pub use decide::{ApplyAnswer, Decision, apply_answer, clear_sent, decide};
 pub use effect::{Effect, EffectAnswer, EffectKind, Question, Refusal, UnitProbe};
 pub use hold::{Hold, HoldKind, Sent};
@@ -67,8 +69,7 @@ pub use resource::{LaunchToken, NotAResource, Resource, ServiceId, ServicePatter
 pub use runs::{Run, usual_start_seconds};
 pub use size::stored_bytes;
 pub use spec::{
-    HealthUrl, InstanceRef, InstanceSpec, Place, ServiceSpec, SpecError, TargetSpec, Timings,
-    UnitName,
+    InstanceRef, InstanceSpec, Place, ServiceSpec, SpecError, TargetSpec, Timings, UnitName,
 };
 pub use status::{InstanceStatus, ProvisionedStatus, ServiceStatus, StatusView};
 pub use template::{

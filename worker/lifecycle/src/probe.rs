@@ -14,8 +14,8 @@ use jiff::Timestamp;
 use lamplighter_events::HumanDuration;
 use serde::{Deserialize, Serialize};
 
+use crate::address::HealthUrl;
 use crate::resource::Resource;
-use crate::spec::HealthUrl;
 
 /// When a target counts as idle.
 #[derive(Debug, Clone, PartialEq)]

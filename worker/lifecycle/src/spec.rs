@@ -6,6 +6,7 @@
 use lamplighter_events::{HumanDuration, InstanceId, TargetName};
 use serde::{Deserialize, Serialize};
 
+use crate::address::HealthUrl;
 use crate::hours::Hours;
 use crate::probe::IdleSpec;
 use crate::resource::{Resource, ServiceId, ServicePattern};
@@ -19,11 +20,6 @@ pub enum SpecError {
         "systemd_unit {0:?} is not a unit name: expected letters, digits and `:_.@-` only, at most 128"
     )]
     Unit(String),
-    /// Not a usable health address.
-    #[error(
-        "health {0:?} is not an address: expected http:// or https://, with {{private_ip}} or {{public_ip}} as the only placeholders"
-    )]
-    Health(String),
 }
 
 /// A systemd unit's name. It is written into a script, so it may hold nothing a shell would read
@@ -57,52 +53,6 @@ impl TryFrom<String> for UnitName {
 impl From<UnitName> for String {
     fn from(name: UnitName) -> Self {
         name.0
-    }
-}
-
-/// The address that says whether what runs on the machine is healthy, with `{private_ip}` and
-/// `{public_ip}` to be filled in.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct HealthUrl(String);
-
-impl HealthUrl {
-    /// Accepts an http(s) address whose placeholders are known.
-    pub fn parse(url: &str) -> Result<Self, SpecError> {
-        let plain = url.replace("{private_ip}", "").replace("{public_ip}", "");
-        let fits = (url.starts_with("http://") || url.starts_with("https://"))
-            && url.len() <= 2048
-            && !plain.contains(['{', '}'])
-            && !url.contains(|c: char| c.is_whitespace() || c.is_control());
-        if fits { Ok(Self(url.to_owned())) } else { Err(SpecError::Health(url.to_owned())) }
-    }
-
-    /// The address for a machine; `None` while it lacks the address that the template names.
-    pub fn fill(&self, private_ip: Option<&str>, public_ip: Option<&str>) -> Option<String> {
-        let mut url = self.0.clone();
-        for (mark, value) in [("{private_ip}", private_ip), ("{public_ip}", public_ip)] {
-            if url.contains(mark) {
-                url = url.replace(mark, value?);
-            }
-        }
-        Some(url)
-    }
-    /// The template as written.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl TryFrom<String> for HealthUrl {
-    type Error = SpecError;
-    fn try_from(url: String) -> Result<Self, SpecError> {
-        Self::parse(&url)
-    }
-}
-
-impl From<HealthUrl> for String {
-    fn from(url: HealthUrl) -> Self {
-        url.0
     }
 }
 
@@ -294,18 +244,5 @@ mod tests {
         check("a'b", false);
         check("a\nb", false);
         check(&"a".repeat(129), false);
-    }
-
-    #[test]
-    fn a_health_address_is_filled_only_when_its_address_is_known() {
-        let url = HealthUrl::parse("http://{private_ip}:8000/health").unwrap();
-        assert_eq!(
-            url.fill(Some("10.0.0.1"), None).as_deref(),
-            Some("http://10.0.0.1:8000/health")
-        );
-        assert_eq!(url.fill(None, Some("1.2.3.4")), None);
-        assert!(HealthUrl::parse("ftp://x").is_err());
-        assert!(HealthUrl::parse("http://{host}/").is_err());
-        assert!(HealthUrl::parse("http://a b/").is_err());
     }
 }

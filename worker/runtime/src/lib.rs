@@ -14,6 +14,7 @@ mod idle_check;
 mod inbox;
 pub mod leaks;
 pub mod ledger;
+mod liveness;
 mod pass;
 pub mod ports;
 mod sent;
@@ -23,5 +24,6 @@ mod worker;
 
 pub use fleet::{Fleet, Unaddressed};
 pub use inbox::{ID_ATTRIBUTE, REASON_ATTRIBUTE, REASON_MESSAGE_ATTRIBUTE, TRACE_ATTRIBUTE};
+pub use liveness::Liveness;
 pub use sent::{FIRST_ID_ATTRIBUTE, KEPT_DAYS_MAX, SENT_AT_ATTRIBUTE, effective_sent_at};
 pub use worker::{Worker, WorkerOptions};

@@ -25,6 +25,7 @@ use crate::backoff;
 use crate::fleet::Fleet;
 use crate::held::{Held, Registry};
 use crate::inbox::{self, Routed, Work};
+use crate::liveness::Liveness;
 use crate::pass;
 use crate::ports::{CallError, Disposition, Ports, Received};
 use crate::sweep;
@@ -105,6 +106,7 @@ struct Item {
 /// A worker.
 pub struct Worker {
     shared: Arc<Shared>,
+    liveness: Liveness,
 }
 
 impl Worker {
@@ -122,7 +124,14 @@ impl Worker {
                 mailboxes: Mutex::default(),
                 tasks: Mutex::default(),
             }),
+            liveness: Liveness::default(),
         }
+    }
+
+    /// Gives a sign of life with each turn of its receive loop.
+    #[must_use]
+    pub fn with_liveness(self, liveness: Liveness) -> Self {
+        Self { liveness, ..self }
     }
 
     /// Works until `shutdown` completes, then drains. Trouble with AWS never ends it.
@@ -145,6 +154,7 @@ impl Worker {
         let mut shutdown = std::pin::pin!(shutdown);
         let mut failures = 0;
         loop {
+            self.liveness.give();
             let slots = tokio::select! {
                 biased;
                 () = &mut shutdown => return Instant::now(),

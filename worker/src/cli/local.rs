@@ -96,6 +96,7 @@ pub(super) async fn run(context: &Context, args: LocalArgs) -> Result<ExitCode, 
         .find(|region| !region.is_empty())
         .map_or(REGION, String::as_str)
         .to_owned();
+    let liveness = args.worker.liveness()?;
     let listener = serve::listen(([127, 0, 0, 1], args.http_port).into()).await?;
     let door_url = format!("http://{}", listener.local_addr()?);
     let (http, token) = http(&config);
@@ -142,7 +143,8 @@ pub(super) async fn run(context: &Context, args: LocalArgs) -> Result<ExitCode, 
                 options.unknown_wait = Duration::ZERO;
             }
             let fleet = Arc::new(config.fleet);
-            Worker::new(ports, fleet, options).run(of(ended.clone())).await;
+            let worker = Worker::new(ports, fleet, options).with_liveness(liveness);
+            worker.run(of(ended.clone())).await;
         }
     };
     let signal = async {
@@ -166,11 +168,9 @@ fn options(
     args: &LocalArgs,
     link_keys: Option<SecretSeed>,
 ) -> Options {
-    let secrets = Local::secrets(&config.fleet)
-        .into_iter()
-        .map(|(id, value)| SecretSeed { id, value: value.to_string() })
-        .chain(link_keys)
-        .collect();
+    let secrets = config.local.secrets(&config.fleet);
+    let secrets = secrets.into_iter().map(|(id, value)| SecretSeed { id, value });
+    let secrets = secrets.chain(link_keys).collect();
     let all = config.fleet.targets.values().chain(config.fleet.templates.values());
     let log_groups = all.filter_map(|spec| spec.log_group.clone()).collect();
     let latency = args.latency.map(|millis| Latency {

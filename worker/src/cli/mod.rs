@@ -10,6 +10,7 @@
 mod check;
 mod dlq;
 mod error;
+mod health;
 mod leaks;
 mod link;
 #[cfg(feature = "local")]
@@ -54,6 +55,8 @@ pub(crate) struct Cli {
 enum Verb {
     /// Work on the queue, until SIGTERM or Ctrl-C
     Run(run::RunArgs),
+    /// Say whether a worker that `run --liveness-file` started still works; exit code 1 where it hangs
+    Health(health::HealthArgs),
     /// Serve an AWS endpoint on this machine and work against it: no account needed
     #[cfg(feature = "local")]
     Local(local::LocalArgs),
@@ -141,6 +144,7 @@ impl Cli {
         let context = Context { fleet: self.fleet, json: self.json, env, style };
         match self.verb {
             Verb::Run(args) => run::run(&context, &args).await,
+            Verb::Health(args) => health::run(&context, &args),
             #[cfg(feature = "local")]
             Verb::Local(args) => local::run(&context, args).await,
             Verb::Serve(args) => serve::run(&context, &args).await,
@@ -215,6 +219,10 @@ mod tests {
     fn what_can_be_asked_is_taken_and_the_rest_refused() {
         check("lamplighter run --dry-run --workers 4", true);
         check("lamplighter run --workers 0", false);
+        check("lamplighter run --liveness-file /dev/shm/alive", true);
+        check("lamplighter health --liveness-file /dev/shm/alive --max-age 90s", true);
+        check("lamplighter health --liveness-file /dev/shm/alive --max-age soon", false);
+        check("lamplighter health", false);
         check("lamplighter send start position-keeper --holder me --for 2h --wait", true);
         check("lamplighter --json send wake position-keeper --until 2030-01-01T00:00:00Z", true);
         check("lamplighter send start position-keeper --for -1h", false);

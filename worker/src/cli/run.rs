@@ -1,16 +1,20 @@
 //! `run`: a worker on the queue.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 use lamplighter_events::HumanDuration;
-use lamplighter_runtime::{Worker, WorkerOptions};
+use lamplighter_runtime::{Liveness, Worker, WorkerOptions};
 
 use super::{CliError, Context};
 use crate::config::Config;
 use crate::wiring;
+
+/// Names the file that a worker's receive loop touches, for `run` and for `health`.
+pub(super) const LIVENESS_FILE: &str = "LAMPLIGHTER_LIVENESS_FILE";
 
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
@@ -24,6 +28,9 @@ pub(crate) struct RunArgs {
     /// newer file, as in a rolling deployment [default: 3m; of `local`, whose worker has the only file: off]
     #[arg(long, value_name = "DURATION|off", value_parser = unknown_wait)]
     pub(crate) unknown_wait: Option<UnknownWait>,
+    /// Touch this file whenever the receive loop turns; `lamplighter health` looks at it
+    #[arg(long, env = LIVENESS_FILE, value_name = "FILE")]
+    pub(crate) liveness_file: Option<PathBuf>,
 }
 
 /// Zero where nothing waits.
@@ -52,6 +59,14 @@ impl RunArgs {
             ..usual
         }
     }
+
+    pub(crate) fn liveness(&self) -> Result<Liveness, CliError> {
+        let Some(path) = &self.liveness_file else { return Ok(Liveness::default()) };
+        Liveness::at(path).map_err(|error| CliError::Failed {
+            what: "the liveness file cannot be written",
+            source: format!("{}: {error}", path.display()).into(),
+        })
+    }
 }
 
 pub(super) async fn run(context: &Context, args: &RunArgs) -> Result<ExitCode, CliError> {
@@ -59,11 +74,13 @@ pub(super) async fn run(context: &Context, args: &RunArgs) -> Result<ExitCode, C
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
+    let liveness = args.liveness()?;
     let aws = wiring::connect(None).await?;
     let ports = wiring::ports(&aws, &config)?;
     tell(&config, &aws.region, args);
     let shutdown = wiring::shutdown()?;
-    Worker::new(ports, Arc::new(config.fleet), args.options()).run(shutdown).await;
+    let worker = Worker::new(ports, Arc::new(config.fleet), args.options());
+    worker.with_liveness(liveness).run(shutdown).await;
     Ok(ExitCode::SUCCESS)
 }
 

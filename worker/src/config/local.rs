@@ -73,6 +73,8 @@ pub(crate) struct Local {
     services: BTreeMap<TargetName, ServiceSeed>,
     /// By id.
     launch_templates: BTreeMap<String, LaunchTemplateSeed>,
+    /// By name: the texts of secrets.
+    secrets: BTreeMap<String, String>,
 }
 
 impl Local {
@@ -161,18 +163,19 @@ impl Local {
         all.into_iter().cloned().collect()
     }
 
-    /// The secrets that the fleet names, each a JSON object with the ids of its machines.
-    pub(crate) fn secrets(fleet: &Fleet) -> BTreeMap<String, Value> {
-        let mut secrets: BTreeMap<String, Map<String, Value>> = BTreeMap::new();
+    /// The texts of secrets: those of the table, and for each other that names machines a JSON object with their ids.
+    pub(crate) fn secrets(&self, fleet: &Fleet) -> BTreeMap<String, String> {
+        let mut ids: BTreeMap<String, Map<String, Value>> = BTreeMap::new();
         for spec in fleet.targets.values() {
             if let Some(instance) = spec.instance()
                 && let InstanceRef::Secret { secret, key } = &instance.instance
             {
                 let id = Value::from(instance_of(spec, instance).as_str());
-                secrets.entry(secret.clone()).or_default().insert(key.clone(), id);
+                ids.entry(secret.clone()).or_default().insert(key.clone(), id);
             }
         }
-        secrets.into_iter().map(|(name, keys)| (name, Value::Object(keys))).collect()
+        let ids = ids.into_iter().map(|(name, keys)| (name, Value::Object(keys).to_string()));
+        ids.chain(self.secrets.clone()).collect()
     }
 }
 
@@ -209,10 +212,22 @@ fn stable_hash(text: &str) -> u64 {
     })
 }
 
+/// The texts of secrets, by name.
+fn secrets(item: &Item<'_>) -> Result<BTreeMap<String, String>, ConfigError> {
+    let tables = item.open_table()?;
+    let each = tables.items().map(|item| {
+        let text = item.string("the text of a secret")?;
+        Ok((item.key.to_owned(), text.to_owned()))
+    });
+    each.collect()
+}
+
 /// Reads the table.
 pub(crate) fn read(item: &Item<'_>, fleet: &Fleet) -> Result<Local, ConfigError> {
-    let keys: Vec<&str> =
-        TIMINGS.into_iter().chain(["machines", "services", "launch_templates"]).collect();
+    let keys: Vec<&str> = TIMINGS
+        .into_iter()
+        .chain(["machines", "services", "launch_templates", "secrets"])
+        .collect();
     let reader = item.table(&keys)?;
     let mut timings = Map::new();
     for key in TIMINGS {
@@ -243,7 +258,8 @@ pub(crate) fn read(item: &Item<'_>, fleet: &Fleet) -> Result<Local, ConfigError>
         Some(item) => launch_templates::read(&item)?,
         None => BTreeMap::new(),
     };
-    Ok(Local { timings, machines, services, launch_templates })
+    let secrets = reader.get("secrets").map(|item| secrets(&item)).transpose()?.unwrap_or_default();
+    Ok(Local { timings, machines, services, launch_templates, secrets })
 }
 
 /// Who was meant by a table's name: one of these targets.

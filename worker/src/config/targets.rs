@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 
 use lamplighter_events::{HumanDuration, InstanceId, TargetName};
 use lamplighter_lifecycle::{
-    HealthUrl, InstanceRef, InstanceSpec, Place, ServiceId, ServicePattern, ServiceSpec,
-    TargetSpec, Timings, UnitName,
+    AddressError, HealthUrl, InstanceRef, InstanceSpec, Place, ServiceId, ServicePattern,
+    ServiceSpec, TargetSpec, Timings, UnitName,
 };
 use toml::de::DeValue;
 
@@ -387,17 +387,21 @@ pub(crate) fn unit(item: &Item<'_>) -> Result<UnitName, ConfigError> {
 pub(crate) fn health(item: &Item<'_>, place: &Place) -> Result<HealthUrl, ConfigError> {
     let expected = match place {
         Place::Instance(_) | Place::Template(_) => {
-            "an address with http:// or https://, in which {private_ip} and {public_ip} are the only \
-             placeholders"
+            "an address with http:// or https://, in which {private_ip}, {public_ip} and ${secret:NAME} are the \
+             only placeholders"
         }
         Place::Service(_) => {
             "an address with http:// or https://, that of its load balancer or of its name in DNS"
         }
     };
     let text = item.string(expected)?;
-    let url = HealthUrl::parse(text)
-        .map_err(|_| item.refuse(&format!("\"{}\" is not valid", shown(text)), expected))?;
-    if matches!(place, Place::Service(_)) && text.contains('{') {
+    let url = HealthUrl::parse(text).map_err(|error| match error {
+        AddressError::Malformed => {
+            item.refuse(&format!("\"{}\" is not valid", shown(text)), expected)
+        }
+        error => item.refuse_with(&format!("\"{}\": {error}", shown(text))),
+    })?;
+    if matches!(place, Place::Service(_)) && url.names_machine() {
         let problem = "an ECS service has no address of its own to fill in, since each of its tasks has another";
         return Err(item.refuse(problem, expected));
     }

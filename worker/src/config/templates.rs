@@ -382,7 +382,7 @@ fn price(item: &Item<'_>) -> Result<u64, ConfigError> {
 
 /// Addresses that are the same for every machine of a template.
 fn shared_addresses(item: &Item<'_>, spec: &TargetSpec) -> Vec<String> {
-    let shared = |url: &HealthUrl| !url.as_str().contains('{');
+    let shared = |url: &HealthUrl| !url.names_machine();
     let mut shared_by = Vec::new();
     if spec.health.as_ref().is_some_and(shared) {
         shared_by.push("health");

@@ -89,10 +89,12 @@ fn the_built_in_example_is_a_fleet_whose_machines_exist() {
     #[cfg(feature = "local")]
     {
         let machines = config.local.machines(&config.fleet);
-        let secrets = super::Local::secrets(&config.fleet);
+        let secrets = config.local.secrets(&config.fleet);
         assert_eq!(machines.len(), 3);
         assert_eq!(config.local.services(&config.fleet).len(), 1);
-        assert_eq!(secrets["lamplighter/example"]["RENDER_INSTANCE"], machines[2].id);
+        let named: serde_json::Value =
+            serde_json::from_str(&secrets["lamplighter/example"]).unwrap();
+        assert_eq!(named["RENDER_INSTANCE"], machines[2].id);
         assert!(machines[0].units.contains_key("positionkeeper"));
     }
 }
@@ -221,7 +223,19 @@ fn names_and_ids_are_checked() {
     check_line(
         "health = \"ftp://x\"",
         expect![[
-            r#"lamplighter.toml:4:10: targets.a.health: "ftp://x" is not valid; expected an address with http:// or https://, in which {private_ip} and {public_ip} are the only placeholders"#
+            r#"lamplighter.toml:4:10: targets.a.health: "ftp://x" is not valid; expected an address with http:// or https://, in which {private_ip}, {public_ip} and ${secret:NAME} are the only placeholders"#
+        ]],
+    );
+    check_line(
+        "health = \"http://${secret:ours/host}/\"",
+        expect![[
+            r#"lamplighter.toml:4:10: targets.a.health: "http://${secret:ours/host}/": a secret stands in its host: expected it in the user, the path or the query"#
+        ]],
+    );
+    check_line(
+        "health = \"http://a/?token=${secret:our token}\"",
+        expect![[
+            r#"lamplighter.toml:4:10: targets.a.health: "http://a/?token=${secret:our token}": `${secret:our token}` names no secret: expected a secret's name or ARN, and behind `#` a key of it where it is a JSON object"#
         ]],
     );
     let id = |id: &str| format!("[targets.a]\nkind = \"ec2-instance\"\ninstance_id = {id}");

@@ -163,10 +163,14 @@ fn probes(places: usize) -> Probes {
     let config = aws_sdk_cloudwatch::Config::builder()
         .behavior_version(aws_sdk_cloudwatch::config::BehaviorVersion::latest());
     let client = aws_sdk_cloudwatch::Client::from_conf(config.build());
+    let config = aws_sdk_secretsmanager::Config::builder()
+        .behavior_version(aws_sdk_secretsmanager::config::BehaviorVersion::latest());
+    let secrets = Secrets::new(aws_sdk_secretsmanager::Client::from_conf(config.build()));
     Probes {
         http: probe_client().unwrap(),
         places: Semaphore::new(places),
         metrics: Batcher::new(Metrics { client }),
+        addresses: Addresses::new(Arc::new(secrets)),
         clock: Arc::new(WallClock),
     }
 }

@@ -29,6 +29,7 @@ use lamplighter_runtime::ports::CallError;
 use serde::Serialize;
 
 use crate::client::{Aws, ConnectError, Names};
+use crate::queue_policy::UnreadablePolicy;
 use crate::setup::{Change as StepChange, FoundQueue, SetupError, SetupStep};
 pub use plan::{Change, Difference, Home, Planned};
 use plan::{Desired, Found, Owner};
@@ -85,6 +86,9 @@ pub enum SchedulesError {
     /// The queue cannot be read.
     #[error("the command queue cannot be looked at")]
     Queue(#[source] SetupError),
+    /// The queue's policy is none.
+    #[error("the command queue does not let the schedules send")]
+    Policy(#[source] UnreadablePolicy),
     /// There is no queue.
     #[error("the command queue {0} does not exist: run `lamplighter setup` first")]
     NoQueue(String),
@@ -149,7 +153,7 @@ pub(crate) fn failed(what: &str, source: CallError) -> SchedulesError {
 /// # Errors
 /// Where AWS refuses a look, or there is no command queue.
 pub async fn plan(aws: &Aws, names: &Names, wish: &Wish) -> Result<Report, SchedulesError> {
-    Ok(Sight::look(aws, names, wish).await?.report(wish))
+    Sight::look(aws, names, wish).await?.report(wish)
 }
 
 /// Makes AWS's schedules the fleet's, and touches nothing that is not.
@@ -158,9 +162,9 @@ pub async fn plan(aws: &Aws, names: &Names, wish: &Wish) -> Result<Report, Sched
 /// Where AWS refuses, or there is no command queue.
 pub async fn apply(aws: &Aws, names: &Names, wish: &Wish) -> Result<Report, SchedulesError> {
     let sight = Sight::look(aws, names, wish).await?;
-    let report = sight.report(wish);
+    let report = sight.report(wish)?;
     // First what is needed around them: a rule that fires and may not send loses its ticks.
-    if let Some(policy) = sight.new_policy(wish) {
+    if let Some(policy) = sight.new_policy(wish)? {
         policy::put(aws, &sight.queue, policy).await?;
     }
     if sight.makes_group(wish) {
@@ -249,11 +253,11 @@ impl Sight {
         Ok(Self { queue, found, groups, blind })
     }
 
-    fn report(&self, wish: &Wish) -> Report {
+    fn report(&self, wish: &Wish) -> Result<Report, SchedulesError> {
         let desired: Vec<Desired> =
             wish.schedules.iter().map(|wanted| desired(wanted, wish, &self.queue.arn)).collect();
         let change = |changed: bool, to: StepChange| if changed { to } else { StepChange::Exists };
-        let policy = change(self.new_policy(wish).is_some(), StepChange::Updated);
+        let policy = change(self.new_policy(wish)?.is_some(), StepChange::Updated);
         let mut needs = vec![SetupStep::new("policy of the command queue", policy)];
         if zoned(wish) {
             let what = format!("schedule group {}", wish.group);
@@ -267,13 +271,13 @@ impl Sight {
                 ),
             ));
         }
-        Report { needs, schedules: plan::plan(&desired, &self.found, &self.groups) }
+        Ok(Report { needs, schedules: plan::plan(&desired, &self.found, &self.groups) })
     }
 
-    fn new_policy(&self, wish: &Wish) -> Option<String> {
+    fn new_policy(&self, wish: &Wish) -> Result<Option<String>, SchedulesError> {
         let rules = wish.schedules.iter().filter(|it| it.zone.is_none());
         let rules: Vec<&str> = rules.map(|it| it.name.as_str()).collect();
-        policy::wanted(self.queue.policy(), &self.queue.arn, &rules)
+        policy::wanted(self.queue.policy(), &self.queue.arn, &rules).map_err(SchedulesError::Policy)
     }
 
     fn makes_group(&self, wish: &Wish) -> bool {

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::{SchedulesError, failed};
 use crate::client::Aws;
 use crate::disposition::call_error;
+use crate::queue_policy::{UnreadablePolicy, merged};
 use crate::setup::FoundQueue;
 
 /// Our statement; setup's is another.
@@ -17,31 +18,12 @@ const STATEMENT: &str = "LamplighterSchedules";
 const NAMED_MAX: usize = 40;
 
 /// The policy as it should be; `None`: it is so.
-pub(super) fn wanted(found: Option<&str>, queue_arn: &str, rules: &[&str]) -> Option<String> {
-    let read = found.and_then(|text| serde_json::from_str::<Value>(text).ok());
-    let mut policy = read.filter(Value::is_object).unwrap_or_else(|| json!({}));
-    let before = match policy["Statement"].take() {
-        Value::Array(statements) => statements,
-        Value::Null => Vec::new(),
-        // IAM takes a single one without its list.
-        single => vec![single],
-    };
-    let (ours, mut after): (Vec<Value>, Vec<Value>) =
-        before.into_iter().partition(|statement| statement["Sid"] == STATEMENT);
-    let wanted = (!rules.is_empty()).then(|| statement(queue_arn, rules));
-    if ours == Vec::from_iter(wanted.clone()) {
-        return None;
-    }
-    after.extend(wanted);
-    // A policy without a statement is none, which SQS writes as an empty text.
-    if after.is_empty() {
-        return Some(String::new());
-    }
-    if policy["Version"].is_null() {
-        policy["Version"] = "2012-10-17".into();
-    }
-    policy["Statement"] = after.into();
-    Some(policy.to_string())
+pub(super) fn wanted(
+    found: Option<&str>,
+    queue_arn: &str,
+    rules: &[&str],
+) -> Result<Option<String>, UnreadablePolicy> {
+    merged(found, STATEMENT, (!rules.is_empty()).then(|| statement(queue_arn, rules)))
 }
 
 fn statement(queue_arn: &str, rules: &[&str]) -> Value {
@@ -81,6 +63,10 @@ pub(super) async fn put(
 mod tests {
     use super::*;
 
+    fn wanted(found: Option<&str>, queue_arn: &str, rules: &[&str]) -> Option<String> {
+        super::wanted(found, queue_arn, rules).unwrap()
+    }
+
     const QUEUE: &str = "arn:aws:sqs:eu-central-1:123456789012:commands";
 
     fn arns(policy: &str) -> Value {
@@ -106,18 +92,6 @@ mod tests {
         assert_eq!(wanted(None, QUEUE, &[]), None);
         assert_eq!(wanted(Some(""), QUEUE, &[]), None);
         assert_eq!(wanted(Some(r#"{"Statement":[{"Sid":"X"}]}"#), QUEUE, &[]), None);
-    }
-
-    #[test]
-    fn what_others_wrote_stays() {
-        let others = r#"{"Version":"2008-10-17","Id":"i","Statement":{"Sid":"Theirs"}}"#;
-        let policy = wanted(Some(others), QUEUE, &["idle"]).unwrap();
-        let read: Value = serde_json::from_str(&policy).unwrap();
-        assert_eq!((&read["Version"], &read["Id"]), (&json!("2008-10-17"), &json!("i")));
-        assert_eq!(read["Statement"][0], json!({"Sid": "Theirs"}));
-        let removed = wanted(Some(&policy), QUEUE, &[]).unwrap();
-        let read: Value = serde_json::from_str(&removed).unwrap();
-        assert_eq!(read["Statement"], json!([{"Sid": "Theirs"}]));
     }
 
     #[test]

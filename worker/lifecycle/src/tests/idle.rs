@@ -4,9 +4,9 @@ use jiff::{SignedDuration, Timestamp};
 use lamplighter_events::HumanDuration;
 
 use super::*;
+use crate::address::HealthUrl;
 use crate::plan::IdleWatch;
 use crate::probe::{CommandProbe, Condition, HttpProbe, MetricProbe};
-use crate::spec::HealthUrl;
 
 fn long(text: &str) -> HumanDuration {
     HumanDuration::parse(text).unwrap()
