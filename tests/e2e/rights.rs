@@ -5,10 +5,14 @@
 //! that no call asked for is left over. A right is one action of one statement: an action that two
 //! statements allow, on two resources, must be used on both.
 //!
+//! What the endpoint asks for is compared with AWS's own reference, which says of each action which resources it
+//! takes.
+//!
 //! *Not here.* What IAM does beyond an identity's own policy (roles, boundaries, keys of KMS).
 
 use std::collections::BTreeSet;
 use std::process::Stdio;
+use std::sync::LazyLock;
 
 use serde_json::{Value, json};
 
@@ -36,6 +40,7 @@ fn shipped(file: &str, queues: [&str; 2], table: &str, bus: &str) -> String {
         ("LAUNCH_TEMPLATE", "lt-0123456789abcdef0"),
         ("INSTANCE_PROFILE_ROLE", "models"),
         ("BOOTSTRAP_DOCUMENT", "Models"),
+        ("IMAGE_PARAMETER", "aws/service/ami-amazon-linux-latest/*"),
     ];
     marks.iter().fold(policy, |policy, (mark, value)| policy.replace(mark, value))
 }
@@ -103,6 +108,37 @@ fn fits(pattern: &str, text: &str) -> bool {
     }
 }
 
+/// AWS's Service Authorization Reference, of the actions that the policies name.
+static REFERENCE: LazyLock<Value> = LazyLock::new(|| {
+    let text = include_str!("../../worker/local/src/iam/actions.json");
+    serde_json::from_str::<Value>(text).expect("it is JSON")["actions"].take()
+});
+
+/// Each action of a call that the reference knows was asked for a resource of a type that it takes, and for one
+/// of each type that it demands; an action without resources was asked for `*`.
+#[track_caller]
+fn is_as_the_reference_has_it(call: &Value) {
+    let rights = texts(&call["rights"]);
+    let rights: Vec<(&str, &str)> = rights.iter().filter_map(|it| it.split_once(' ')).collect();
+    for (action, resource) in &rights {
+        let Some(known) = REFERENCE.get(action) else { continue };
+        let types = known["resources"].as_object().cloned().unwrap_or_default();
+        let is_of =
+            |kind: &Value, resource: &str| fits(kind["arn"].as_str().unwrap_or_default(), resource);
+        if types.is_empty() {
+            assert_eq!(*resource, "*", "{action} knows no resources: {call}");
+            continue;
+        }
+        let taken = types.values().any(|kind| is_of(kind, resource));
+        assert!(taken, "{action} does not take {resource}, but {types:?}");
+        for (name, kind) in types.iter().filter(|(_, kind)| kind["required"] == true) {
+            let same = rights.iter().filter(|(other, _)| other == action);
+            let asked = same.into_iter().any(|(_, resource)| is_of(kind, resource));
+            assert!(asked, "{action} needs a right to its {name}, and none was asked for: {call}");
+        }
+    }
+}
+
 #[test]
 fn a_right_that_is_not_used_is_found() {
     let policy = json!({"Statement": [
@@ -161,6 +197,9 @@ impl<'l> Caller<'l> {
         };
         let denied: Vec<&Value> = own().filter(is_denied).collect();
         assert!(denied.is_empty(), "{} may not: {denied:#?}", self.key);
+        for call in own() {
+            is_as_the_reference_has_it(call);
+        }
         let used = asked_by(&self.policy, own());
         let unused: Vec<Right> = rights_of(&self.policy).difference(&used).cloned().collect();
         assert!(unused.is_empty(), "{} may, and never does: {unused:#?}", self.key);
@@ -188,9 +227,11 @@ health_check = true
 scaling = { min = 0, max = 4 }
 "#;
 
-/// Beside [`TEMPLATE`] one whose bootstrap is a document, and a subnet that the fleet names.
+/// Beside [`TEMPLATE`] one whose bootstrap is a document, and a subnet that the fleet names. The launch template
+/// has all that needs a right of its own: a profile, a snapshot, and an image that a parameter names.
 fn templates() -> String {
-    let profile = "boot = \"500ms\"\nprofile = \"models\"";
+    let profile = "boot = \"500ms\"\nprofile = \"models\"\nsnapshot = \"snap-0123456789abcdef0\"\n\
+                   image = \"resolve:ssm:/aws/service/ami-amazon-linux-latest/al2023\"";
     let document = TEMPLATE
         .split("[local")
         .next()

@@ -17,6 +17,8 @@ use crate::units::UnitSeed;
 
 /// The image of a template that names none.
 pub const IMAGE: &str = "ami-00000000000000001";
+/// What comes before the name of a parameter that holds an image's id.
+const BY_PARAMETER: &str = "resolve:ssm:";
 /// The account's instance profile, which a template has that only says that it has one.
 pub const PROFILE: &str = "lamplighter-managed";
 /// The version that a launch takes which names none.
@@ -38,8 +40,10 @@ pub enum Profile {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TemplateData {
-    /// `ami-…`
+    /// `ami-…`, or `resolve:ssm:` and the name of a parameter that holds it.
     pub image_id: String,
+    /// A snapshot that a volume is made from.
+    pub snapshot: Option<String>,
     /// The instance type.
     pub instance_type: String,
     /// The subnet; a launch may name another.
@@ -66,6 +70,7 @@ impl Default for TemplateData {
     fn default() -> Self {
         Self {
             image_id: IMAGE.to_owned(),
+            snapshot: None,
             instance_type: "t3.medium".to_owned(),
             subnet: None,
             security_groups: Vec::new(),
@@ -81,6 +86,18 @@ impl Default for TemplateData {
 }
 
 impl TemplateData {
+    /// The SSM parameter that holds the image's id, where it is named so.
+    #[must_use]
+    pub fn image_parameter(&self) -> Option<&str> {
+        self.image_id.strip_prefix(BY_PARAMETER)
+    }
+
+    /// The id of the image; the model knows one image behind all parameters.
+    #[must_use]
+    pub fn resolved_image(&self) -> &str {
+        if self.image_parameter().is_some() { IMAGE } else { &self.image_id }
+    }
+
     /// The ARN of its instance profile, in an account.
     #[must_use]
     pub fn profile_arn(&self, account: &str) -> Option<String> {

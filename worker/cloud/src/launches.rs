@@ -344,7 +344,7 @@ impl World {
             template_id,
             template_version,
             spot: spec.spot,
-            image_id: data.image_id.clone(),
+            image_id: data.resolved_image().to_owned(),
             subnet,
             security_groups: data.security_groups.clone(),
             public_ip: data.public_ip,

@@ -3,9 +3,12 @@
 //! A policy may be for every caller or for one access key. Without any, everything is allowed. The
 //! evaluation is the `awsim-iam-policy` crate's; here is which actions and resources a call needs.
 //!
+//! Which resource types and condition keys AWS knows for an action is AWS's own word (`reference`).
+//!
 //! Not here: roles, boundaries, resource policies, session policies.
 
 mod launches;
+mod reference;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -67,6 +70,7 @@ impl Policies {
         let key = ctx.access_key.as_deref().unwrap_or("anonymous");
         let principal = format!("arn:aws:iam::{}:user/{key}", ctx.account_id);
         for check in checks(handler, shared, operation, input, ctx) {
+            let check = reference::corrected(check);
             let mut context = check.context;
             context
                 .insert("aws:RequestedRegion".to_owned(), ContextValue::String(ctx.region.clone()));
@@ -369,6 +373,11 @@ fn ecs_checks(
                 check
             })
             .collect(),
+        // The reference knows a container instance alone, whether a call names one or not.
+        "ListTasks" => {
+            let resource = cluster_arn.replace(":cluster/", ":container-instance/");
+            vec![check(format!("{resource}/*"))]
+        }
         "DescribeTasks" => {
             let tasks = texts(input, "tasks");
             tasks.iter().map(|task| check(place.task_arn(&cluster, &last(task)))).collect()

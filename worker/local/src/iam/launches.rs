@@ -1,5 +1,9 @@
 //! What a launch needs to be allowed: `ec2:RunInstances` on everything that it makes or uses, `ec2:CreateTags`
-//! on what it tags, and `iam:PassRole` for the role of the instance profile.
+//! on what it tags, `iam:PassRole` for the role of the instance profile, and `ssm:GetParameters` where the
+//! template names its image by a parameter.
+//!
+//! A launch that names a subnet gets an interface there, which is not the template's; AWS does not document what
+//! `ec2:IsLaunchTemplateResource` is for that interface, so here it is false.
 //!
 //! A profile's role has the profile's name, as it has where the console makes both.
 
@@ -57,10 +61,22 @@ pub(super) fn run_checks(
         run(template_arn, tag_context(Some(template.tags.clone()), "ec2:ResourceTag")),
         run(arn("instance/*"), instance_context(&spec, data, &instance_tags, account)),
         run(arn("volume/*"), request_tags(&spec.volume_tags)),
-        run(arn("network-interface/*"), Context::new()),
+        run(arn("network-interface/*"), subnet_context(&spec)),
         run(subnet_arn(&spec, data, arn), subnet_context(&spec)),
-        run(format!("arn:aws:ec2:{region}::image/{}", data.image_id), Context::new()),
+        run(format!("arn:aws:ec2:{region}::image/{}", data.resolved_image()), Context::new()),
     ];
+    all.extend(
+        data.snapshot.as_ref().map(|snapshot| {
+            run(format!("arn:aws:ec2:{region}::snapshot/{snapshot}"), Context::new())
+        }),
+    );
+    all.extend(data.image_parameter().map(|name| {
+        // AWS's public parameters belong to no account.
+        let owner = if name.starts_with("/aws/") { "" } else { account };
+        let resource =
+            format!("arn:aws:ssm:{region}:{owner}:parameter/{}", name.trim_start_matches('/'));
+        IamCheck::new("ssm:GetParameters", resource)
+    }));
     let groups = match data.security_groups.as_slice() {
         [] => &[GROUP.to_owned()],
         groups => groups,

@@ -323,6 +323,7 @@ fn new_version(input: &Value) -> Result<NewVersion, AwsError> {
         .and_then(|it| maybe_text(it, "Arn").or_else(|| maybe_text(it, "Name")));
     let data = TemplateData {
         image_id: maybe_text(given, "ImageId").unwrap_or(plain.image_id),
+        snapshot: volume.and_then(|it| maybe_text(it, "SnapshotId")),
         instance_type: maybe_text(given, "InstanceType").unwrap_or(plain.instance_type),
         subnet: of_interface("SubnetId"),
         security_groups: match interface {

@@ -13,8 +13,8 @@ use super::super::reader::{Item, SHOWN_CHARS_MAX, shown};
 use super::{behaviour, stable_hash, units, whole};
 
 /// What a template is, beside how its machines behave.
-const TEMPLATE: [&str; 6] =
-    ["name", "instance_type", "public_ip", "profile", "no_capacity", "units"];
+const TEMPLATE: [&str; 8] =
+    ["name", "image", "snapshot", "instance_type", "public_ip", "profile", "no_capacity", "units"];
 const BEHAVIOUR: [&str; 13] = [
     "boot",
     "stop",
@@ -32,6 +32,8 @@ const BEHAVIOUR: [&str; 13] = [
 ];
 /// As long as EC2 lets a launch template's name be.
 const NAME_CHARS_MAX: usize = 128;
+/// SSM's longest name of a parameter, and what comes before it.
+const IMAGE_CHARS_MAX: usize = 1024;
 const SCARCE: &str = r#"true, or a list of "spot", "on-demand", subnets and instance types"#;
 
 /// A template that is only named, by id or by name; a name determines its id, so that it is the same after
@@ -79,6 +81,22 @@ fn template(item: &Item<'_>) -> Result<LaunchTemplateSeed, ConfigError> {
             return Err(item.refuse(&format!("\"{}\" is not valid", shown(name)), expected));
         }
         name.clone_into(&mut data.instance_type);
+    }
+    if let Some(item) = reader.get("image") {
+        let expected = "an image's id, ami-…, or resolve:ssm: and the name of a parameter";
+        let name = item.name(IMAGE_CHARS_MAX, expected)?;
+        if !name.starts_with("ami-") && !name.starts_with("resolve:ssm:/") {
+            return Err(item.refuse(&format!("\"{}\" is not valid", shown(name)), expected));
+        }
+        name.clone_into(&mut data.image_id);
+    }
+    if let Some(item) = reader.get("snapshot") {
+        let expected = "a snapshot's id, snap-…";
+        let name = item.name(SHOWN_CHARS_MAX, expected)?;
+        if !name.starts_with("snap-") {
+            return Err(item.refuse(&format!("\"{}\" is not valid", shown(name)), expected));
+        }
+        data.snapshot = Some(name.to_owned());
     }
     if reader.get("public_ip").is_some() {
         data.public_ip = reader.flag("public_ip")?;
