@@ -1,7 +1,8 @@
 """Deploys Lamplighter for one environment; scripts/deploy is what people call.
 
 Theory. One order, and each step may be done again: build, validate, store the fleet, show the change set,
-execute it, apply the schedules, the same for the door's stack where there is a door, try both. The stacks
+execute it, apply the schedules, try it. The stacks beside the first one go the same way: VPC endpoints before it,
+since a worker behind them needs them; alarms and the door after it, since they look at what it makes. The stacks
 remember their parameters, so that a later deploy says only what changes. `plan` stops after it has shown, and
 leaves nothing behind.
 
@@ -20,12 +21,14 @@ import sys
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
+import beside
 import boto3
+import bucket
 import door as doors
 import fleet as fleets
 import image
 from botocore.exceptions import BotoCoreError, ClientError
-from stack import DOOR, TEMPLATE, OptionError, Stack, StackError, check_value, option, template
+from stack import ALARMS, DOOR, ENDPOINTS, TEMPLATE, OptionError, Stack, StackError, check_value, option, template
 
 ROOT = Path(__file__).resolve().parent.parent
 # A folder that git ignores: what is generated is kept here.
@@ -55,6 +58,11 @@ def heading(text):
     say(f"\n== {text}")
 
 
+def shared_parameters(parameters):
+    """Those of the first stack and of the alarms: what the door has, too."""
+    return {**parameters, **beside.own_parameters(ALARMS, parameters)}
+
+
 def arguments_of(parameters, argv):
     """The command line; an option for each parameter of the templates."""
     parser = argparse.ArgumentParser(
@@ -78,7 +86,16 @@ def arguments_of(parameters, argv):
     parser.add_argument(
         "--door-without-tokens", action="store_true", help='lets the internet in where the fleet says [http] auth = "none"'
     )
-    for title, specs in [("the stack", parameters), ("the door", doors.own_parameters(parameters))]:
+    parser.add_argument("--endpoints", choices=["yes", "no"], help="whether there are VPC endpoints; default: as it is, at first no")
+    parser.add_argument(
+        "--template-bucket", metavar="BUCKET", help="for a template that is too long for a call; default: one is made where it is needed"
+    )
+    for title, specs in [
+        ("the stack", parameters),
+        ("the alarms", beside.own_parameters(ALARMS, parameters)),
+        ("the endpoints", beside.own_parameters(ENDPOINTS, parameters)),
+        ("the door", doors.own_parameters(shared_parameters(parameters))),
+    ]:
         group = parser.add_argument_group(f"parameters of {title}")
         for name, spec in specs.items():
             if name not in WRITTEN:
@@ -96,16 +113,21 @@ class Deployment:
     def __init__(self, args, parameters):
         self.args, self.env, self.specs = args, args.env, parameters
         check_value("Env", parameters["Env"], args.env)
-        if args.env.endswith("-door"):
-            other = args.env.removesuffix("-door")
-            raise OptionError(f'--env "{args.env}" is not valid: that is what the door of {other} is called')
+        for what in ("door", "alarms", "endpoints"):
+            if args.env.endswith(f"-{what}"):
+                other = args.env.removesuffix(f"-{what}")
+                raise OptionError(f'--env "{args.env}" is not valid: that is what the {what} of {other} is called')
         region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
         self.session = boto3.Session(region_name=region)
         if not self.session.region_name:
             raise DeployError("no AWS region is configured: set AWS_REGION, or `region` in the profile (AWS_PROFILE)")
         self.ssm = self.session.client("ssm")
-        self.stack = Stack(self.session.client("cloudformation"), self.env, say)
-        self.door = doors.Door(self.session.client("cloudformation"), args, say, parameters)
+        self.uploads = bucket.Uploads(self.session, args.template_bucket, say)
+        stacks = self.session.client("cloudformation")
+        self.stack = Stack(stacks, self.env, say, uploads=self.uploads)
+        self.alarms = beside.Alarms(stacks, args, say, parameters, self.uploads)
+        self.endpoints = beside.Endpoints(stacks, args, say, parameters, self.uploads)
+        self.door = doors.Door(stacks, args, say, shared_parameters(parameters), self.uploads)
         self.folder = Path(args.keep).resolve() if args.keep else KEPT / self.env
         self.given = {name: getattr(args, name) for name in parameters if getattr(args, name, None) is not None}
         for name, value in self.given.items():
@@ -118,7 +140,8 @@ class Deployment:
     def resolve(self):
         """The values of all parameters, and the fleet."""
         before = self.stack.parameters()
-        self.door.choose()
+        for part in (self.endpoints, self.alarms, self.door):
+            part.choose()
         self.values = {
             name: self.given.get(name, before.get(name, str(spec.get("Default", ""))))
             for name, spec in self.specs.items()
@@ -140,6 +163,8 @@ class Deployment:
         self._name_secrets(found)
         self._name_launches(found)
         self.values["FleetParameter"] = fleets.parameter_name(self.env, self.text)
+        self.endpoints.resolve(self.values, before)
+        self.alarms.resolve(self.values, before)
         if self.door.wanted:
             self.door.resolve(self.values, found, self.where)
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -237,15 +262,14 @@ class Deployment:
         heading("validate")
         for what, command in [
             ("the policies", [sys.executable, str(ROOT / "infra" / "policies.py"), "--check"]),
-            ("cfn-lint", [sys.executable, "-c", CFN_LINT, str(TEMPLATE), str(DOOR)]),
+            ("cfn-lint", [sys.executable, "-c", CFN_LINT, *map(str, (TEMPLATE, ALARMS, ENDPOINTS, DOOR))]),
         ]:
             if subprocess.run(command, check=False).returncode != 0:
                 raise DeployError(f"{what}: see above")
             say(f"  {what}: no findings")
-        self.stack.validate()
-        if self.door.wanted:
-            self.door.stack.validate()
-        say("  CloudFormation takes the template")
+        for stack in self.stacks():
+            stack.validate()
+        say("  CloudFormation takes the templates")
         if self._lamplighter("check", str(self.file), fleet=None) != 0:
             raise DeployError(f"{self.where}: see above")
 
@@ -255,7 +279,7 @@ class Deployment:
             self.ssm.put_parameter(
                 Name=name,
                 Value=self.text,
-                Type="String",
+                Type=fleets.PARAMETER_TYPE,
                 Tier="Intelligent-Tiering",
                 Description=f"The fleet file of Lamplighter's environment {self.env}",
             )
@@ -275,16 +299,22 @@ class Deployment:
             self.ssm.delete_parameter(Name=name)
         return len(stored)
 
-    def changes(self):
-        heading("changes")
-        return self._shown(self.stack, self.values)
+    def stacks(self):
+        """The stacks that there shall be, in the order in which they are deployed."""
+        beside_it = [self.alarms, *([self.door] if self.door.wanted else [])]
+        before = [self.endpoints.stack] if self.endpoints.wanted else []
+        return [*before, self.stack, *(part.stack for part in beside_it)]
 
-    def door_changes(self):
-        """The same for the door, which gets from the first stack what that one has made."""
-        if not self.door.wanted:
-            return None
-        heading("changes of the door")
-        return self._shown(self.door.stack, self.door.values_with(self.values, self.stack.outputs()))
+    def changes(self, stack):
+        """What would change of a stack; those beside the first one get from it what it has made."""
+        heading(f"changes{self._of(stack)}")
+        if stack is self.stack:
+            return self._shown(stack, self.values)
+        part = next(part for part in (self.endpoints, self.alarms, self.door) if part.stack is stack)
+        return self._shown(stack, part.values_with({**self.alarms.values, **self.values}, self.stack.outputs()))
+
+    def _of(self, stack):
+        return "" if stack is self.stack else f" of the {stack.path.stem}"
 
     @staticmethod
     def _shown(stack, values):
@@ -300,8 +330,13 @@ class Deployment:
         if losses and not self._may(f"{', '.join(losses)} would be lost with what they hold. Go on?"):
             stack.forget(change_set)
             raise DeployError(f"{', '.join(losses)} would be lost; nothing of {stack.name} was changed (--yes allows it)")
-        heading("deploy" if stack is self.stack else "deploy the door")
+        heading("deploy" if stack is self.stack else f"deploy the {stack.path.stem}")
         stack.execute(change_set)
+
+    def deploy(self, stack):
+        change_set = self.changes(stack)
+        if change_set:
+            self.execute(stack, change_set)
 
     def ask_for_the_doors_end(self):
         """Before anything is changed, where --door no would take one away."""
@@ -309,10 +344,17 @@ class Deployment:
             if not self._may(f"Delete {self.door.stack.name} with its log?"):
                 raise DeployError("nothing was changed: --door no takes the door away with its log; --yes allows it")
 
-    def end_the_door(self):
-        if self.door.is_there and not self.door.wanted:
-            heading("destroy the door")
-            self.door.delete()
+    def end_what_is_not_wanted(self):
+        for part in (self.door, self.endpoints):
+            if part.is_there and not part.wanted:
+                heading(f"destroy the {part.stack.path.stem}")
+                self._delete(part.stack)
+
+    @staticmethod
+    def _delete(stack):
+        """Nothing is left of it."""
+        had = stack.delete()
+        say(f"  the stack {stack.name} {'is deleted' if had else 'was not there'}")
 
     def apply_schedules(self):
         heading("schedules")
@@ -353,9 +395,9 @@ class Deployment:
         self._remove_schedules(before)
         heading("destroy")
         # First what sends to the queue and has its image and its fleet from what goes next.
-        self.door.delete()
-        had = self.stack.delete()
-        say(f"  the stack {self.stack.name} {'is deleted' if had else 'was not there'}")
+        for stack in (self.door.stack, self.alarms.stack, self.stack, self.endpoints.stack):
+            self._delete(stack)
+        self.uploads.forget(self.env)
         self.values = {}
         say(f"  {self.forget_fleets(0)} stored fleets are deleted")
         if f"/{self.stack.name}:" in before.get("WorkerImage", ""):
@@ -383,7 +425,7 @@ class Deployment:
         """The text of the fleet that the stack has; None where it has none."""
         name = before.get("FleetParameter")
         try:
-            return name and self.ssm.get_parameter(Name=name)["Parameter"]["Value"]
+            return name and self.ssm.get_parameter(Name=name, WithDecryption=True)["Parameter"]["Value"]
         except ClientError as error:
             if error.response["Error"]["Code"] == "ParameterNotFound":
                 return None
@@ -432,19 +474,17 @@ class Deployment:
 
 
 def plan(deployment):
-    """Shows both change sets, and leaves nothing behind."""
+    """Shows all change sets, and leaves nothing behind."""
     if deployment.needs_image and not deployment.values["WorkerImage"]:
         # The image is built by `deploy`; what it will be called changes nothing in the plan.
         deployment.values["WorkerImage"] = f"{deployment.stack.name}:planned"
-    for stack, changes in [
-        (deployment.stack, deployment.changes),
-        (deployment.door.stack, deployment.door_changes),
-    ]:
-        change_set = changes()
+    for stack in deployment.stacks():
+        change_set = deployment.changes(stack)
         if change_set:
             stack.forget(change_set)
-    if deployment.door.is_there and not deployment.door.wanted:
-        say(f"  {deployment.door.stack.name} would be deleted")
+    for part in (deployment.door, deployment.endpoints):
+        if part.is_there and not part.wanted:
+            say(f"  {part.stack.name} would be deleted")
 
 
 def run(argv):
@@ -472,14 +512,11 @@ def run(argv):
     deployment.ask_for_the_doors_end()
     deployment.build_image()
     deployment.store_fleet()
-    change_set = deployment.changes()
-    if change_set:
-        deployment.execute(deployment.stack, change_set)
-    deployment.apply_schedules()
-    change_set = deployment.door_changes()
-    if change_set:
-        deployment.execute(deployment.door.stack, change_set)
-    deployment.end_the_door()
+    for stack in deployment.stacks():
+        deployment.deploy(stack)
+        if stack is deployment.stack:
+            deployment.apply_schedules()
+    deployment.end_what_is_not_wanted()
     deployment.forget_fleets(FLEETS_KEPT)
     if not args.no_smoke:
         deployment.smoke()
@@ -496,7 +533,7 @@ def main(argv):
     except (OptionError, fleets.FleetError) as error:
         print(f"scripts/deploy: {error}", file=sys.stderr)
         return 2
-    except (DeployError, StackError, doors.DoorError, image.ImageError) as error:
+    except (DeployError, StackError, bucket.BucketError, doors.DoorError, image.ImageError) as error:
         print(f"scripts/deploy: {error}", file=sys.stderr)
         return 1
     except (BotoCoreError, ClientError) as error:

@@ -60,12 +60,12 @@ def is_public(values):
 class Door:
     """The door that one environment has, is to have, or is to have no more."""
 
-    def __init__(self, client, args, say, first):
+    def __init__(self, client, args, say, first, uploads):
         self.say = say
         self.env = args.env
         self.specs = template(DOOR)["Parameters"]
         self.own = own_parameters(first)
-        self.stack = Stack(client, args.env, say, DOOR)
+        self.stack = Stack(client, args.env, say, DOOR, uploads)
         self.without_tokens = args.door_without_tokens
         self.given = {name: getattr(args, name) for name in self.own if getattr(args, name) is not None}
         for name, value in self.given.items():
@@ -201,11 +201,6 @@ class Door:
         else:
             network = values["DoorCidr"]
             self.say(f"  {url}/healthz cannot be reached from here ({found}), and need not be: it is for {network}")
-
-    def delete(self):
-        """Nothing is left of it, its log included."""
-        had = self.stack.delete()
-        self.say(f"  the stack {self.stack.name} {'is deleted' if had else 'was not there'}")
 
 
 class Asker:

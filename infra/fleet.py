@@ -13,6 +13,8 @@ import tomllib
 
 # SSM's limit for an advanced parameter; ECS puts nothing larger into a variable.
 BYTES_MAX = 8192
+# Addresses in a fleet file may hold what is nobody else's.
+PARAMETER_TYPE = "SecureString"
 # What the generated fleet calls the service: seed 001's own name.
 TARGET = "fluidity"
 # What only the generated fleet uses; beside a file they would have no effect.
@@ -152,13 +154,24 @@ def bus_of(fleet):
 
 
 def secret_names(fleet):
-    """The names of the secrets that hold ids of machines, without ARN and suffix."""
+    """The names of the secrets that hold ids of machines or stand in addresses, without ARN and suffix."""
     found = set()
-    for spec in fleet.get("targets", {}).values():
+    for spec in [*fleet.get("targets", {}).values(), *fleet.get("templates", {}).values()]:
         instance = spec.get("instance_id")
         if isinstance(instance, dict) and "secret" in instance:
             found.add(_secret_name(instance["secret"]))
+        for url in _addresses(spec):
+            found.update(_secret_name(name) for name in re.findall(r"\$\{secret:([^}#]+)", url))
     return sorted(found)
+
+
+def _addresses(spec):
+    """The addresses that a target is asked at."""
+    idle = spec.get("idle")
+    http = idle.get("http", []) if isinstance(idle, dict) else []
+    probes = http if isinstance(http, list) else [http]
+    urls = [spec.get("health"), *(probe.get("url") for probe in probes if isinstance(probe, dict))]
+    return [url for url in urls if isinstance(url, str)]
 
 
 def _secret_name(name):
@@ -199,7 +212,8 @@ def documents(fleet):
 
 def parameter_name(env, text):
     """The SSM parameter that holds this text."""
-    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+    # A parameter's type cannot be changed: one of another type has another name.
+    digest = hashlib.sha256(f"{PARAMETER_TYPE}\n{text}".encode()).hexdigest()[:16]
     return f"{parameter_folder(env)}/{digest}"
 
 

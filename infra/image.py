@@ -7,6 +7,7 @@ Not here: an engine. docker or podman builds it; on another processor than ARM64
 """
 
 import base64
+import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -14,6 +15,10 @@ from pathlib import Path
 from botocore.exceptions import ClientError
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+# What is deployed is the newest, and what a stack rolls back to the one before.
+IMAGES_KEPT = 10
 
 
 class ImageError(Exception):
@@ -51,12 +56,29 @@ def engine():
 
 
 def _repository(ecr, name):
-    """Its address; made where it is missing."""
+    """Its address; made where it is missing. Each deploy leaves an image, so the oldest go."""
+    uri = _found(ecr, name) or _made(ecr, name)
+    ecr.put_lifecycle_policy(repositoryName=name, lifecyclePolicyText=json.dumps(lifecycle()))
+    return uri
+
+
+def lifecycle():
+    """The repository's policy: the newest stay."""
+    selection = {"tagStatus": "any", "countType": "imageCountMoreThan", "countNumber": IMAGES_KEPT}
+    rule = {"rulePriority": 1, "description": "The newest stay", "selection": selection, "action": {"type": "expire"}}
+    return {"rules": [rule]}
+
+
+def _found(ecr, name):
     try:
         return ecr.describe_repositories(repositoryNames=[name])["repositories"][0]["repositoryUri"]
     except ClientError as error:
         if error.response["Error"]["Code"] != "RepositoryNotFoundException":
             raise
+    return None
+
+
+def _made(ecr, name):
     made = ecr.create_repository(
         repositoryName=name,
         imageTagMutability="IMMUTABLE",

@@ -34,6 +34,7 @@ STACK_MARKS = [
     ("LAUNCH_TEMPLATE", "${LaunchTemplateId}"),
     ("INSTANCE_PROFILE_ROLE", "${InstanceProfileRole}"),
     ("BOOTSTRAP_DOCUMENT", "${BootstrapDocument}"),
+    ("IMAGE_PARAMETER", "${ImageParameter}"),
     ("CLUSTER", "${ECSClusterName}"),
     ("SERVICE", "${ECSServiceName}"),
 ]
@@ -52,6 +53,7 @@ CONDITIONS = [
     ("${LaunchTemplateId}", "HasLaunchTemplate"),
     ("${InstanceProfileRole}", "HasInstanceProfileRole"),
     ("${BootstrapDocument}", "HasBootstrapDocument"),
+    ("${ImageParameter}", "HasImageParameter"),
     ("${DeadLetterQueue}", "HasDeadLetters"),
     ("${TokensSecret}", "HasTokensSecret"),
     ("${LinksSecret}", "HasLinksSecret"),

@@ -14,8 +14,10 @@ import yaml
 from botocore.exceptions import ClientError, WaiterError
 
 TEMPLATE = Path(__file__).resolve().parent / "lamplighter.yaml"
-DOOR = Path(__file__).resolve().parent / "door.yaml"
-# CloudFormation's limit for a template that is sent with the call.
+ALARMS = TEMPLATE.with_name("alarms.yaml")
+ENDPOINTS = TEMPLATE.with_name("endpoints.yaml")
+DOOR = TEMPLATE.with_name("door.yaml")
+# CloudFormation's limit for a template that is sent with the call; a longer one goes by S3 (bucket.py).
 TEMPLATE_BYTES_MAX = 51_200
 # A service whose tasks never come up is given up by ECS's circuit breaker within about ten minutes; an
 # instance group takes less.
@@ -93,9 +95,12 @@ def check_value(name, spec, value):
 class Stack:
     """A stack of one environment: the first one, or one beside it with a template of its own."""
 
-    def __init__(self, client, env, say, path=TEMPLATE):
+    def __init__(self, client, env, say, path=TEMPLATE, uploads=None):
         self.client = client
         self.path = path
+        self.uploads = uploads
+        # One that holds nothing is made anew where it could not be made.
+        self.is_made_anew = False
         self.name = f"lamplighter-{env}" if path == TEMPLATE else f"lamplighter-{env}-{path.stem}"
         self.env = env
         self.say = say
@@ -122,17 +127,28 @@ class Stack:
         stack = self.found() or {}
         return {entry["OutputKey"]: entry["OutputValue"] for entry in stack.get("Outputs", [])}
 
-    def validate(self):
+    def _template(self):
+        """The template as an argument of a call: itself, or where it lies if it is too long."""
         text = body(self.path)
-        if len(text.encode()) > TEMPLATE_BYTES_MAX:
+        if len(text.encode()) <= TEMPLATE_BYTES_MAX:
+            return {"TemplateBody": text}
+        if self.uploads is None:
             raise StackError(f"{self.path.name} has {len(text.encode())} bytes, at most {TEMPLATE_BYTES_MAX} are taken")
-        self.client.validate_template(TemplateBody=text)
+        return {"TemplateURL": self.uploads.url(self.env, self.path.name, text)}
+
+    def validate(self):
+        self.client.validate_template(**self._template())
 
     def change_set(self, values):
         """Makes a change set; None where nothing would change."""
         stack = self.found()
         status = stack["StackStatus"] if stack else ""
-        if status in ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED", "DELETE_FAILED"):
+        failed = status in ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED", "DELETE_FAILED")
+        if failed and self.is_made_anew:
+            self.say(f"  {self.name} is {status}, and is made anew")
+            self.delete()
+            stack = None
+        elif failed:
             raise StackError(
                 f"the stack {self.name} is {status}: its creation or removal failed; run scripts/deploy -e {self.env} {self.undo}"
             )
@@ -143,7 +159,7 @@ class Stack:
             StackName=self.name,
             ChangeSetName=name,
             ChangeSetType="UPDATE" if stack else "CREATE",
-            TemplateBody=body(self.path),
+            **self._template(),
             Parameters=[{"ParameterKey": key, "ParameterValue": values[key]} for key in sorted(values)],
             Capabilities=["CAPABILITY_NAMED_IAM"],
             # CloudFormation gives them to every resource that takes tags.

@@ -34,13 +34,17 @@ class WithAccount(unittest.TestCase):
             return None
 
     def fleets(self, env):
-        found = self.account.client("ssm").get_parameters_by_path(Path=f"/lamplighter/{env}/fleet")
-        return {entry["Name"]: entry["Value"] for entry in found["Parameters"]}
+        folder = f"/lamplighter/{env}/fleet"
+        found = self.account.client("ssm").get_parameters_by_path(Path=folder, WithDecryption=True)["Parameters"]
+        # Addresses in a fleet may hold what is nobody else's.
+        self.assertLessEqual({entry["Type"] for entry in found}, {"SecureString"})
+        return {entry["Name"]: entry["Value"] for entry in found}
 
     def worker(self, env):
         """A worker that has its fleet as ECS would give it: by the stack's own parameter, as a variable."""
         told = {it["ParameterKey"]: it["ParameterValue"] for it in self.stack(env)["Parameters"]}
-        text = self.account.client("ssm").get_parameter(Name=told["FleetParameter"])["Parameter"]["Value"]
+        text = self.account.client("ssm").get_parameter(Name=told["FleetParameter"], WithDecryption=True)
+        text = text["Parameter"]["Value"]
         return self.account.spawn(f"worker-{env}", binary(), "run", LAMPLIGHTER_FLEET_TOML=text, LAMPLIGHTER_LOG_FORMAT="json")
 
 
@@ -66,7 +70,8 @@ class TheWholeWay(WithAccount):
         said = self.account.deploy("test", "-a", "plan", *common)
         for expected in ("cfn-lint: no findings", "Add     Commands", "Add     WorkerRole"):
             self.assertIn(expected, said)
-        self.assertIsNone(self.stack("test"))
+        for stack in ("test", "test-alarms"):
+            self.assertIsNone(self.stack(stack))
         self.assertEqual(self.fleets("test"), {})
 
     def without_a_worker_the_smoke_test_says_so(self, common):
@@ -93,6 +98,10 @@ class TheWholeWay(WithAccount):
         said = self.account.deploy("test")
         self.assertIn("the fleet that lamplighter-test has", said)
         self.assertRegex(said, r"== changes\n  none\n")
+        self.assertRegex(said, r"== changes of the alarms\n  none\n")
+        said = self.account.deploy("test", "--oldest-message-seconds", "600")
+        self.assertRegex(said, r"== changes\n  none\n")
+        self.assertIn("  Modify  OldestMessageAlarm ", said)
         said = self.account.deploy("test", "--log-retention-days", "14")
         self.assertIn("  Modify  WorkerLog ", said)
         self.assertNotIn("Remove", said)
@@ -147,8 +156,10 @@ class TheWholeWay(WithAccount):
         self.assertIn("left on, with nobody to stop them: plain", said)
         self.assertIsNotNone(self.stack("test"))
         self.account.deploy("test", "--destroy", "--yes")
-        self.assertIsNone(self.stack("test"))
+        for stack in ("test", "test-alarms"):
+            self.assertIsNone(self.stack(stack))
         self.assertEqual(self.fleets("test"), {})
+        self.assertEqual(self.account.client("cloudwatch").describe_alarms()["MetricAlarms"], [])
         self.assertNotIn("lamplighter-test", self.account.client("dynamodb").list_tables()["TableNames"])
         queues = self.account.client("sqs").list_queues(QueueNamePrefix="lamplighter-test").get("QueueUrls", [])
         self.assertEqual(queues, [])
@@ -283,7 +294,7 @@ class Hosts(WithAccount):
         self.assertEqual(subprocess.run(["bash", "-n"], input=script, text=True, check=False).returncode, 0)
         self.assertIn(f"patiently aws s3 cp --only-show-errors '{binary_at}'", script)
         self.assertIn(next(iter(self.fleets("box"))), script)
-        unit = re.search(r"<<'UNIT'\n(.*?)\nUNIT\n", script, re.S)[1]
+        unit = re.search(r"lamplighter.service <<'UNIT'\n(.*?)\nUNIT\n", script, re.S)[1]
         self.assertIn("ExecStart=/usr/local/bin/lamplighter run --fleet", unit)
         groups = self.account.client("autoscaling").describe_auto_scaling_groups()["AutoScalingGroups"]
         self.assertEqual([(it["MinSize"], it["MaxSize"]) for it in groups], [(1, 1)])
@@ -316,6 +327,8 @@ class Refusals(WithAccount):
 
     def test_the_environments_name_is_checked(self):
         fleet, _ = self.account.fleet("bad")
+        for name in ("bad-door", "bad-alarms", "bad-endpoints"):
+            self.assertIn("of bad is called", self.account.deploy(name, "--fleet", fleet, code=2))
         self.assertIn('--env "Bad" is not valid', self.account.deploy("Bad", "--fleet", fleet, code=2))
 
     def test_several_secrets_need_a_pattern(self):

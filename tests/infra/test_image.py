@@ -85,6 +85,15 @@ class Image(unittest.TestCase):
         self.assertTrue(Path(f"{self.engine}.password").read_text())
         found = self.ecr.describe_repositories(repositoryNames=["lamplighter-prod"])["repositories"][0]
         self.assertEqual(found["imageTagMutability"], "IMMUTABLE")
+        self.check_lifecycle()
+
+    def check_lifecycle(self):
+        """Each deploy leaves an image: the newest stay, and the oldest go."""
+        found = self.ecr.get_lifecycle_policy(repositoryName="lamplighter-prod")["lifecyclePolicyText"]
+        rules = json.loads(found)["rules"]
+        self.assertEqual([rule["action"] for rule in rules], [{"type": "expire"}])
+        expected = {"tagStatus": "any", "countType": "imageCountMoreThan", "countNumber": image.IMAGES_KEPT}
+        self.assertEqual(rules[0]["selection"], expected)
 
     def test_what_is_there_is_not_built_again(self):
         self.pushed("first")
@@ -95,6 +104,12 @@ class Image(unittest.TestCase):
         self.assertEqual(len(self.asked()), before)
         self.pushed("second")
         self.assertEqual(len(self.asked()), before + 3)
+
+    def test_a_repository_of_before_gets_the_policy_too(self):
+        self.pushed()
+        self.ecr.delete_lifecycle_policy(repositoryName="lamplighter-prod")
+        self.pushed("third")
+        self.check_lifecycle()
 
     def test_a_build_that_fails_ends_it(self):
         with self.assertRaisesRegex(image.ImageError, "build --platform .* ended with 3"):
