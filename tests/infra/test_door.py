@@ -34,6 +34,7 @@ from harness import ROOT, binary, end, eventually
 from test_deploy import NETWORK, WithAccount
 
 sys.path.insert(0, str(ROOT / "infra"))
+import beside  # noqa: E402
 import door  # noqa: E402
 import fleet as fleets  # noqa: E402
 import stack  # noqa: E402
@@ -41,6 +42,8 @@ import stack  # noqa: E402
 TEMPLATE = stack.template(stack.DOOR)
 RESOURCES = TEMPLATE["Resources"]
 FIRST = stack.template()
+# What the door has from the first stack, and from the alarms.
+SHARED = {**FIRST["Parameters"], **beside.own_parameters(stack.ALARMS, FIRST["Parameters"])}
 CERTIFICATE = "arn:aws:acm:us-east-1:000000000000:certificate/11111111-2222-3333-4444-555555555555"
 TOKEN = "not-a-secret"
 KNOWN = {"sha256": hashlib.sha256(TOKEN.encode()).hexdigest(), "may": ["read", "command"]}
@@ -60,17 +63,17 @@ def properties(logical_id):
 
 class Template(unittest.TestCase):
     def test_each_parameter_has_one_source_and_means_the_same(self):
-        own = door.own_parameters(FIRST["Parameters"])
+        own = door.own_parameters(SHARED)
         shared = set(TEMPLATE["Parameters"]) - set(own) - set(door.OUTPUTS) - door.WRITTEN
         # scripts/deploy has one name space of options.
-        self.assertEqual(set(own) & {*FIRST["Parameters"], *FIRST["Outputs"]}, set())
+        self.assertEqual(set(own) & {*SHARED, *FIRST["Outputs"]}, set())
         self.assertLessEqual(set(door.OUTPUTS), set(FIRST["Outputs"]))
-        self.assertLessEqual(shared, set(FIRST["Parameters"]))
+        self.assertLessEqual(shared, set(SHARED))
         # What is no option and has no default must come from elsewhere.
         for name, spec in own.items():
             self.assertIn("Default", spec, name)
         for name in ("LogRetentionDays", "AlarmTopicArn", "AssignPublicIp"):
-            mine, theirs = TEMPLATE["Parameters"][name], FIRST["Parameters"][name]
+            mine, theirs = TEMPLATE["Parameters"][name], SHARED[name]
             self.assertEqual({**mine, "Description": ""}, {**theirs, "Description": ""}, name)
 
     def test_its_task_is_the_workers_image_by_another_verb_and_writes_nothing(self):
@@ -78,8 +81,10 @@ class Template(unittest.TestCase):
             resources["Task"]["Properties"]["ContainerDefinitions"][0] for resources in (RESOURCES, FIRST["Resources"])
         )
         self.assertEqual(container["Command"], ["serve", "--listen", "0.0.0.0:8080"])
-        for same in ("Image", "User", "ReadonlyRootFilesystem", "LinuxParameters", "Secrets", "Environment"):
+        for same in ("Image", "User", "ReadonlyRootFilesystem", "LinuxParameters", "Secrets"):
             self.assertEqual(container[same], workers[same])
+        for variable in container["Environment"]:
+            self.assertIn(variable, workers["Environment"])
         self.assertIs(container["ReadonlyRootFilesystem"], True)
         self.assertNotIn("HealthCheck", container)
         task = properties("Task")
@@ -141,11 +146,11 @@ class Values(unittest.TestCase):
     """What --door and its options say, beside the fleet, the first stack's values and what the door's stack had."""
 
     def made(self, before=None, env="prod", **said):
-        own = door.own_parameters(FIRST["Parameters"])
+        own = door.own_parameters(SHARED)
         args = SimpleNamespace(env=env, door="yes", door_without_tokens=False, **dict.fromkeys(own))
         vars(args).update(said)
         self.said = []
-        made = door.Door(None, args, self.said.append, FIRST["Parameters"])
+        made = door.Door(None, args, self.said.append, SHARED, None)
         made.stack.found = lambda: before and {
             "Parameters": [{"ParameterKey": key, "ParameterValue": value} for key, value in before.items()]
         }
@@ -182,7 +187,7 @@ class Values(unittest.TestCase):
 
     def test_the_rest_is_what_the_first_stack_tells(self):
         made = self.resolved(DoorCidr="10.0.0.0/8")
-        first = dict.fromkeys(FIRST["Parameters"], "of the first")
+        first = dict.fromkeys(SHARED, "of the first")
         planned = made.values_with(first, {})
         self.assertEqual(set(planned), set(TEMPLATE["Parameters"]))
         self.assertEqual((planned["CommandQueue"], planned["Env"]), ("lamplighter-prod-commands", "prod"))
@@ -299,10 +304,10 @@ class Smoke(unittest.TestCase):
     def smoke(self, port, seconds=1, **values):
         """What it said, of a balancer at this port of this machine."""
         args = SimpleNamespace(env="prod", door=None, door_without_tokens=False)
-        for name in door.own_parameters(FIRST["Parameters"]):
+        for name in door.own_parameters(SHARED):
             setattr(args, name, None)
         said = []
-        asked = door.Door(None, args, said.append, FIRST["Parameters"])
+        asked = door.Door(None, args, said.append, SHARED, None)
         known = {"DoorReach": "load-balancer", "DoorScheme": "internal", "DoorCidr": "10.0.0.0/8", "CertificateArn": "", "DoorHostname": ""}
         asked.stack.parameters = lambda: {**known, **values}
         asked.stack.outputs = lambda: {"DoorUrl": "http://the-door"} | ({"BalancerAddress": "127.0.0.1"} if port else {})
