@@ -28,7 +28,7 @@ fn health_tells_a_worker_that_hangs_from_one_that_waits() {
     let path = file.to_str().expect("a plain path");
     let health = || local.run(&["health", "--liveness-file", path]);
     let long_ago = || {
-        let at = std::time::SystemTime::now() - Duration::from_secs(600);
+        let at = std::time::SystemTime::now() - std::time::Duration::from_secs(600);
         let file = std::fs::File::options().write(true).open(&file).expect("the liveness file");
         file.set_modified(at).expect("its time can be set");
     };
@@ -47,8 +47,8 @@ fn health_tells_a_worker_that_hangs_from_one_that_waits() {
     eventually("its loop turns", || (health().code == 0).then_some(()));
     worker.signal("-STOP");
     long_ago();
+    // Running, it would turn at this message.
     local.run(&["send", "status", "position-keeper"]).is(0);
-    std::thread::sleep(Duration::from_secs(1));
     health().complains(1, &["the worker hangs"]);
     worker.signal("-CONT");
     eventually("it works again", || (health().code == 0).then_some(()));
