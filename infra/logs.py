@@ -68,7 +68,7 @@ def fleet_of(args, session):
     stored = stack.parameters().get("FleetParameter")
     if not stored:
         raise LogError(f"{stack.name} has no fleet in {session.region_name}: is it deployed?")
-    text = session.client("ssm").get_parameter(Name=stored)["Parameter"]["Value"]
+    text = session.client("ssm").get_parameter(Name=stored, WithDecryption=True)["Parameter"]["Value"]
     return fleets.read(text, stored), f"the fleet of {args.env}"
 
 
