@@ -70,9 +70,9 @@ class HeldApart(Door):
         self.assertNotIn("202", refused.json["detail"])
 
     def test_a_link_tells_neither_holders_nor_awss_words(self):
-        denied = {"service": "ec2", "operation": "StartInstances", "kind": "before", "code": "UnauthorizedOperation",
-                  "status": 403, "message": "arn:aws:sts::316490106381:assumed-role/worker is not authorized"}  # fmt: skip
-        self.local.faults(denied)
+        refused = {"service": "ec2", "operation": "StartInstances", "kind": "before", "code": "InvalidParameterValue",
+                   "status": 400, "message": "arn:aws:sts::316490106381:assumed-role/worker is not valid"}  # fmt: skip
+        self.local.faults(refused)
         self.addCleanup(self.local.no_faults)
         path = "/wait/pyelli?to=https://app.example.com/"
         self.assertEqual(self.ask("POST", path, headers=bearer("waiter")).status, 202)
@@ -83,7 +83,7 @@ class HeldApart(Door):
             return answer if answer.json.get("failed") else None
 
         answer = harness.eventually("the wait fails", failed)
-        self.assertIn("denied", answer.json["failed"])
+        self.assertIn("invalid", answer.json["failed"])
         for word in ("arn:", "316490106381", "waiter", "worker"):
             self.assertNotIn(word, answer.text)
         full = self.ask("GET", "/v1/targets/pyelli", headers=bearer("gateway"))

@@ -433,3 +433,29 @@ fn a_machine_without_the_tag_is_not_touched() {
     // The others are ours as before.
     local.run(&["send", "start", "position-keeper", "--wait"]).is(0);
 }
+
+#[test]
+fn rights_that_arrive_seconds_after_a_deploy_fail_no_command() {
+    let local = Local::start(&["--no-worker"]);
+    let full = with_default_names("worker-policy.json");
+    let mut early: Value = serde_json::from_str(&full).expect("a policy is JSON");
+    let lacking = ["ec2:DescribeInstances", "ec2:StartInstances"];
+    for statement in early["Statement"].as_array_mut().expect("it has statements") {
+        let left: Vec<String> = texts(&statement["Action"])
+            .into_iter()
+            .filter(|action| !lacking.contains(&action.as_str()))
+            .collect();
+        // A statement without an action is none.
+        statement["Action"] = if left.is_empty() { json!("none:Nothing") } else { json!(left) };
+    }
+    let caller = Caller::bound(&local, "worker", early.to_string());
+    local.control("PUT", "policy?access_key=worker&after=4s", &full);
+    let _worker = caller.serve(&["run"]);
+    let done = local.send(&["start", "position-keeper"]);
+    assert_eq!(done["outcome"], "done", "{done}");
+    let calls = local.control("GET", "calls?since=0", "")["calls"].clone();
+    let denied =
+        |call: &Value| call["access_key"] == "worker" && call["outcome"] == "UnauthorizedOperation";
+    let denied = calls.as_array().expect("a call log").iter().filter(|call| denied(call)).count();
+    assert!((1..8).contains(&denied), "{denied} denied calls");
+}

@@ -91,6 +91,9 @@ pub enum Breakage {
     LaunchesWithoutToken,
     /// The limit is looked at, and not made a condition.
     CountsWithoutCondition,
+    /// A look at many fails as a whole when it fails for one. What sees it is a zone's outage (`claims/zones.rs`), since
+    /// only sweeps look at many at once.
+    HidesTheHealthy,
     /// A place is given back when the end is asked for, and not when the machine is gone.
     FreesPlacesEarly,
 }

@@ -11,3 +11,4 @@ mod incidents;
 mod pool;
 mod rolling;
 mod sent;
+mod zones;

@@ -25,6 +25,8 @@ pub(super) const NIGHTLY: &str = "nightly";
 pub(super) const MORNING: &str = "morning";
 /// The rule whose tick asks every target whether it is idle.
 pub(super) const IDLE_CHECK: &str = "idle-check";
+/// The zone that is impaired where one is.
+pub(super) const ZONE_AT_RISK: &str = "b";
 /// Where the services are.
 const CLUSTER: &str = "prod";
 
@@ -263,8 +265,10 @@ impl Cast {
         }
         let runs = dice.one_in(6);
         let state = if runs { MachineState::Running } else { MachineState::Stopped };
+        let zone = if id.as_str().ends_with(['1', '3']) { ZONE_AT_RISK } else { "a" };
         let seeded: MachineSeed = serde_json::from_value(json!({
-            "id": id, "units": {"positionkeeper": unit}, "behaviour": behaviour, "state": state
+            "id": id, "units": {"positionkeeper": unit}, "behaviour": behaviour, "state": state,
+            "zone": zone
         }))
         .unwrap();
         sim.with_world(|world, now| world.seed_machine(now, &seeded));

@@ -316,12 +316,17 @@ impl Crowd {
         let until = self.sim.true_now() + SignedDuration::from_mins(minutes as i64);
         self.sim.unleash(Chaos { until, per_mille, deaths_per_mille });
         self.tell(format!("{per_mille} of 1000 calls fail until {until}"));
+        // Drawn by itself, so that the story of a seed without an outage stays as it was.
+        let mut outage = Dice(self.seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+        let out_from =
+            outage.one_in(4).then(|| self.sim.true_now() + outage.seconds(0, minutes * 40));
         // Some crowds are hectic, others leave time between.
         let pause = [2, 10, 30, 60][self.dice.roll(4) as usize];
         while self.sim.true_now() < until && self.ending.said.len() < COMMANDS_MAX {
             let pause = 1 + self.dice.roll(pause * 2000);
             let at = self.sim.true_now() + SignedDuration::from_millis(pause as i64);
             self.ticks_until(at, false).await;
+            self.zone_goes_out(out_from);
             self.somebody_acts();
             if let Some((_, place)) = old.take_if(|(until, _)| *until <= self.sim.true_now()) {
                 tokio::spawn(place.close());
@@ -330,7 +335,9 @@ impl Crowd {
         if let Some((_, place)) = old {
             tokio::spawn(place.close());
         }
+        self.zone_goes_out(out_from);
         self.ticks_until(until, false).await;
+        self.sim.set_zone_out(cast::ZONE_AT_RISK, false);
         self.tell("the faults cease");
         self.backends_heal();
         for target in 0..self.members.len() {
@@ -339,6 +346,14 @@ impl Crowd {
         // A call that was struck just before is still under way, and so is a drain.
         let calm = self.sim.true_now() + SignedDuration::from_mins(2);
         self.sim.inspect(|state| state.watch.calm(calm));
+    }
+
+    /// From a time on a zone is impaired, until the faults cease.
+    fn zone_goes_out(&mut self, from: Option<Timestamp>) {
+        if from.is_some_and(|from| from <= self.sim.true_now()) {
+            self.tell("a zone is impaired");
+            self.sim.set_zone_out(cast::ZONE_AT_RISK, true);
+        }
     }
 
     async fn end(mut self) -> Report {

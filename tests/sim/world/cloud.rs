@@ -39,7 +39,12 @@ impl Cloud for Sim {
                 Resource::Launch(token) => self.observe_launch(token, at).await,
             });
         }
-        sightings
+        // A batch that is not taken apart fails as a whole.
+        let failed = sightings.iter().find_map(|sighting| sighting.as_ref().err()).cloned();
+        match failed.filter(|_| self.broken(Breakage::HidesTheHealthy)) {
+            Some(error) => plans.iter().map(|_| Err(error.clone())).collect(),
+            None => sightings,
+        }
     }
 
     async fn execute(
@@ -149,20 +154,20 @@ fn make(state: &mut State, effect: &Effect, now: Timestamp) -> Result<Option<Str
     match effect {
         Effect::StartInstance { .. } => {
             let started = state.world.start_machines(now, &ids, false);
-            started.map_err(|error| machine(&error))?;
+            started.map_err(|error| machine("ec2:StartInstances", &error, state.made))?;
             state.watch.went_up(&resource, now);
             Ok(None)
         }
         Effect::StopInstance { .. } => {
             let stopped = state.world.stop_machines(now, &ids, false);
-            stopped.map_err(|error| machine(&error))?;
+            stopped.map_err(|error| machine("ec2:StopInstances", &error, state.made))?;
             state.watch.went_down(&resource);
             Ok(None)
         }
         Effect::RunInstance(launch) => launches::run(state, launch, now),
         Effect::TerminateInstance { .. } => {
             let ended = state.world.terminate_machines(now, &ids, false);
-            ended.map_err(|error| machine(&error))?;
+            ended.map_err(|error| machine("ec2:TerminateInstances", &error, state.made))?;
             state.watch.went_down(&resource);
             Ok(None)
         }
@@ -255,21 +260,33 @@ fn send(
     })
 }
 
-pub(super) fn machine(error: &lamplighter_cloud::machines::MachineError) -> CallError {
+/// A refusal of EC2's as the adapter puts it: code, text and request id. `number` of the call makes that id.
+pub(super) fn machine(
+    operation: &'static str,
+    error: &lamplighter_cloud::machines::MachineError,
+    number: usize,
+) -> CallError {
     let (cause, disposition) = match error.code() {
-        "InsufficientInstanceCapacity" | "VcpuLimitExceeded" | "MaxSpotInstanceCountExceeded" => {
-            (Cause::Capacity, Disposition::Retry)
-        }
+        "InsufficientInstanceCapacity"
+        | "VcpuLimitExceeded"
+        | "MaxSpotInstanceCountExceeded"
+        | "InsufficientFreeAddressesInSubnet"
+        | "ReservationCapacityExceeded" => (Cause::Capacity, Disposition::Retry),
         "IncorrectInstanceState" => {
             (Cause::Conflict, Disposition::RetryAfter(Duration::from_secs(2)))
         }
+        "Unavailable" => (Cause::Deadline, Disposition::Retry),
+        "OperationNotPermitted" => (Cause::Denied, Disposition::Fail),
+        "LaunchPostureViolation" => (Cause::Invalid, Disposition::Fail),
         _ => (Cause::NotFound, Disposition::Fail),
     };
+    let unclear = error.code() == "Unavailable";
+    let id = format!("{number:08x}-77c7-4f6e-9ede-{number:012x}");
     CallError {
-        operation: "ec2:call",
+        operation,
         cause,
-        message: error.to_string(),
+        message: format!("{}: {error} (request {id})", error.code()),
         disposition,
-        applied: Applied::No,
+        applied: if unclear { Applied::Perhaps } else { Applied::No },
     }
 }

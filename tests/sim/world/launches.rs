@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use lamplighter_cloud::launches::{LaunchSpec, TemplateRef};
+use lamplighter_cloud::machines::MachineError;
 use lamplighter_cloud::{Machine, MachineState, World};
 use lamplighter_events::InstanceId;
 use lamplighter_lifecycle::{
@@ -38,7 +39,8 @@ impl Sim {
                     let found = state
                         .world
                         .describe_machines(now, &[], |it, _| token_of(it) == token.as_str());
-                    Ok(found.unwrap_or_default().into_iter().next())
+                    let found = found.map_err(|error| describe_error(&error, state))?;
+                    Ok(found.into_iter().next())
                 },
             )
             .await?;
@@ -62,7 +64,8 @@ impl Sim {
                     );
                     there && machine.tags.get(OWNER_TAG).is_some_and(|it| it == owner)
                 });
-                let tagged = found.unwrap_or_default().into_iter().map(|(machine, view)| Tagged {
+                let found = found.map_err(|error| describe_error(&error, state))?;
+                let tagged = found.into_iter().map(|(machine, view)| Tagged {
                     instance: InstanceId::parse(&machine.id).expect("the model's ids are EC2's"),
                     target: machine.tags.get(TARGET_TAG).cloned().unwrap_or_default(),
                     token: token_of(&machine).to_owned(),
@@ -75,6 +78,10 @@ impl Sim {
         )
         .await
     }
+}
+
+fn describe_error(error: &MachineError, state: &State) -> CallError {
+    cloud::machine("ec2:DescribeInstances", error, state.made)
 }
 
 /// `RunInstances`, as EC2 takes it.
@@ -96,7 +103,9 @@ pub(super) fn run(
         tags: launch.tags.clone(),
         ..LaunchSpec::new(TemplateRef::new(&launch.launch_template))
     };
-    let launched = state.world.run_machines(now, &spec).map_err(|error| cloud::machine(&error))?;
+    let launched = state.world.run_machines(now, &spec);
+    let launched =
+        launched.map_err(|error| cloud::machine("ec2:RunInstances", &error, state.made))?;
     let id = launched.machine.id;
     let State { watch, world, .. } = state;
     watch.check_launch(world, now);

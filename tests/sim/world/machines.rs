@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use lamplighter_cloud::Machine;
 use lamplighter_cloud::commands::Progress;
-use lamplighter_cloud::machines::MachineView;
+use lamplighter_cloud::machines::{MachineError, MachineView};
 use lamplighter_events::InstanceId;
 use lamplighter_lifecycle::{
     Agent, CheckReading, HealthReading, InstanceSeen, ObservePlan, Observed, PowerState, Resource,
@@ -11,7 +11,7 @@ use lamplighter_lifecycle::{
 };
 use lamplighter_runtime::ports::CallError;
 
-use super::cloud::IDLE_MARK;
+use super::cloud::{self, IDLE_MARK};
 use super::{Health, Sim, backends};
 use crate::breakage::Breakage;
 
@@ -46,7 +46,11 @@ impl Sim {
                     let lies = state.breakage == Some(Breakage::TakesAcceptedForDone)
                         && state.watch.is_going_up(&plan.resource);
                     let ids = [id.clone()];
-                    Ok((state.world.describe_machines(now, &ids, |_, _| true), lies))
+                    let found = state.world.describe_machines(now, &ids, |_, _| true);
+                    if let Err(error @ MachineError::ZoneImpaired) = &found {
+                        return Err(cloud::machine("ec2:DescribeInstances", error, state.made));
+                    }
+                    Ok((found, lies))
                 },
             )
             .await?;
@@ -84,7 +88,8 @@ impl Sim {
         let what = || instance.to_string();
         let agents = self
             .call("ssm:DescribeInstanceInformation", what, |state, now| {
-                Ok(state.world.describe_agents(now))
+                // As the adapter has it: a machine that SSM does not take has no agent.
+                Ok(state.world.describe_agents(now, &[instance.to_string()]).unwrap_or_default())
             })
             .await?;
         let agent = agents.iter().find(|agent| agent.instance_id == instance.as_str());
@@ -128,7 +133,7 @@ impl Sim {
                     "ssm:ListCommands",
                     || comment.clone(),
                     |state, _| {
-                        let mut commands = state.world.commands.newest_first();
+                        let mut commands = state.world.commands_to(instance.as_str());
                         Ok(commands.find(|it| it.comment == comment).map(|it| it.id.clone()))
                     },
                 )

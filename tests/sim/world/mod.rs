@@ -317,6 +317,16 @@ impl Sim {
         self.lock().bus_away = away;
     }
 
+    /// A zone of EC2's is impaired, or no longer.
+    pub fn set_zone_out(&self, zone: &str, out: bool) {
+        let zones = &mut self.lock().world.machines.zones_out;
+        if out {
+            zones.insert(zone.to_owned());
+        } else {
+            zones.remove(zone);
+        }
+    }
+
     /// Every call takes so much longer.
     pub fn set_slow(&self, slow: Duration) {
         self.lock().slow = slow;

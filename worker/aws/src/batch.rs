@@ -9,20 +9,23 @@
 //!
 //! *Not here.* What is shared: one file per service.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::mem;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use aws_sdk_ec2::error::ProvideErrorMetadata;
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_runtime_api::client::result::SdkError;
 use jiff::Timestamp;
 use lamplighter_events::Cause;
 use lamplighter_runtime::ports::{Applied, CallError, Disposition};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::disposition::{ErrorCode, meaning, own_error};
+use crate::disposition::{ErrorCode, call_error, meaning, own_error};
 
 /// How many times its lingering a batch waits at most, while calls keep coming: one of hundreds takes a busy
 /// worker longer than a moment to collect, and half of one costs as much as a whole.
@@ -149,50 +152,146 @@ pub(crate) async fn together<F: Future>(futures: impl IntoIterator<Item = F>) ->
     results.into_iter().map(|result| result.expect("each of them is ready")).collect()
 }
 
-/// Asks for all at once, and takes the batch apart where the refusal of one stands for all: those that the
-/// refusal names get it, the others are asked again; where it names none, the batch is halved until the
-/// bad one stands alone.
+/// How many requests taking one batch apart may make: one bad entry among 500 is found with 19, and a zone that is
+/// out is cut off with its first four.
+pub(crate) const PARTS_CALLS_MAX: usize = 48;
+/// How long a batch is taken apart: whoever waits for the answers has other things to do.
+const PARTS_WITHIN: Duration = Duration::from_secs(15);
+/// Parts that are asked for side by side: few, since whatever refused the batch may be overloaded.
+const PARTS_AT_ONCE: usize = 4;
+
+/// A shared request that failed as a whole.
+#[derive(Debug, Clone)]
+pub(crate) struct Refused {
+    pub(crate) error: CallError,
+    /// AWS answered. Silence and a lost connection say nothing about the entries.
+    pub(crate) answered: bool,
+}
+
+impl From<CallError> for Refused {
+    fn from(error: CallError) -> Self {
+        Self { error, answered: true }
+    }
+}
+
+impl Refused {
+    /// The error of a call.
+    pub(crate) fn of<E>(operation: &'static str, error: &SdkError<E, HttpResponse>) -> Self
+    where
+        E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+    {
+        let answered = matches!(error, SdkError::ServiceError(_) | SdkError::ResponseError(_));
+        Self { error: call_error(operation, error), answered }
+    }
+}
+
+/// What a shared request is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Portion {
+    /// The batch as it was collected.
+    Whole,
+    /// A part of one that failed: made without the SDK's retries, which the whole has had, so that taking batches
+    /// apart does not use up the retry quota that all calls share.
+    Part,
+}
+
+/// What one item of a shared request came to.
+pub(crate) type Each<K, A> = BTreeMap<K, Result<A, CallError>>;
+
+/// Asks for all at once. Where the batch fails because of some of its items, it is taken apart until those stand
+/// alone, within a bound on requests and time; the others get their answers.
+///
+/// An error concerns single items where `concerns_one` says so, and where AWS fails with an error of its own
+/// (EC2 fails a whole call for one id in an impaired zone). A refusal that `names` items is theirs; otherwise `cut`
+/// divides the batch, in halves where it does not.
 pub(crate) async fn apart<K, A, F>(
     keys: &[K],
     concerns_one: impl Fn(&CallError) -> bool,
     names: impl Fn(&CallError, &K) -> bool,
-    request: impl Fn(Vec<K>) -> F,
-) -> BTreeMap<K, Result<A, CallError>>
+    cut: impl Fn(&[K]) -> Vec<Vec<K>>,
+    request: impl Fn(Vec<K>, Portion) -> F,
+) -> Each<K, A>
 where
     K: Clone + Ord,
-    F: Future<Output = Result<BTreeMap<K, A>, CallError>>,
+    F: Future<Output = Result<Each<K, A>, Refused>>,
 {
     let mut all: Vec<K> = keys.to_vec();
     all.sort();
     all.dedup();
     let mut answers = BTreeMap::new();
-    let mut groups = vec![all];
-    while let Some(group) = groups.pop() {
-        if group.is_empty() {
-            continue;
+    // Each part with the error of the batch that it is a part of. The largest parts come first.
+    let mut parts: VecDeque<(Vec<K>, Option<CallError>)> = VecDeque::from([(all, None)]);
+    let (mut calls, mut until) = (0, None);
+    while !parts.is_empty() {
+        let some: Vec<_> = parts.drain(..parts.len().min(PARTS_AT_ONCE)).collect();
+        let late = until.is_some_and(|until| Instant::now() >= until);
+        let (mut asked, mut portions) = (Vec::new(), Vec::new());
+        for (group, before) in some {
+            match before {
+                Some(error) if late || calls >= PARTS_CALLS_MAX => {
+                    refuse(&mut answers, group, &error);
+                }
+                _ if group.is_empty() => {}
+                before => {
+                    calls += 1;
+                    let portion = if before.is_some() { Portion::Part } else { Portion::Whole };
+                    asked.push(request(group.clone(), portion));
+                    portions.push((group, before));
+                }
+            }
         }
-        let error = match request(group.clone()).await {
-            Ok(found) => {
-                answers.extend(found.into_iter().map(|(key, answer)| (key, Ok(answer))));
+        for (answer, (group, before)) in together(asked).await.into_iter().zip(portions) {
+            let Refused { error, answered } = match answer {
+                Ok(found) => {
+                    answers.extend(found);
+                    continue;
+                }
+                Err(refused) => refused,
+            };
+            until = until.or_else(|| Some(Instant::now() + PARTS_WITHIN));
+            let own_trouble = answered
+                && error.applied == Applied::Perhaps
+                && error.disposition == Disposition::Retry;
+            let divides = group.len() > 1 && (own_trouble || concerns_one(&error));
+            let error = after(before.as_ref(), error);
+            if !divides {
+                refuse(&mut answers, group, &error);
                 continue;
             }
-            Err(error) => error,
-        };
-        if group.len() == 1 || !concerns_one(&error) {
-            answers.extend(group.into_iter().map(|key| (key, Err(error.clone()))));
-            continue;
-        }
-        let (bad, rest): (Vec<_>, Vec<_>) = group.into_iter().partition(|key| names(&error, key));
-        if bad.is_empty() {
-            let (left, right) = rest.split_at(rest.len() / 2);
-            groups.push(left.to_vec());
-            groups.push(right.to_vec());
-        } else {
-            answers.extend(bad.into_iter().map(|key| (key, Err(error.clone()))));
-            groups.push(rest);
+            let (bad, rest): (Vec<_>, Vec<_>) =
+                group.into_iter().partition(|key| names(&error, key));
+            if bad.is_empty() {
+                let halves = rest.split_at(rest.len() / 2);
+                let cut = cut(&rest);
+                let cut =
+                    if cut.len() > 1 { cut } else { vec![halves.0.to_vec(), halves.1.to_vec()] };
+                parts.extend(cut.into_iter().map(|part| (part, Some(error.clone()))));
+            } else {
+                refuse(&mut answers, bad, &error);
+                parts.push_back((rest, Some(error)));
+            }
         }
     }
     answers
+}
+
+/// No way to cut a batch but in halves.
+pub(crate) fn halves<K>(_: &[K]) -> Vec<Vec<K>> {
+    Vec::new()
+}
+
+/// The error of a part: where the whole may have had its effect, so may the part.
+fn after(before: Option<&CallError>, error: CallError) -> CallError {
+    match before {
+        Some(before) if before.applied == Applied::Perhaps => {
+            CallError { applied: Applied::Perhaps, ..error }
+        }
+        _ => error,
+    }
+}
+
+fn refuse<K: Ord, A>(answers: &mut Each<K, A>, group: Vec<K>, error: &CallError) {
+    answers.extend(group.into_iter().map(|key| (key, Err(error.clone()))));
 }
 
 /// The answers in the order of the items. One that is missing is a fault of ours, and no panic.

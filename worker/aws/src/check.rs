@@ -11,7 +11,7 @@
 use std::time::Duration;
 
 use aws_sdk_ec2::error::ProvideErrorMetadata;
-use aws_sdk_ec2::types::Instance;
+use aws_sdk_ec2::types::{Instance, InstanceAttributeName};
 use jiff::{SignedDuration, Timestamp};
 use lamplighter_events::{Cause, InstanceId, TargetName};
 use lamplighter_lifecycle::{
@@ -37,6 +37,8 @@ use crate::ssm::{self, Agents, Asked, Verb};
 const HOST_SECONDS: u32 = 40;
 /// An event is sent within a second or two of its commit, and tried again each half minute.
 const UNSENT_IS_LATE_SECONDS: i64 = 120;
+
+const ATTRIBUTE: &str = "ec2:DescribeInstanceAttribute";
 
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -232,9 +234,8 @@ async fn check_instance(aws: &Aws, spec: &InstanceSpec) -> (Vec<Finding>, SeenBy
     if let InstanceRef::Secret { secret, key } = &spec.instance {
         findings.push(ok(format!("secret {secret} has {key:?}: {instance}")));
     }
-    let described = Batcher::new(Describe { client: aws.ec2.clone(), clock: aws.clock() })
-        .call(instance.clone())
-        .await;
+    let describe = Describe::new(aws.ec2.clone(), aws.clock());
+    let described = Batcher::new(describe).call(instance.clone()).await;
     let described = match described {
         Ok(described) => described,
         Err(refusal) => {
@@ -257,6 +258,7 @@ async fn check_instance(aws: &Aws, spec: &InstanceSpec) -> (Vec<Finding>, SeenBy
     });
     findings.push(rights(aws, &instance, true).await);
     findings.push(rights(aws, &instance, false).await);
+    findings.extend(protection(aws, &instance, InstanceAttributeName::DisableApiStop).await);
     if let Some(unit) = &spec.systemd_unit {
         findings.extend(check_host(aws, &instance, &machine, state, unit).await);
     }
@@ -369,6 +371,35 @@ fn enabled(unit: &UnitName, state: &str) -> Finding {
             &format!("run `systemctl enable {unit}` on the machine"),
         ),
     }
+}
+
+/// A machine that is protected by this attribute is never stopped, or never terminated: a dry run does not tell.
+pub(crate) async fn protection(
+    aws: &Aws,
+    instance: &InstanceId,
+    attribute: InstanceAttributeName,
+) -> Option<Finding> {
+    let stop = attribute == InstanceAttributeName::DisableApiStop;
+    let call = aws.ec2.describe_instance_attribute().instance_id(instance.as_str());
+    let value = match call.attribute(attribute).send().await {
+        Ok(answer) if stop => answer.disable_api_stop().and_then(|it| it.value()),
+        Ok(answer) => answer.disable_api_termination().and_then(|it| it.value()),
+        Err(refusal) => {
+            let refusal = call_error(ATTRIBUTE, &refusal);
+            let what = format!("whether {instance} is protected could not be asked: {refusal}");
+            return Some(warn(what, "allow ec2:DescribeInstanceAttribute to whoever checks"));
+        }
+    };
+    (value == Some(true)).then(|| match stop {
+        true => warn(
+            format!("{instance} has stop protection (DisableApiStop): it can be started and never stopped"),
+            "end it: `aws ec2 modify-instance-attribute --instance-id ID --no-disable-api-stop`",
+        ),
+        false => warn(
+            format!("{instance} has termination protection (DisableApiTermination): it cannot be ended"),
+            "end it: `aws ec2 modify-instance-attribute --instance-id ID --no-disable-api-termination`",
+        ),
+    })
 }
 
 /// Asks EC2 whether we might start or stop a machine.

@@ -10,19 +10,22 @@ use std::collections::BTreeSet;
 
 use aws_sdk_ec2::error::ProvideErrorMetadata;
 use aws_sdk_ec2::types::{
-    Filter, LaunchTemplateInstanceNetworkInterfaceSpecification as Interface,
-    LaunchTemplateVersion, ResponseLaunchTemplateData as Data, Subnet,
+    Filter, InstanceAttributeName,
+    LaunchTemplateInstanceNetworkInterfaceSpecification as Interface, LaunchTemplateVersion,
+    ResponseLaunchTemplateData as Data, Subnet,
 };
 use lamplighter_events::TargetName;
 use lamplighter_lifecycle::TemplateSpec;
 
-use crate::check::{Finding, SeenBy, error, ok, refused, warn};
+use crate::check::{Finding, SeenBy, error, ok, protection, refused, warn};
 use crate::client::Aws;
 use crate::disposition::{ErrorCode, call_error};
 use crate::launch;
 
 const VERSIONS: &str = "ec2:DescribeLaunchTemplateVersions";
 const SUBNETS: &str = "ec2:DescribeSubnets";
+/// Machines of a template that are asked for their protection, two calls each.
+const MACHINES_MAX: usize = 10;
 
 pub(crate) async fn check_template(aws: &Aws, spec: &TemplateSpec) -> (Vec<Finding>, SeenBy) {
     let mut findings = Vec::new();
@@ -68,7 +71,27 @@ pub(crate) async fn check_template(aws: &Aws, spec: &TemplateSpec) -> (Vec<Findi
         findings.push(public_address(data, &subnets));
     }
     findings.extend(rights(aws, spec).await);
+    findings.extend(protected_machines(aws, spec).await);
     (findings, None)
+}
+
+/// Machines that were launched already and that somebody has protected since.
+async fn protected_machines(aws: &Aws, spec: &TemplateSpec) -> Vec<Finding> {
+    let tagged = match launch::tagged(&aws.ec2, &spec.owner).await {
+        Ok(tagged) => tagged,
+        Err(refusal) => return vec![refused("its machines", &refusal)],
+    };
+    let of_template = format!("{}.", spec.template);
+    let machines = tagged.iter().filter(|it| it.target.starts_with(&of_template));
+    let mut findings = Vec::new();
+    for machine in machines.take(MACHINES_MAX) {
+        for attribute in
+            [InstanceAttributeName::DisableApiTermination, InstanceAttributeName::DisableApiStop]
+        {
+            findings.extend(protection(aws, &machine.instance, attribute).await);
+        }
+    }
+    findings
 }
 
 /// The version that would be launched; else what is wrong, and whether there is nothing to look at further.
@@ -136,6 +159,7 @@ fn of_data(data: &Data, spec: &TemplateSpec) -> Vec<Finding> {
         ),
     });
     findings.push(ok(storage(data)));
+    findings.extend(protections(data));
     if !spec.subnets.is_empty() && !data.network_interfaces().is_empty() {
         findings.push(error(
             "the launch template describes network interfaces, and EC2 takes no subnet beside them",
@@ -143,6 +167,22 @@ fn of_data(data: &Data, spec: &TemplateSpec) -> Vec<Finding> {
         ));
     }
     findings
+}
+
+/// What of the template makes machines that cannot be ended: stop protection forbids that as well.
+fn protections(data: &Data) -> Vec<Finding> {
+    let set = [
+        (data.disable_api_termination(), "DisableApiTermination", "termination protection"),
+        (data.disable_api_stop(), "DisableApiStop", "stop protection"),
+    ];
+    let set = set.into_iter().filter(|(set, ..)| *set == Some(true));
+    set.map(|(_, name, noun)| {
+        warn(
+            format!("the launch template sets {name}: no machine launched from it can be ended"),
+            &format!("make a version of it without {noun}"),
+        )
+    })
+    .collect()
 }
 
 fn groups(data: &Data) -> Vec<&str> {
@@ -305,6 +345,19 @@ mod tests {
         check(&plain, &[Some(true)], Level::Ok, "by the subnet");
         check(&plain, &[Some(true), Some(false)], Level::Error, "subnet-1 gives no");
         check(&plain, &[], Level::Warn, "nobody names a subnet");
+    }
+
+    #[test]
+    fn a_template_whose_machines_could_not_be_ended_is_warned_of() {
+        for (data, name) in [
+            (Data::builder().disable_api_termination(true).build(), "DisableApiTermination"),
+            (Data::builder().disable_api_stop(true).build(), "DisableApiStop"),
+        ] {
+            let warned = protections(&data);
+            assert_eq!(warned.len(), 1, "{warned:?}");
+            assert!(warned[0].level == Level::Warn && warned[0].what.contains(name), "{warned:?}");
+        }
+        assert_eq!(protections(&Data::builder().build()), []);
     }
 
     #[test]

@@ -63,10 +63,7 @@ impl AwsCloud {
     ) -> Self {
         let switch = || Switch { client: aws.ec2.clone(), clock: Arc::clone(&clock) };
         Self {
-            describes: Batcher::new(Describe {
-                client: aws.ec2.clone(),
-                clock: Arc::clone(&clock),
-            }),
+            describes: Batcher::new(Describe::new(aws.ec2.clone(), Arc::clone(&clock))),
             starts: Batcher::new(Start(switch())),
             stops: Batcher::new(Stop(switch())),
             agents: Batcher::new(Agents { client: aws.ssm.clone() }),

@@ -17,13 +17,14 @@ use aws_sdk_cloudwatch::types::{
     Dimension, Metric, MetricDataQuery, MetricDataResult, MetricStat, ScanBy, StatusCode,
 };
 use aws_smithy_types::DateTime;
+use aws_smithy_types::retry::RetryConfig;
 use jiff::Timestamp;
 use lamplighter_events::Cause;
 use lamplighter_lifecycle::{MetricProbe, Reading, Resource};
 use lamplighter_runtime::ports::{Applied, CallError, Disposition};
 
-use crate::batch::{Shared, apart, in_order};
-use crate::disposition::{call_error, own_error};
+use crate::batch::{Each, Portion, Refused, Shared, apart, halves, in_order};
+use crate::disposition::own_error;
 
 /// CloudWatch's bound for the values of one page: what would pass it is asked for in another call.
 const PAGE_VALUES: i64 = 100_800;
@@ -151,7 +152,8 @@ impl Metrics {
         queries: &[Query],
         wanted: &[usize],
         unit: i64,
-    ) -> Result<BTreeMap<usize, Reading>, CallError> {
+        portion: Portion,
+    ) -> Result<Each<usize, Reading>, Refused> {
         let chosen = || wanted.iter().filter_map(|at| Some((*at, queries.get(*at)?)));
         let from = chosen().map(|(_, query)| query.from).min().unwrap_or(0);
         let to = chosen().map(|(_, query)| query.to).max().unwrap_or(0);
@@ -162,17 +164,23 @@ impl Metrics {
             chosen().map(|(at, _)| (at, Found::default())).collect();
         let mut token: Option<String> = None;
         for page in 0.. {
-            let answer = self
+            let call = self
                 .client
                 .get_metric_data()
                 .set_metric_data_queries(Some(written.clone()))
                 .start_time(DateTime::from_secs(from))
                 .end_time(DateTime::from_secs(to))
                 .scan_by(ScanBy::TimestampDescending)
-                .set_next_token(token)
-                .send()
-                .await
-                .map_err(|error| call_error(Self::OPERATION, &error))?;
+                .set_next_token(token);
+            let answer = match portion {
+                Portion::Whole => call.send().await,
+                Portion::Part => {
+                    let once =
+                        aws_sdk_cloudwatch::Config::builder().retry_config(RetryConfig::disabled());
+                    call.customize().config_override(once).send().await
+                }
+            };
+            let answer = answer.map_err(|error| Refused::of(Self::OPERATION, &error))?;
             for result in answer.metric_data_results() {
                 let id = result.id().and_then(|id| id.strip_prefix('m')?.parse().ok());
                 if let Some(known) = id.and_then(|id: usize| found.get_mut(&id)) {
@@ -186,11 +194,14 @@ impl Metrics {
             if page + 1 == PAGES_MAX {
                 let words = format!("its answer has more than {PAGES_MAX} pages");
                 let (cause, applied) = (Cause::Invalid, Applied::No);
-                return Err(own_error(Self::OPERATION, cause, Disposition::Fail, applied, words));
+                return Err(
+                    own_error(Self::OPERATION, cause, Disposition::Fail, applied, words).into()
+                );
             }
         }
-        let readings =
-            found.into_iter().filter_map(|(at, found)| Some((at, found.reading(queries.get(at)?))));
+        let readings = found
+            .into_iter()
+            .filter_map(|(at, found)| Some((at, Ok(found.reading(queries.get(at)?)))));
         Ok(readings.collect())
     }
 }
@@ -213,11 +224,11 @@ impl Shared for Metrics {
         };
         let mut answers = BTreeMap::new();
         for Span { unit, places, .. } in spans(&items) {
-            let request = |wanted: Vec<usize>| {
+            let request = |wanted: Vec<usize>, portion| {
                 let items = &items;
-                async move { self.request(items, &wanted, unit).await }
+                async move { self.request(items, &wanted, unit, portion).await }
             };
-            answers.extend(apart(&places, concerns_one, |_, _| false, request).await);
+            answers.extend(apart(&places, concerns_one, |_, _| false, halves, request).await);
         }
         let places: Vec<usize> = (0..items.len()).collect();
         in_order(Self::OPERATION, &places, |at| answers.get(at).cloned())

@@ -71,32 +71,57 @@ codes! {
         | "PriorRequestNotComplete" | "OverLimit" | "KmsThrottled" | "EC2ThrottledException";
     /// Another write to the same items is under way.
     WriteConflict = "TransactionConflict" | "TransactionConflictException"
-        | "TransactionInProgressException" | "ReplicatedWriteConflictException";
-    /// The same token, with another request.
-    TokenReused = "IdempotentParameterMismatchException" | "IdempotentParameterMismatch";
+        | "TransactionInProgressException" | "ReplicatedWriteConflictException"
+        | "ConcurrentModificationException" | "ConflictException";
+    /// The same token, with another request; or for a machine that came and went.
+    TokenReused = "IdempotentParameterMismatchException" | "IdempotentParameterMismatch"
+        | "IdempotentInstanceTerminated";
     /// No machine of this sort is free (an HTTP 500).
     NoCapacity = "InsufficientInstanceCapacity" | "InsufficientHostCapacity"
         | "InsufficientReservedInstanceCapacity" | "InsufficientCapacity"
         | "UnfulfillableCapacity" | "SpotMaxPriceTooLow"
-        | "InsufficientCapacityOnHost" | "InsufficientAddressCapacity" | "InsufficientVolumeCapacity";
+        | "InsufficientCapacityOnHost" | "InsufficientAddressCapacity" | "InsufficientVolumeCapacity"
+        | "InsufficientFreeAddressesInSubnet" | "ReservationCapacityExceeded"
+        | "InsufficientReservedInstancesCapacity" | "ReservedInstancesUnavailable"
+        | "IncompatibleHostRequirements" | "UnavailableHostRequirements"
+        | "InvalidCapacityReservationState.PendingActivation";
     /// A limit of the account.
     AccountLimit = "InstanceLimitExceeded" | "VcpuLimitExceeded" | "MaxSpotInstanceCountExceeded"
-        | "VolumeLimitExceeded";
+        | "VolumeLimitExceeded" | "MaxIOPSLimitExceeded" | "VolumeIOPSLimit" | "HostLimitExceeded"
+        | "NetworkInterfaceLimitExceeded" | "ResourceLimitExceeded" | "ResourceCountExceeded"
+        | "RequestResourceCountExceeded" | "MaxScheduledInstanceCapacityExceeded";
     /// What a launch is to be made from is not there.
     NoSuchPart = "InvalidLaunchTemplateId.NotFound" | "InvalidLaunchTemplateId.NotFoundException"
         | "InvalidLaunchTemplateName.NotFoundException" | "InvalidLaunchTemplateId.VersionNotFound"
         | "InvalidSubnetID.NotFound" | "InvalidAMIID.NotFound" | "InvalidGroup.NotFound"
-        | "InvalidKeyPair.NotFound" | "InvalidSnapshot.NotFound";
+        | "InvalidKeyPair.NotFound" | "InvalidSnapshot.NotFound" | "InvalidAMIID.Unavailable"
+        | "InvalidSecurityGroupID.NotFound" | "InvalidNetworkInterfaceID.NotFound"
+        | "InvalidCapacityReservationId.NotFound" | "InvalidPlacementGroup.Unknown"
+        | "InvalidZone.NotFound" | "InvalidAvailabilityZone" | "DefaultVpcDoesNotExist"
+        | "VPCIdNotSpecified" | "VPCResourceNotSpecified";
     /// This machine cannot be had here.
-    Unsupported = "Unsupported" | "UnsupportedOperation" | "UnsupportedHostConfiguration";
+    Unsupported = "Unsupported" | "UnsupportedOperation" | "UnsupportedHostConfiguration"
+        | "UnsupportedInstanceTypeOnHost" | "UnsupportedTenancy" | "UnsupportedException"
+        | "VolumeTypeNotAvailableInZone" | "UnknownVolumeType" | "BootForVolumeTypeUnsupported"
+        | "EncryptedVolumesNotSupported" | "InstanceCreditSpecification.NotSupported"
+        | "ZonesMismatched";
+    /// The machine is protected against it.
+    Protected = "OperationNotPermitted";
+    /// The machine cannot hibernate, and is asked to.
+    NoHibernation = "UnsupportedHibernationConfiguration";
+    /// The account lacks the role by which EC2 launches spot machines.
+    NoSpotRole = "AuthFailure.ServiceLinkedRoleCreationNotPermitted";
     /// The role may not do this.
     Denied = "UnauthorizedOperation" | "AccessDenied" | "AccessDeniedException" | "Client.UnauthorizedOperation"
         | "NotAuthorized" | "AuthorizationError" | "AuthFailure" | "OptInRequired" | "Blocked"
-        | "KmsAccessDenied" | "InvalidKMSKey.InvalidState" | "PendingVerification";
+        | "KmsAccessDenied" | "InvalidKMSKey.InvalidState" | "PendingVerification"
+        | "AccountDisabled" | "TagPolicyViolation" | "CustomerKeyHasBeenRevoked"
+        | "ManagedRuleException" | "InvalidSecurity"
+        | "NotAuthorizedForSource" | "NotAuthorizedForDetailType";
     /// The credentials have run out or are not known (yet): they are fetched anew.
     Credentials = "ExpiredToken" | "ExpiredTokenException" | "RequestExpired"
         | "UnrecognizedClientException" | "InvalidClientTokenId" | "InvalidSignatureException"
-        | "SignatureDoesNotMatch" | "IncompleteSignature" | "MissingAuthenticationToken"
+        | "SignatureDoesNotMatch" | "IncompleteSignature" | "IncompleteSignatureException" | "MissingAuthenticationToken"
         | "MissingAuthenticationTokenException" | "RequestTimeTooSkewed" | "InvalidAccessKeyId";
     /// EC2 does not know the machine.
     NoSuchInstance = "InvalidInstanceID.NotFound" | "InvalidInstanceId.NotFound";
@@ -110,7 +135,7 @@ codes! {
     BadService = "PlatformUnknownException" | "PlatformTaskDefinitionIncompatibilityException"
         | "UnsupportedFeatureException" | "NamespaceNotFoundException" | "ClientException";
     /// Somebody else is changing the same thing.
-    UpdateInProgress = "UpdateInProgressException" | "ConcurrentUpdateException";
+    UpdateInProgress = "UpdateInProgressException" | "ConcurrentUpdateException" | "InvalidStateException";
     /// Application Auto Scaling does not mind this service.
     NoSuchScalableTarget = "ObjectNotFoundException";
     /// Application Auto Scaling may not see the service in its owner's name.
@@ -126,7 +151,7 @@ codes! {
     /// The SSM document is not to be used so.
     BadDocument = "InvalidDocument" | "InvalidDocumentVersion" | "InvalidParameters"
         | "DuplicateInstanceId" | "MaxDocumentSizeExceeded" | "InvalidNotificationConfig"
-        | "InvalidOutputFolder" | "InvalidRole";
+        | "InvalidOutputFolder" | "InvalidRole" | "InvalidPluginName";
     /// Table, secret, bus or log group do not exist.
     NoSuchResource = "ResourceNotFoundException" | "ResourceNotFound" | "TableNotFoundException";
     /// The queue does not exist.
@@ -151,7 +176,24 @@ codes! {
         | "SerializationException" | "InvalidRequest" | "InvalidFilterKey" | "InvalidNextToken"
         | "InvalidNextTokenException" | "MissingRequiredParameterException" | "InvalidFormat"
         | "InvalidInstanceInformationFilter" | "BatchRequestTooLong"
-        | "AWS.SimpleQueueService.BatchRequestTooLong" | "InvalidBatchEntryId" | "MalformedDetail";
+        | "AWS.SimpleQueueService.BatchRequestTooLong" | "InvalidBatchEntryId" | "MalformedDetail"
+        | "TooManyEntriesInBatchRequest" | "EmptyBatchRequest" | "BatchEntryIdsNotDistinct"
+        | "InvalidAddress" | "InvalidCharacter" | "InvalidPaginationToken"
+        | "InvalidParameterDependency" | "InvalidQueryParameter" | "MalformedQueryString"
+        | "MissingAction" | "MissingInput" | "MissingRequiredParameter" | "UnknownParameter"
+        | "UnsupportedProtocol" | "NoSuchVersion" | "InvalidClientToken" | "ClientInvalidParameterValue"
+        | "InvalidBlockDeviceMapping" | "InvalidAMIID.Malformed" | "InvalidSubnetID.Malformed"
+        | "InvalidLaunchTemplateId.Malformed" | "InvalidLaunchTemplateName.MalformedException"
+        | "InvalidUserData.Malformed" | "InvalidInterface.IpAddressLimitExceeded"
+        | "InvalidFilter" | "InvalidIdFormat" | "FilterLimitExceeded" | "TagLimitExceeded" | "AttachmentLimitExceeded"
+        | "SecurityGroupsPerInstanceLimitExceeded" | "SecurityGroupsPerInterfaceLimitExceeded"
+        | "PrivateIpAddressLimitExceeded" | "InvalidCpuCredits" | "InvalidCpuCredits.Malformed"
+        | "UnsupportedInstanceAttribute" | "InvalidInstanceAttributeValue"
+        | "MalformedHttpRequestException" | "RequestEntityTooLargeException" | "InvalidArgument"
+        | "InvalidAccountIdException" | "ItemCollectionSizeLimitExceeded";
+    /// What is to be made is there already, and is another.
+    Exists = "QueueNameExists" | "QueueAlreadyExists" | "ResourceInUseException"
+        | "ResourceAlreadyExistsException";
     /// The endpoint has no such call.
     NoSuchCall = "UnknownOperationException" | "InvalidAction" | "NotImplemented"
         | "UnsupportedOperationException" | "AWS.SimpleQueueService.UnsupportedOperation"
@@ -160,7 +202,9 @@ codes! {
     Internal = "InternalError" | "InternalFailure" | "InternalServerError" | "ServiceUnavailable"
         | "ServiceUnavailableException" | "Unavailable" | "InternalException" | "RequestTimeout"
         | "RequestTimeoutException" | "InternalServiceError" | "InternalServiceErrorException"
-        | "ServerException" | "InternalServiceException" | "InternalServiceFault";
+        | "ServerException" | "InternalServiceException" | "InternalServiceFault"
+        | "InternalServerException" | "ServerInternal" | "RetryableError"
+        | "RequestAbortedException" | "RedactionFailure";
     /// A dry run that would have been carried out.
     DryRun = "DryRunOperation";
     /// The queue's encryption key.
@@ -168,8 +212,10 @@ codes! {
         | "KmsInvalidKeyUsage";
     /// The queue has as many messages in flight as it may.
     InFlightLimit = "AWS.SimpleQueueService.OverLimit";
+    /// A limit of the account, in the words of the younger services.
+    QuotaReached = "LimitExceededException" | "ServiceQuotaExceededException";
     /// The event bus is there, and does not take this.
-    BusRefuses = "LimitExceededException" | "OperationDisabledException" | "InvalidEventPatternException";
+    BusRefuses = "OperationDisabledException" | "InvalidEventPatternException";
 }
 
 /// What follows from a code.
@@ -194,11 +240,36 @@ pub(crate) fn meaning(operation: &str, code: ErrorCode) -> Meaning {
         ErrorCode::WriteConflict | ErrorCode::TokenReused => said(Cause::Conflict, Retry),
         ErrorCode::NoCapacity => said(Cause::Capacity, RetryAfter(CAPACITY_PAUSE)),
         ErrorCode::AccountLimit => said(Cause::Capacity, RetryAfter(LIMIT_PAUSE)),
-        // A type that a subnet's zone does not have may be had in the next one.
-        ErrorCode::Unsupported if operation == "ec2:RunInstances" => {
-            said(Cause::Capacity, RetryAfter(LIMIT_PAUSE))
+        // A limit on events passes by itself; any other is freed by somebody.
+        ErrorCode::QuotaReached if operation == "events:PutEvents" => said(Cause::Throttled, Retry),
+        ErrorCode::QuotaReached => said(Cause::Capacity, RetryAfter(LIMIT_PAUSE)),
+        ErrorCode::Unsupported => match (operation, service(operation)) {
+            // A type that a subnet's zone does not have may be had in the next one.
+            ("ec2:RunInstances", _) => said(Cause::Capacity, RetryAfter(LIMIT_PAUSE)),
+            ("ec2:StopInstances", _) => Meaning {
+                hint: Some(
+                    "a machine of a one-time spot request, or without an EBS root volume, cannot be stopped, only \
+                     terminated",
+                ),
+                ..said(Cause::Invalid, Fail)
+            },
+            (_, "ec2") => said(Cause::Capacity, Fail),
+            _ => said(Cause::Invalid, Fail),
+        },
+        ErrorCode::Protected => {
+            Meaning { hint: protection(operation), ..said(Cause::Denied, Fail) }
         }
-        ErrorCode::Unsupported => said(Cause::Capacity, Fail),
+        ErrorCode::NoHibernation => Meaning {
+            hint: Some("start or launch it without hibernation, or enable that at its launch"),
+            ..said(Cause::Invalid, Fail)
+        },
+        ErrorCode::NoSpotRole => Meaning {
+            hint: Some(
+                "make the role once: `aws iam create-service-linked-role --aws-service-name spot.amazonaws.com`",
+            ),
+            ..said(Cause::Denied, Fail)
+        },
+        ErrorCode::Exists => said(Cause::Conflict, Fail),
         ErrorCode::NoSuchPart => said(Cause::NotFound, Fail),
         ErrorCode::Denied => Meaning { hint: lacking(operation), ..said(Cause::Denied, Fail) },
         ErrorCode::Credentials => Meaning {
@@ -275,6 +346,25 @@ fn lacking(operation: &str) -> Option<&'static str> {
             "the role lacks application-autoscaling:RegisterScalableTarget"
         }
         "cloudwatch:GetMetricData" => "the role lacks cloudwatch:GetMetricData",
+        _ => return None,
+    })
+}
+
+/// What `OperationNotPermitted` most often means, and what to do.
+fn protection(operation: &str) -> Option<&'static str> {
+    Some(match operation {
+        "ec2:StopInstances" => {
+            "the machine has stop protection (DisableApiStop); to end it: `aws ec2 modify-instance-attribute \
+             --instance-id ID --no-disable-api-stop`"
+        }
+        "ec2:TerminateInstances" => {
+            "the machine has termination or stop protection (DisableApiTermination, DisableApiStop; a launch \
+             template can set both); to end them: `aws ec2 modify-instance-attribute --instance-id ID \
+             --no-disable-api-termination`, and the same with `--no-disable-api-stop`"
+        }
+        "ec2:StartInstances" => {
+            "the machine may not be started as it is: see whether it hibernates, or belongs to a managed service"
+        }
         _ => return None,
     })
 }
@@ -482,5 +572,7 @@ fn silence(error: &(dyn Error + 'static)) -> Silence {
     Silence::Lost
 }
 
+#[cfg(test)]
+mod table;
 #[cfg(test)]
 mod tests;

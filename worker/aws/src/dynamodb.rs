@@ -364,13 +364,6 @@ fn keys<T: Ord>(key: impl Fn(&T) -> Item, of: &[T]) -> Vec<Item> {
     once.into_iter().map(key).collect()
 }
 
-fn read_each<T>(
-    items: &[Item],
-    read: impl Fn(&Item) -> Result<T, ItemError>,
-) -> Result<Vec<T>, CallError> {
-    items.iter().map(read).collect::<Result<_, _>>().map_err(|error| unreadable(GET_ALL, &error))
-}
-
 /// The condition for a record that has `rev`, or does not exist (0).
 fn condition(expected_rev: u64) -> (&'static str, Option<Item>) {
     match expected_rev {
@@ -406,7 +399,12 @@ impl Store for DynamoStore {
 
     async fn load_all(&self, targets: &[TargetName]) -> Result<Vec<TargetRecord>, CallError> {
         let keys = keys(target_key, targets);
-        read_each(&self.get_all(&keys, false).await?, read_target)
+        let items = self.get_all(&keys, false).await?;
+        // As for commands: one that cannot be read must not hide the others.
+        let read = |item: &Item| {
+            read_target(item).inspect_err(|error| tracing::warn!(%error, "passed over")).ok()
+        };
+        Ok(items.iter().filter_map(read).collect())
     }
 
     async fn load_command(&self, id: &CommandId) -> Result<Option<CommandRecord>, CallError> {

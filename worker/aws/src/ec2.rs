@@ -1,15 +1,15 @@
 //! EC2: describes, starts and stops, shared between the targets that ask at the same moment.
 //!
-//! *Theory.* EC2 refuses a whole call for one bad entry. A refusal that concerns single machines is
-//! therefore taken apart: the machines that its message names get it, the others are asked again; where
-//! none is named the batch is halved until the bad one stands alone. A refusal of the caller or the pace
-//! concerns all alike and is handed to all.
+//! *Theory.* EC2 refuses a whole call for one bad entry, and fails a whole describe while one of its ids is in an
+//! impaired zone. Such a batch is taken apart: the machines that the message names get the error, the others are
+//! asked again; where none is named, the batch is divided by zone, and in halves within a zone, until the bad ones
+//! stand alone. A refusal of the caller or the pace concerns all alike and is handed to all.
 //!
 //! *Invariants.* A describe's time is taken just before its request. No attempt of a start or stop is
 //! made after the earliest `act_by` among those who share it.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use aws_sdk_ec2::Client;
@@ -19,6 +19,7 @@ use aws_sdk_ec2::operation::start_instances::StartInstancesError;
 use aws_sdk_ec2::types::Instance;
 use aws_smithy_runtime_api::client::interceptors::context::InterceptorContext;
 use aws_smithy_runtime_api::client::retries::classifiers::RetryClassifierPriority;
+use aws_smithy_types::retry::RetryConfig;
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
@@ -27,14 +28,16 @@ use lamplighter_lifecycle::{InstanceSeen, PowerState};
 use lamplighter_runtime::ports::{Applied, CallError, Clock, Disposition};
 
 use crate::attempts::Attempts;
-use crate::batch::{Shared, apart, in_order};
+use crate::batch::{Each, Portion, Refused, Shared, apart, halves, in_order};
 use crate::client::act_timeouts;
-use crate::disposition::{ErrorCode, call_error};
+use crate::disposition::ErrorCode;
 
 /// With less than this left, an effect is called alone: it must not cut short the call of others.
 const SHARED_ACT_MILLIS_MIN: i64 = 3_000;
 /// A describe by ids is not paged by EC2; this bounds an endpoint that pages it all the same.
 const PAGES_MAX: usize = 20;
+/// Machines whose zones are remembered: far more than a fleet has.
+const ZONES_MAX: usize = 10_000;
 
 /// EC2 answers "no capacity" with HTTP 500, which the SDK's classifiers take for trouble of its own.
 #[derive(Debug)]
@@ -67,8 +70,10 @@ impl ClassifyRetry for CapacityIsNotRetried {
 
 /// The shared DescribeInstances.
 pub(crate) struct Describe {
-    pub(crate) client: Client,
-    pub(crate) clock: Arc<dyn Clock>,
+    client: Client,
+    clock: Arc<dyn Clock>,
+    /// The zone in which each machine was last seen. A machine never changes it.
+    zones: Mutex<BTreeMap<InstanceId, String>>,
 }
 
 /// One machine, and the time just before it was asked for.
@@ -80,22 +85,57 @@ pub(crate) struct Described {
 }
 
 impl Describe {
+    pub(crate) fn new(client: Client, clock: Arc<dyn Clock>) -> Self {
+        Self { client, clock, zones: Mutex::default() }
+    }
+
+    fn remember_zones(&self, found: &Each<InstanceId, Described>) {
+        let mut zones = self.zones.lock().unwrap_or_else(PoisonError::into_inner);
+        if zones.len() + found.len() > ZONES_MAX {
+            zones.clear();
+        }
+        for (id, described) in found {
+            let instance = described.as_ref().ok().and_then(|it| it.instance.as_ref());
+            let zone = instance.and_then(|it| it.placement()?.availability_zone());
+            if let Some(zone) = zone.filter(|zone| zones.get(id).map(String::as_str) != Some(zone))
+            {
+                zones.insert(id.clone(), zone.to_owned());
+            }
+        }
+    }
+
+    /// By zone; those of no known zone stand together.
+    fn by_zone(&self, ids: &[InstanceId]) -> Vec<Vec<InstanceId>> {
+        let zones = self.zones.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut parts: BTreeMap<Option<&String>, Vec<InstanceId>> = BTreeMap::new();
+        for id in ids {
+            parts.entry(zones.get(id)).or_default().push(id.clone());
+        }
+        parts.into_values().collect()
+    }
+
     async fn request(
         &self,
         ids: &[InstanceId],
-    ) -> Result<BTreeMap<InstanceId, Described>, CallError> {
+        portion: Portion,
+    ) -> Result<Each<InstanceId, Described>, Refused> {
         let at = self.clock.now();
         let mut found = BTreeMap::new();
         let mut token: Option<String> = None;
         for _ in 0..PAGES_MAX {
-            let answer = self
+            let call = self
                 .client
                 .describe_instances()
                 .set_instance_ids(Some(ids.iter().map(ToString::to_string).collect()))
-                .set_next_token(token)
-                .send()
-                .await
-                .map_err(|error| call_error(Self::OPERATION, &error))?;
+                .set_next_token(token);
+            let answer = match portion {
+                Portion::Whole => call.send().await,
+                Portion::Part => {
+                    let once = aws_sdk_ec2::Config::builder().retry_config(RetryConfig::disabled());
+                    call.customize().config_override(once).send().await
+                }
+            };
+            let answer = answer.map_err(|error| Refused::of(Self::OPERATION, &error))?;
             token = answer.next_token.filter(|token| !token.is_empty());
             for instance in answer
                 .reservations
@@ -105,15 +145,16 @@ impl Describe {
             {
                 let id = instance.instance_id().and_then(|id| InstanceId::parse(id).ok());
                 if let Some(id) = id {
-                    found.insert(id, Described { at, instance: Some(instance) });
+                    found.insert(id, Ok(Described { at, instance: Some(instance) }));
                 }
             }
             if token.is_none() {
                 break;
             }
         }
+        self.remember_zones(&found);
         for id in ids {
-            found.entry(id.clone()).or_insert(Described { at, instance: None });
+            found.entry(id.clone()).or_insert(Ok(Described { at, instance: None }));
         }
         Ok(found)
     }
@@ -136,8 +177,10 @@ impl Shared for Describe {
                 && matches!(error.cause, Cause::NotFound | Cause::Invalid)
         };
         let started = self.clock.now();
-        let request = |ids: Vec<InstanceId>| async move { self.request(&ids).await };
-        let mut answers = apart(&items, concerns_one, names, request).await;
+        let request =
+            |ids: Vec<InstanceId>, portion| async move { self.request(&ids, portion).await };
+        let cut = |ids: &[InstanceId]| self.by_zone(ids);
+        let mut answers = apart(&items, concerns_one, names, cut, request).await;
         for answer in answers.values_mut() {
             if answer.as_ref().is_err_and(|error| {
                 error.cause == Cause::NotFound && error.disposition == Disposition::Fail
@@ -173,7 +216,8 @@ impl Switch {
         direction: Direction,
         ids: &[InstanceId],
         act_by: Timestamp,
-    ) -> Result<BTreeMap<InstanceId, ()>, CallError> {
+        portion: Portion,
+    ) -> Result<Each<InstanceId, ()>, Refused> {
         let operation = direction.operation();
         let attempts = Attempts::default();
         let limits = aws_sdk_ec2::Config::builder().timeout_config(act_timeouts(
@@ -181,6 +225,10 @@ impl Switch {
             self.clock.now(),
             act_by,
         )?);
+        let limits = match portion {
+            Portion::Whole => limits,
+            Portion::Part => limits.retry_config(RetryConfig::disabled()),
+        };
         let ids_text = Some(ids.iter().map(ToString::to_string).collect());
         let result = match direction {
             Direction::Up => self
@@ -193,7 +241,7 @@ impl Switch {
                 .send()
                 .await
                 .map(drop)
-                .map_err(|error| call_error(operation, &error)),
+                .map_err(|error| Refused::of(operation, &error)),
             Direction::Down => self
                 .client
                 .stop_instances()
@@ -204,10 +252,10 @@ impl Switch {
                 .send()
                 .await
                 .map(drop)
-                .map_err(|error| call_error(operation, &error)),
+                .map_err(|error| Refused::of(operation, &error)),
         };
-        result.map_err(|error| attempts.correct(error))?;
-        Ok(ids.iter().map(|id| (id.clone(), ())).collect())
+        result.map_err(|it| Refused { error: attempts.correct(it.error), ..it })?;
+        Ok(ids.iter().map(|id| (id.clone(), Ok(()))).collect())
     }
 
     async fn call(
@@ -228,16 +276,17 @@ impl Switch {
         };
         let mut answers = BTreeMap::new();
         for (id, by) in limits.iter().filter(|(_, by)| hurried(by)) {
-            let answer = self.request(direction, std::slice::from_ref(id), *by).await.map(drop);
-            answers.insert(id.clone(), answer);
+            let one = std::slice::from_ref(id);
+            let answer = self.request(direction, one, *by, Portion::Whole).await;
+            answers.insert(id.clone(), answer.map(drop).map_err(|refused| refused.error));
         }
         let shared: Vec<InstanceId> =
             limits.iter().filter(|(_, by)| !hurried(by)).map(|(id, _)| id.clone()).collect();
-        let request = |ids: Vec<InstanceId>| {
+        let request = |ids: Vec<InstanceId>, portion| {
             let by = ids.iter().filter_map(|id| limits.get(id)).min().copied().unwrap_or(now);
-            async move { self.request(direction, &ids, by).await }
+            async move { self.request(direction, &ids, by, portion).await }
         };
-        answers.extend(apart(&shared, concerns_one, names, request).await);
+        answers.extend(apart(&shared, concerns_one, names, halves, request).await);
         in_order(direction.operation(), items, |(id, _)| answers.get(id).cloned())
     }
 }
@@ -275,8 +324,8 @@ impl Shared for Stop {
     }
 }
 
-/// Whether a message of EC2 names the machine.
-fn names(error: &CallError, id: &InstanceId) -> bool {
+/// Whether a message of AWS names the machine.
+pub(crate) fn names(error: &CallError, id: &InstanceId) -> bool {
     let mut words = error.message.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'));
     words.any(|word| word == id.as_str())
 }

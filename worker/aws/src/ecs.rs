@@ -17,6 +17,7 @@ use aws_sdk_ecs::Client;
 use aws_sdk_ecs::types::{
     Container, DeploymentRolloutState, DesiredStatus, HealthStatus, Service, Task,
 };
+use aws_smithy_types::retry::RetryConfig;
 use jiff::Timestamp;
 use lamplighter_events::Cause;
 use lamplighter_lifecycle::{ObservePlan, ServiceId, ServiceSeen, TaskStopped};
@@ -24,7 +25,7 @@ use lamplighter_runtime::ports::{Applied, CallError, Clock, Disposition};
 use tokio::sync::Semaphore;
 
 use crate::attempts::Attempts;
-use crate::batch::{Shared, apart, in_order, together};
+use crate::batch::{Each, Portion, Refused, Shared, apart, halves, in_order, together};
 use crate::client::act_timeouts;
 use crate::disposition::{call_error, entry_error, own_error};
 
@@ -70,35 +71,45 @@ impl Services {
     async fn request(
         &self,
         services: &[ServiceId],
-    ) -> Result<BTreeMap<ServiceId, ServiceDescribed>, CallError> {
+        portion: Portion,
+    ) -> Result<Each<ServiceId, ServiceDescribed>, Refused> {
         // Nobody closes it. What waits here has its whole time still before it.
         let _place = self.places.acquire().await;
         let at = self.clock.now();
         let cluster = services.first().map(ServiceId::cluster).unwrap_or_default();
-        let answer = self
+        let call = self
             .client
             .describe_services()
             .cluster(cluster)
-            .set_services(Some(services.iter().map(|id| id.service().to_owned()).collect()))
-            .send()
-            .await
-            .map_err(|error| call_error(Self::OPERATION, &error))?;
+            .set_services(Some(services.iter().map(|id| id.service().to_owned()).collect()));
+        let answer = match portion {
+            Portion::Whole => call.send().await,
+            Portion::Part => {
+                let once = aws_sdk_ecs::Config::builder().retry_config(RetryConfig::disabled());
+                call.customize().config_override(once).send().await
+            }
+        };
+        let answer = answer.map_err(|error| Refused::of(Self::OPERATION, &error))?;
         let mut found = BTreeMap::new();
-        let mut put = |name: &str, seen: ServiceSeen| {
+        let mut put = |name: &str, seen: Result<ServiceSeen, CallError>| {
             if let Some(id) = services.iter().find(|id| id.service() == name) {
-                found.insert(id.clone(), ServiceDescribed { at, seen });
+                found.insert(id.clone(), seen.map(|seen| ServiceDescribed { at, seen }));
             }
         };
         for failure in answer.failures() {
-            if failure.reason() != Some("MISSING") {
-                let words = failure.detail().or(failure.arn());
-                return Err(entry_error(Self::OPERATION, failure.reason(), words, true));
-            }
-            put(last_part(failure.arn().unwrap_or_default()), ServiceSeen::default());
+            let name = last_part(failure.arn().unwrap_or_default());
+            let seen = match failure.reason() {
+                Some("MISSING") => Ok(ServiceSeen::default()),
+                reason => {
+                    let words = failure.detail().or(failure.arn());
+                    Err(entry_error(Self::OPERATION, reason, words, true))
+                }
+            };
+            put(name, seen);
         }
         for service in answer.services() {
             let arn = service.service_arn().unwrap_or_default();
-            put(service.service_name().unwrap_or(last_part(arn)), seen(service));
+            put(service.service_name().unwrap_or(last_part(arn)), Ok(seen(service)));
         }
         Ok(found)
     }
@@ -128,8 +139,9 @@ impl Shared for Services {
             .flat_map(|cluster| cluster.chunks(SERVICES_MAX))
             .collect();
         let asked = groups.iter().map(|group| {
-            let request = |ids: Vec<ServiceId>| async move { self.request(&ids).await };
-            apart(group, concerns_one, |_, _| false, request)
+            let request =
+                |ids: Vec<ServiceId>, portion| async move { self.request(&ids, portion).await };
+            apart(group, concerns_one, |_, _| false, halves, request)
         });
         let mut answers = BTreeMap::new();
         for group in together(asked).await {

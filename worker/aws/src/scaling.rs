@@ -7,7 +7,7 @@
 //! *Invariants.* An endpoint without this service minds nothing, which is an answer. Any other failure is
 //! one: bounds that could not be read must not pass for none.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -16,13 +16,14 @@ use aws_sdk_applicationautoscaling::error::ProvideErrorMetadata;
 use aws_sdk_applicationautoscaling::types::{ScalableDimension, ServiceNamespace};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
+use aws_smithy_types::retry::RetryConfig;
 use jiff::Timestamp;
 use lamplighter_events::Cause;
 use lamplighter_lifecycle::{Bounds, ServiceId};
 use lamplighter_runtime::ports::{Applied, CallError, Clock, Disposition};
 
 use crate::attempts::Attempts;
-use crate::batch::{Shared, in_order};
+use crate::batch::{Each, Portion, Refused, Shared, apart, halves, in_order};
 use crate::client::act_timeouts;
 use crate::disposition::{ErrorCode, call_error, own_error};
 
@@ -40,32 +41,47 @@ fn resource_id(service: &ServiceId) -> String {
 }
 
 impl ScalableTargets {
-    async fn request(&self, ids: &BTreeSet<String>) -> Result<BTreeMap<String, Bounds>, CallError> {
-        let mut found = BTreeMap::new();
+    async fn request(
+        &self,
+        services: &[ServiceId],
+        portion: Portion,
+    ) -> Result<Each<ServiceId, Option<Bounds>>, Refused> {
+        let names: BTreeMap<String, &ServiceId> =
+            services.iter().map(|service| (resource_id(service), service)).collect();
+        let mut found: Each<ServiceId, Option<Bounds>> =
+            services.iter().map(|service| (service.clone(), Ok(None))).collect();
         let mut token: Option<String> = None;
         for _ in 0..PAGES_MAX {
-            let answer = self
+            let call = self
                 .client
                 .describe_scalable_targets()
                 .service_namespace(ServiceNamespace::Ecs)
                 .scalable_dimension(ScalableDimension::EcsServiceDesiredCount)
-                .set_resource_ids(Some(ids.iter().cloned().collect()))
-                .set_next_token(token)
-                .send()
-                .await;
+                .set_resource_ids(Some(names.keys().cloned().collect()))
+                .set_next_token(token);
+            let answer = match portion {
+                Portion::Whole => call.send().await,
+                Portion::Part => {
+                    let once = aws_sdk_applicationautoscaling::Config::builder()
+                        .retry_config(RetryConfig::disabled());
+                    call.customize().config_override(once).send().await
+                }
+            };
             let answer = match answer {
                 Ok(answer) => answer,
                 Err(error) if is_not_offered(&error) => {
                     let error = call_error(Self::OPERATION, &error);
                     tracing::debug!(%error, "nothing here minds a service's count");
-                    return Ok(BTreeMap::new());
+                    return Ok(found);
                 }
-                Err(error) => return Err(call_error(Self::OPERATION, &error)),
+                Err(error) => return Err(Refused::of(Self::OPERATION, &error)),
             };
             for target in answer.scalable_targets.unwrap_or_default() {
                 let bounds =
                     Bounds { min: target.min_capacity.into(), max: target.max_capacity.into() };
-                found.insert(target.resource_id, bounds);
+                if let Some(service) = names.get(&target.resource_id) {
+                    found.insert((*service).clone(), Ok(Some(bounds)));
+                }
             }
             token = answer.next_token.filter(|token| !token.is_empty());
             if token.is_none() {
@@ -96,11 +112,15 @@ impl Shared for ScalableTargets {
     const ITEMS_MAX: usize = 50;
 
     async fn call(&self, items: Vec<ServiceId>) -> Vec<Result<Option<Bounds>, CallError>> {
-        let ids: BTreeSet<String> = items.iter().map(resource_id).collect();
-        let found = self.request(&ids).await;
-        in_order(Self::OPERATION, &items, |service| {
-            Some(found.clone().map(|found| found.get(&resource_id(service)).copied()))
-        })
+        let concerns_one = |error: &CallError| {
+            error.applied == Applied::No
+                && error.disposition == Disposition::Fail
+                && error.cause == Cause::Invalid
+        };
+        let request =
+            |ids: Vec<ServiceId>, portion| async move { self.request(&ids, portion).await };
+        let answers = apart(&items, concerns_one, |_, _| false, halves, request).await;
+        in_order(Self::OPERATION, &items, |service| answers.get(service).cloned())
     }
 }
 

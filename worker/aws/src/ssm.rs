@@ -9,7 +9,7 @@
 //! name, a checked token, a number or base64: the fleet's script is data to ours. Exit status 3 is an
 //! answer ("not active"), not a failure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -23,9 +23,10 @@ use lamplighter_events::{Cause, InstanceId};
 use lamplighter_lifecycle::{Agent, Bootstrap, CheckReading, Question, UnitName, UnitProbe};
 use lamplighter_runtime::ports::{Applied, CallError, Clock, Disposition};
 
-use crate::batch::{Shared, in_order};
+use crate::batch::{Each, Portion, Refused, Shared, apart, halves, in_order};
 use crate::client::act_timeouts;
 use crate::disposition::{ErrorCode, call_error, own_error};
+use crate::ec2::names;
 
 const SEND: &str = "ssm:SendCommand";
 const READ: &str = "ssm:GetCommandInvocation";
@@ -92,46 +93,50 @@ pub(crate) struct Agents {
 }
 
 impl Agents {
-    async fn request(&self, ids: &BTreeSet<&str>) -> Result<BTreeMap<String, Agent>, CallError> {
+    async fn request(
+        &self,
+        ids: &[InstanceId],
+        portion: Portion,
+    ) -> Result<Each<InstanceId, Agent>, Refused> {
         let filter = InstanceInformationStringFilter::builder()
             .key("InstanceIds")
-            .set_values(Some(ids.iter().map(|id| (*id).to_owned()).collect()))
+            .set_values(Some(ids.iter().map(ToString::to_string).collect()))
             .build()
             .map_err(|error| unusable(Self::OPERATION, error.to_string()))?;
-        let mut found = BTreeMap::new();
+        // What SSM leaves out never registered, or is stopped.
+        let mut found: Each<InstanceId, Agent> =
+            ids.iter().map(|id| (id.clone(), Ok(Agent::Unregistered))).collect();
+        let mut heard = 0;
         let mut token: Option<String> = None;
         loop {
-            let answer = self
+            let call = self
                 .client
                 .describe_instance_information()
                 .filters(filter.clone())
                 .max_results(LIST_PAGE)
-                .set_next_token(token)
-                .send()
-                .await;
-            let answer = match answer {
-                Ok(answer) => answer,
-                Err(error) => {
-                    use aws_sdk_ssm::error::ProvideErrorMetadata;
-                    // An unknown machine, and an endpoint without agents, are answers.
-                    return match ErrorCode::parse(error.code(), 400) {
-                        ErrorCode::NoAgent | ErrorCode::NoSuchCall => Ok(found),
-                        _ => Err(call_error(Self::OPERATION, &error)),
-                    };
+                .set_next_token(token);
+            let answer = match portion {
+                Portion::Whole => call.send().await,
+                Portion::Part => {
+                    let once = aws_sdk_ssm::Config::builder().retry_config(RetryConfig::disabled());
+                    call.customize().config_override(once).send().await
                 }
             };
+            let answer = answer.map_err(|error| Refused::of(Self::OPERATION, &error))?;
             for agent in answer.instance_information_list.unwrap_or_default() {
                 let reading = match agent.ping_status {
                     Some(PingStatus::Online) => Agent::Online,
                     _ => Agent::Offline,
                 };
-                if let Some(id) = agent.instance_id {
-                    found.insert(id, reading);
+                let id = agent.instance_id.and_then(|id| InstanceId::parse(&id).ok());
+                if let Some(known) = id.and_then(|id| found.get_mut(&id)) {
+                    *known = Ok(reading);
+                    heard += 1;
                 }
             }
             token = answer.next_token.filter(|token| !token.is_empty());
             // Each machine answers once; a token beyond that would be an endpoint's mistake.
-            if token.is_none() || found.len() >= ids.len() {
+            if token.is_none() || heard >= ids.len() {
                 return Ok(found);
             }
         }
@@ -146,16 +151,18 @@ impl Shared for Agents {
     /// One page.
     const ITEMS_MAX: usize = 50;
 
+    /// One id that SSM does not take fails the whole call: it has no agent, and the others are asked again.
     async fn call(&self, items: Vec<InstanceId>) -> Vec<Result<Agent, CallError>> {
-        let ids: BTreeSet<&str> = items.iter().map(InstanceId::as_str).collect();
-        let found = self.request(&ids).await;
-        in_order(Self::OPERATION, &items, |id| {
-            Some(
-                found
-                    .clone()
-                    .map(|found| found.get(id.as_str()).copied().unwrap_or(Agent::Unregistered)),
-            )
-        })
+        let not_taken = |error: &CallError| error.cause == Cause::AgentUnreachable;
+        let request =
+            |ids: Vec<InstanceId>, portion| async move { self.request(&ids, portion).await };
+        let mut answers = apart(&items, not_taken, names, halves, request).await;
+        for answer in answers.values_mut() {
+            if answer.as_ref().is_err_and(not_taken) {
+                *answer = Ok(Agent::Unregistered);
+            }
+        }
+        in_order(Self::OPERATION, &items, |id| answers.get(id).cloned())
     }
 }
 

@@ -188,6 +188,15 @@ impl Command {
     }
 }
 
+impl Command {
+    /// Whether a machine's agent has it.
+    #[must_use]
+    pub fn reached(&self, instance_id: &str) -> bool {
+        let invocation = self.invocations.get(instance_id);
+        invocation.is_some_and(|invocation| invocation.progress != Progress::Pending)
+    }
+}
+
 /// What SendCommand takes.
 #[derive(Debug, Clone, Default)]
 pub struct CommandSpec {
@@ -283,15 +292,31 @@ impl World {
     /// Whether the agent of this machine is online.
     #[must_use]
     pub fn agent_online(&self, machine: &Machine) -> bool {
-        machine.agent_online_at(self.timings.agent).is_some_and(|at| at <= self.clock())
+        !self.machines.zones_out.contains(&machine.zone)
+            && machine.agent_online_at(self.timings.agent).is_some_and(|at| at <= self.clock())
     }
 
-    /// The agents that ever registered, in the order of their machines' ids.
-    pub fn describe_agents(&mut self, now: Timestamp) -> Vec<AgentView> {
+    /// The agents of running machines that ever registered, in the order of their machines' ids: DescribeInstanceInformation
+    /// leaves stopped machines out. An id that is none of the account's fails the whole call.
+    pub fn describe_agents(
+        &mut self,
+        now: Timestamp,
+        ids: &[String],
+    ) -> Result<Vec<AgentView>, CommandError> {
         let now = self.at(now);
-        self.machines
+        let unknown = |id: &&String| {
+            self.machines.get(id).is_none_or(|it| it.state() == MachineState::Terminated)
+        };
+        let unknown: Vec<String> = ids.iter().filter(unknown).cloned().collect();
+        if !unknown.is_empty() {
+            let account = self.account.clone();
+            return Err(CommandError::InvalidInstanceId { ids: unknown, account });
+        }
+        let agents = self
+            .machines
             .iter()
-            .filter(|machine| machine.state() != MachineState::Terminated)
+            .filter(|machine| ids.is_empty() || ids.contains(&machine.id))
+            .filter(|machine| machine.state() == MachineState::Running)
             .filter_map(|machine| {
                 let online = self.agent_online(machine);
                 let known = online || machine.agent_registered;
@@ -303,7 +328,13 @@ impl World {
                     name: machine.tags.get("Name").cloned().unwrap_or_default(),
                 })
             })
-            .collect()
+            .collect();
+        Ok(agents)
+    }
+
+    /// The commands to a machine, the newest first: ListCommands leaves out those that did not reach it yet.
+    pub fn commands_to<'w>(&'w self, instance_id: &str) -> impl Iterator<Item = &'w Command> {
+        self.commands.newest_first().filter(|command| command.reached(instance_id))
     }
 
     /// SendCommand: each call delivers.

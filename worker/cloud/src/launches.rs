@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::launch_templates::TemplateData;
-use crate::machines::{Machine, MachineError, MachineState};
+use crate::machines::{Machine, MachineError, MachineState, zone_a};
 use crate::queue::plus;
 use crate::units::Unit;
 use crate::{ServiceFault as _, World};
@@ -191,6 +191,12 @@ pub enum Refusal {
     Vcpus,
     /// `MaxSpotInstanceCountExceeded`
     SpotCount,
+    /// `InsufficientFreeAddressesInSubnet`
+    Addresses,
+    /// `ReservationCapacityExceeded`
+    Reservation,
+    /// A code that nobody has heard of yet.
+    Novel,
 }
 
 /// Something is scarce: launches of it are refused.
@@ -231,13 +237,24 @@ struct Wanted<'a> {
     spot: bool,
     subnet: Option<&'a String>,
     instance_type: &'a str,
+    region: &'a str,
+    zone: &'a str,
 }
 
 impl Wanted<'_> {
     fn refused(&self, refusal: Refusal) -> MachineError {
         match refusal {
             Refusal::Capacity if self.spot => MachineError::InsufficientSpotCapacity,
-            Refusal::Capacity => MachineError::InsufficientCapacity(self.instance_type.to_owned()),
+            Refusal::Capacity => MachineError::InsufficientCapacity {
+                instance_type: self.instance_type.to_owned(),
+                region: self.region.to_owned(),
+                zone: self.zone.to_owned(),
+            },
+            Refusal::Addresses => {
+                MachineError::NoFreeAddresses(self.subnet.cloned().unwrap_or_default())
+            }
+            Refusal::Reservation => MachineError::ReservationUsedUp,
+            Refusal::Novel => MachineError::Novel,
             Refusal::Vcpus => MachineError::VcpuLimitExceeded,
             Refusal::SpotCount => MachineError::SpotCountExceeded,
         }
@@ -260,6 +277,9 @@ pub struct Launches {
     pub shortages: Vec<Shortage>,
     /// The subnets that exist; where there is none, any `subnet-…` does.
     pub subnets: BTreeSet<String>,
+    /// The letters of the subnets' zones; `a` where none is given.
+    #[serde(default)]
+    pub zones: BTreeMap<String, String>,
     used: BTreeMap<String, Used>,
     /// Client tokens to be forgotten, the first in front.
     expiring: VecDeque<(Timestamp, String)>,
@@ -278,6 +298,12 @@ impl Launches {
     #[must_use]
     pub fn all_launched(&self) -> &BTreeMap<String, u64> {
         &self.launched
+    }
+
+    /// The letter of a subnet's zone.
+    #[must_use]
+    pub fn zone_of(&self, subnet: Option<&str>) -> String {
+        subnet.and_then(|subnet| self.zones.get(subnet)).cloned().unwrap_or_else(zone_a)
     }
 
     /// How many launches were refused.
@@ -333,11 +359,19 @@ impl World {
         }
         let instance_type =
             spec.instance_type.clone().unwrap_or_else(|| data.instance_type.clone());
-        self.check_capacity(
-            &template_id,
-            &data,
-            &Wanted { spot: spec.spot, subnet: subnet.as_ref(), instance_type: &instance_type },
-        )?;
+        let zone = self.launches.zone_of(subnet.as_deref());
+        if self.machines.zones_out.contains(&zone) {
+            return Err(MachineError::ZoneImpaired);
+        }
+        let region = self.region.clone();
+        let wanted = Wanted {
+            spot: spec.spot,
+            subnet: subnet.as_ref(),
+            instance_type: &instance_type,
+            region: &region,
+            zone: &zone,
+        };
+        self.check_capacity(&template_id, &data, &wanted)?;
         let launch = Launch {
             at: now,
             client_token: spec.client_token.clone(),
@@ -386,6 +420,7 @@ impl World {
             ("aws:ec2launchtemplate:version", launch.template_version.to_string()),
         ];
         machine.tags.extend(of_template.map(|(key, value)| (key.to_owned(), value)));
+        machine.zone = self.launches.zone_of(launch.subnet.as_deref());
         machine.launch = Some(launch);
         machine.set_out(now, &self.timings);
         machine.enter(now, MachineState::Pending, &self.timings);
@@ -448,7 +483,8 @@ impl World {
         }
         machine.take_back(plus(now, notice));
         // EC2 names the zone in place of region and account here.
-        let arn = format!("arn:aws:ec2:{}a:instance/{id}", self.region);
+        let zone = self.machines.get(id).map_or_else(zone_a, |machine| machine.zone.clone());
+        let arn = format!("arn:aws:ec2:{}{zone}:instance/{id}", self.region);
         let detail = json!({"instance-id": id, "instance-action": "terminate"});
         self.emit(now, "aws.ec2", "EC2 Spot Instance Interruption Warning", &[arn], &detail);
         self.advance(now);

@@ -6,6 +6,9 @@
 //!
 //! A description may lag: with `describe_lag` set, a caller sees what was true that long ago.
 //!
+//! While a zone is impaired ([`Machines::zones_out`]), each call that names a machine in it fails as a whole, and so does
+//! a description that names none; its machines' agents are not heard. What runs there goes on.
+//!
 //! A machine that was terminated is described for an hour, and then it never was.
 //!
 //! Not here: launching (`launches`, from `launch_templates`), volumes, networks beyond one address each.
@@ -98,6 +101,10 @@ pub struct Behaviour {
     pub bounce: Option<SignedDuration>,
     /// Starts are refused for want of capacity.
     pub no_capacity: bool,
+    /// Stop protection: stops and terminations are refused.
+    pub disable_api_stop: bool,
+    /// Termination protection.
+    pub disable_api_termination: bool,
     /// What an idle policy's command exits with; 0 where it is left out.
     pub host_exit: Option<u8>,
     /// What it prints.
@@ -134,12 +141,19 @@ pub struct MachineSeed {
     /// `stopped` (the default) or `running`, then long since.
     #[serde(default = "stopped")]
     pub state: MachineState,
+    /// The letter of its zone.
+    #[serde(default = "zone_a")]
+    pub zone: String,
     /// Other tags.
     #[serde(default)]
     pub tags: BTreeMap<String, String>,
     /// Its own behaviour.
     #[serde(default)]
     pub behaviour: Behaviour,
+}
+
+pub(crate) fn zone_a() -> String {
+    "a".to_owned()
 }
 
 fn stopped() -> MachineState {
@@ -170,6 +184,9 @@ pub struct Machine {
     pub tags: BTreeMap<String, String>,
     /// The instance type; a constant of the model where it was not launched.
     pub instance_type: String,
+    /// The letter of its zone.
+    #[serde(default = "zone_a")]
+    pub zone: String,
     /// The address inside, kept over stops.
     pub private_ip: String,
     /// The ARN of its instance profile.
@@ -218,6 +235,7 @@ impl Machine {
             id: id.to_owned(),
             tags: BTreeMap::new(),
             instance_type: "t3.medium".to_owned(),
+            zone: zone_a(),
             private_ip: match number {
                 0..=255 => format!("10.0.1.{number}"),
                 _ => format!("10.1.{}.{}", number / 256 % 256, number % 256),
@@ -269,6 +287,16 @@ impl Machine {
     pub(crate) fn ended_at(&self) -> Option<Timestamp> {
         let (since, _) = self.past.back()?;
         (self.state() == MachineState::Terminated).then_some(*since)
+    }
+
+    /// Whether its attributes allow that it is `stopped` or `terminated`: stop protection forbids both.
+    fn check_protection(&self, verb: &'static str) -> Result<(), MachineError> {
+        let attribute = match verb {
+            _ if self.behaviour.disable_api_stop => "disableApiStop",
+            "terminated" if self.behaviour.disable_api_termination => "disableApiTermination",
+            _ => return Ok(()),
+        };
+        Err(MachineError::Protected { id: self.id.clone(), verb, attribute })
     }
 
     /// When its agent is online: `None` while it will not be by itself.
@@ -425,6 +453,9 @@ pub struct StateChange {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Machines {
     machines: BTreeMap<String, Machine>,
+    /// The letters of the zones that are impaired.
+    #[serde(default)]
+    pub zones_out: BTreeSet<String>,
     /// How many were ever made: addresses follow from it.
     made: u32,
     /// Those that were terminated, the first to be shown no more in front.
@@ -478,8 +509,13 @@ impl Machines {
         Some(machine)
     }
 
-    /// The machines of these ids; an unknown or impossible one fails the whole call and is named.
+    /// The machines of these ids; an unknown or impossible one fails the whole call and is named, one in an impaired
+    /// zone fails it without a name.
     pub fn find(&self, ids: &[String]) -> Result<Vec<&Machine>, MachineError> {
+        let known = ids.iter().filter_map(|id| self.machines.get(id));
+        if known.clone().any(|machine| self.zones_out.contains(&machine.zone)) {
+            return Err(MachineError::ZoneImpaired);
+        }
         let missing: Vec<String> =
             ids.iter().filter(|id| !self.machines.contains_key(*id)).cloned().collect();
         if let Some(id) = missing.iter().find(|id| !is_instance_id(id)) {
@@ -524,6 +560,7 @@ impl World {
         let hour_ago = plus(now, SignedDuration::from_hours(-1));
         let mut machine = Machine::new(&seed.id, number, hour_ago, seed.behaviour.clone());
         machine.tags.clone_from(&seed.tags);
+        machine.zone.clone_from(&seed.zone);
         if !seed.name.is_empty() {
             machine.tags.insert("Name".to_owned(), seed.name.clone());
         }
@@ -557,6 +594,9 @@ impl World {
         let now = self.at(now);
         let seen_at = plus(now, -self.timings.describe_lag);
         let by_id = !ids.is_empty();
+        if !by_id && !self.machines.zones_out.is_empty() {
+            return Err(MachineError::ZoneImpaired);
+        }
         let found = if by_id { self.machines.find(ids)? } else { self.machines.iter().collect() };
         let (found, hidden): (Vec<&Machine>, Vec<&Machine>) =
             found.into_iter().partition(|it| it.is_visible(now, &self.timings, by_id));
@@ -583,7 +623,11 @@ impl World {
             match machine.state() {
                 MachineState::Pending | MachineState::Running => {}
                 MachineState::Stopped if machine.behaviour.no_capacity => {
-                    return Err(MachineError::InsufficientCapacity(machine.instance_type.clone()));
+                    return Err(MachineError::InsufficientCapacity {
+                        instance_type: machine.instance_type.clone(),
+                        region: self.region.clone(),
+                        zone: machine.zone.clone(),
+                    });
                 }
                 MachineState::Stopped => {}
                 MachineState::Stopping | MachineState::ShuttingDown | MachineState::Terminated => {
@@ -623,6 +667,7 @@ impl World {
             if machine.launch.as_ref().is_some_and(|launch| launch.spot) {
                 return Err(MachineError::OneTimeSpot(machine.id.clone()));
             }
+            machine.check_protection("stopped")?;
         }
         if dry_run {
             return Err(MachineError::DryRun);
@@ -649,7 +694,9 @@ impl World {
         dry_run: bool,
     ) -> Result<Vec<StateChange>, MachineError> {
         let now = self.at(now);
-        self.machines.find(ids)?;
+        for machine in self.machines.find(ids)? {
+            machine.check_protection("terminated")?;
+        }
         if dry_run {
             return Err(MachineError::DryRun);
         }

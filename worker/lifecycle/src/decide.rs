@@ -13,7 +13,8 @@ use lamplighter_events::{Cause, Outcome};
 use crate::effect::{Effect, EffectAnswer, EffectKind, Refusal};
 use crate::limits::{
     CONSISTENCY_MARGIN_SECONDS, MESSAGE_CHARS_MAX, NEWS_AFTER_SECONDS, OUTBOX_LOOK_SECONDS,
-    SIGNATURE_LIFE_SECONDS, SKEW_MAX_SECONDS, UNANSWERED_LOOK_SECONDS, WHY_CHARS_MAX,
+    RIGHTS_RETRY_SECONDS, SIGNATURE_LIFE_SECONDS, SKEW_MAX_SECONDS, UNANSWERED_LOOK_SECONDS,
+    WHY_CHARS_MAX,
 };
 use crate::observed::Sighting;
 use crate::pass::{Flow, Input, Pass, later};
@@ -292,6 +293,12 @@ fn refused(pass: &mut Pass<'_>, effect: &Effect, cause: Cause, message: &str, re
     if kind == EffectKind::Send {
         drop_question(pass);
     }
+    let refusal = match refusal {
+        Refusal::Final if cause == Cause::Denied && phases::rights_may_arrive(pass) => {
+            Refusal::RetryAfter(RIGHTS_RETRY_SECONDS.unsigned_abs() * 1000)
+        }
+        refusal => refusal,
+    };
     match refusal {
         Refusal::RetryAfter(millis) => {
             let pause = i64::try_from(millis).unwrap_or(i64::MAX).max(1);
@@ -305,7 +312,17 @@ fn refused(pass: &mut Pass<'_>, effect: &Effect, cause: Cause, message: &str, re
                 phases::try_next_option(pass, &launch.option, message);
             }
         }
-        Refusal::Final => phases::refused_for_good(pass, kind, failure),
+        Refusal::Final => {
+            let goes_on = match effect {
+                Effect::RunInstance(launch) => {
+                    phases::try_other_options(pass, &launch.option, cause, message)
+                }
+                _ => false,
+            };
+            if !goes_on {
+                phases::refused_for_good(pass, kind, failure);
+            }
+        }
     }
 }
 

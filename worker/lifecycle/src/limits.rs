@@ -98,5 +98,13 @@ pub const STOPPED_TASKS_MAX: usize = 2;
 pub const LAUNCH_VISIBLE_SECONDS: i64 = 2 * 60;
 /// Refused ways to launch that a record remembers, each with its last refusal.
 pub const TRIED_MAX: usize = 24;
+/// New rights take seconds to arrive everywhere: for so long after a way began, or a command was sent, a denied call
+/// is tried again.
+pub const RIGHTS_ARRIVE_SECONDS: i64 = 60;
+/// The pause between two such tries.
+pub const RIGHTS_RETRY_SECONDS: i64 = 5;
+/// The pause before the ways to launch are tried again from the first, where the last of them was refused for good and
+/// another one only lacked room.
+pub const OPTIONS_PAUSE_SECONDS: i64 = 10;
 /// What a bootstrap may take beyond its own time and its check's, before it is given up: SSM's own limit comes first.
 pub const BOOTSTRAP_GRACE_SECONDS: i64 = 60;

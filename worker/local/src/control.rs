@@ -15,7 +15,7 @@ use axum::extract::{Path, Query, Request};
 use axum::http::{HeaderMap, Response, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::routing::{get, post, put};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use lamplighter_cloud::delivery::Unrest;
 use lamplighter_cloud::queue::Disorder;
 use lamplighter_cloud::{
@@ -25,7 +25,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::decorator::Desk;
-use crate::faults::{Fault, Latency};
+use crate::faults::{Fault, Latency, zones_out};
 
 type Answer = Response<Body>;
 type Params = Query<BTreeMap<String, String>>;
@@ -55,6 +55,7 @@ pub(crate) fn router(desk: &Arc<Desk>) -> Router<Arc<AppState>> {
                 .put(move |body: Bytes| async move { put_faults(&e, &body) })
                 .delete(move || async move {
                     f.faults.set(Vec::new());
+                    f.shared.with(|world, _| world.machines.zones_out.clear());
                     ok(&json!({"faults": []}))
                 }),
         )
@@ -238,8 +239,14 @@ fn put_faults(desk: &Desk, body: &Bytes) -> Answer {
         Ok(one) => Value::Array(vec![one]),
         Err(refusal) => return *refusal,
     };
-    match serde_json::from_value::<Vec<Fault>>(value) {
+    let checked = |faults: Vec<Fault>| {
+        let checked: Result<(), String> = faults.iter().try_for_each(Fault::check);
+        checked.map(|()| faults)
+    };
+    let faults = serde_json::from_value::<Vec<Fault>>(value).map_err(|error| error.to_string());
+    match faults.and_then(checked) {
         Ok(faults) => {
+            desk.shared.with(|world, _| world.machines.zones_out = zones_out(&faults));
             desk.faults.set(faults);
             ok(&json!({"faults": desk.faults.list()}))
         }
@@ -252,7 +259,17 @@ fn put_policy(desk: &Desk, query: &Params, body: &Bytes) -> Answer {
         return refusal(StatusCode::BAD_REQUEST, "the policy is not UTF-8");
     };
     let key = query.get("access_key").cloned();
-    match desk.policies.put(key.clone(), text) {
+    // As in IAM, a policy takes a while to arrive everywhere.
+    let after = match query.get("after").map(|text| text.parse::<SignedDuration>()) {
+        None => SignedDuration::ZERO,
+        Some(Ok(after)) if !after.is_negative() => after,
+        Some(_) => {
+            let text = "after must be a duration such as 5s";
+            return refusal(StatusCode::BAD_REQUEST, text);
+        }
+    };
+    let arrives = Timestamp::now().saturating_add(after).unwrap_or(Timestamp::MAX);
+    match desk.policies.put_after(key.clone(), text, arrives) {
         Ok(()) => ok(&json!({"policy": "set", "access_key": key})),
         Err(error) => refusal(StatusCode::BAD_REQUEST, &format!("no IAM policy document: {error}")),
     }

@@ -25,7 +25,7 @@ use crate::calls::CallLog;
 use crate::control;
 use crate::cut::Cut;
 use crate::decorator::{CUT_STATUS, Decorated, Desk};
-use crate::faults::Faults;
+use crate::faults::{Faults, zones_out};
 use crate::iam::Policies;
 use crate::options::{LocalError, Options, SecretSeed};
 use crate::persist::Store;
@@ -59,6 +59,9 @@ struct Saver {
     last: watch::Sender<bool>,
 }
 
+/// The letters of a region's zones, given to the subnets in turn.
+const ZONES: [&str; 3] = ["a", "b", "c"];
+
 impl Endpoint {
     /// Loads or makes the world, binds the port and serves until [`Endpoint::shutdown`].
     pub async fn start(options: Options) -> Result<Self, LocalError> {
@@ -87,6 +90,13 @@ impl Endpoint {
             world.seed_launch_template(now, template);
         }
         world.launches.subnets = options.subnets.iter().cloned().collect();
+        // In the order in which they are named, as the subnets of a network are most often made.
+        world.launches.zones = options
+            .subnets
+            .iter()
+            .cloned()
+            .zip(ZONES.iter().cycle().map(ToString::to_string))
+            .collect();
         for document in &options.documents {
             world.commands.insert_document(document);
         }
@@ -127,6 +137,7 @@ impl Endpoint {
                 reason: error.to_string(),
             })?;
         }
+        shared.with(|world, _| world.machines.zones_out = zones_out(&options.faults));
         let desk = Arc::new(Desk {
             shared: Arc::clone(&shared),
             calls: CallLog::default(),

@@ -1,5 +1,6 @@
 //! Faults and latency on request: what a network and a busy service do, on purpose.
 
+use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -27,6 +28,9 @@ pub enum FaultKind {
     Cut,
     /// It is done, and the answer comes `hold` late.
     Slow,
+    /// `zone` is impaired: EC2's calls that name a machine in it fail as a whole, and so do descriptions that name
+    /// none.
+    ZoneOut,
 }
 
 /// One fault to inject.
@@ -63,6 +67,38 @@ pub struct Fault {
     /// How long `hold` and `slow` hold the answer back; 30 s where it is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<SignedDuration>,
+    /// The zone of `zone-out`, as `us-east-1b` or `b`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
+}
+
+impl Fault {
+    /// What is wrong with it, if anything is.
+    pub fn check(&self) -> Result<(), String> {
+        let letter = self.zone.as_deref().and_then(letter);
+        match (self.kind, letter, &self.zone) {
+            (FaultKind::ZoneOut, Some(_), _) => Ok(()),
+            (FaultKind::ZoneOut, None, given) => Err(format!(
+                "zone: expected a zone such as us-east-1b, got {:?}",
+                given.as_deref().unwrap_or_default()
+            )),
+            (_, _, Some(_)) => Err("zone: only kind zone-out has one".to_owned()),
+            (_, _, None) => Ok(()),
+        }
+    }
+}
+
+/// The letter of a zone.
+fn letter(zone: &str) -> Option<String> {
+    let last = zone.chars().next_back().filter(char::is_ascii_lowercase)?;
+    let rest = &zone[..zone.len() - 1];
+    (rest.is_empty() || rest.ends_with(|it: char| it.is_ascii_digit())).then(|| last.to_string())
+}
+
+/// The letters of the zones that these faults impair.
+pub(crate) fn zones_out(faults: &[Fault]) -> BTreeSet<String> {
+    let out = faults.iter().filter(|it| it.kind == FaultKind::ZoneOut && it.count != Some(0));
+    out.filter_map(|it| letter(it.zone.as_deref()?)).collect()
 }
 
 fn always() -> f64 {
@@ -163,7 +199,9 @@ impl Faults {
             wanted.as_deref().is_none_or(|wanted| wanted.eq_ignore_ascii_case(actual))
         };
         for it in faults.iter_mut() {
-            let applies = fits(&it.service, service)
+            // That one is the world's.
+            let applies = it.kind != FaultKind::ZoneOut
+                && fits(&it.service, service)
                 && fits(&it.operation, operation)
                 && fits(&it.access_key, access_key.unwrap_or_default())
                 && it.count != Some(0);
@@ -182,6 +220,7 @@ impl Faults {
                 FaultKind::Cut => Verdict::Spoil { after: Duration::ZERO, how: Spoiled::Cut },
                 FaultKind::Hold => Verdict::Spoil { after: held_back(it), how: Spoiled::Lost },
                 FaultKind::Slow => Verdict::Spoil { after: held_back(it), how: Spoiled::Late },
+                FaultKind::ZoneOut => Verdict::Pass,
             };
         }
         Verdict::Pass
@@ -246,6 +285,26 @@ mod tests {
         let drawn = run();
         assert_eq!(drawn, run());
         assert!(drawn.contains(&true) && drawn.contains(&false));
+    }
+
+    #[track_caller]
+    fn check_zone(fault: &str, expected: Result<&str, &str>) {
+        let fault: Fault = serde_json::from_str(fault).unwrap();
+        let found = fault.check().map(|()| zones_out(std::slice::from_ref(&fault)));
+        match (found, expected) {
+            (Ok(zones), Ok(letter)) => assert_eq!(zones, BTreeSet::from([letter.to_owned()])),
+            (Err(error), Err(part)) => assert!(error.contains(part), "{error}"),
+            (found, expected) => panic!("{found:?}, expected {expected:?}"),
+        }
+    }
+
+    #[test]
+    fn a_zone_is_impaired_by_its_name_or_its_letter() {
+        check_zone(r#"{"kind":"zone-out","zone":"us-east-1b"}"#, Ok("b"));
+        check_zone(r#"{"kind":"zone-out","zone":"c"}"#, Ok("c"));
+        check_zone(r#"{"kind":"zone-out","zone":"us-east-1"}"#, Err("us-east-1b"));
+        check_zone(r#"{"kind":"zone-out"}"#, Err("us-east-1b"));
+        check_zone(r#"{"kind":"cut","zone":"a"}"#, Err("only kind zone-out"));
     }
 
     #[test]

@@ -17,6 +17,7 @@ use awsim_core::{AwsError, IamCheck, RequestContext, ServiceHandler};
 use awsim_iam_policy::{
     AuthzRequest, ContextValue, Decision, EvalContext, ParseError, PolicyDocument, evaluate,
 };
+use jiff::Timestamp;
 use lamplighter_cloud::bus::bus_name;
 use lamplighter_cloud::schedules::DEFAULT_GROUP;
 use lamplighter_cloud::services::{DEFAULT_CLUSTER, Place};
@@ -28,29 +29,56 @@ use crate::shared::{Shared, fault};
 /// The policies in force.
 #[derive(Debug, Default)]
 pub(crate) struct Policies {
-    /// By access key; `None` is for everyone without one of their own.
-    inner: Mutex<BTreeMap<Option<String>, PolicyDocument>>,
+    inner: Mutex<Held>,
+}
+
+/// By access key; `None` is for everyone without one of their own.
+type ByKey = BTreeMap<Option<String>, PolicyDocument>;
+
+#[derive(Debug, Default)]
+struct Held {
+    in_force: ByKey,
+    /// Those that have not arrived yet, in the order in which they were put.
+    arriving: Vec<(Timestamp, Option<String>, PolicyDocument)>,
 }
 
 impl Policies {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Option<String>, PolicyDocument>> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Held> {
+        let mut held = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Timestamp::now();
+        let (arrived, arriving) =
+            std::mem::take(&mut held.arriving).into_iter().partition(|(at, ..)| *at <= now);
+        held.arriving = arriving;
+        let arrived: Vec<(Timestamp, Option<String>, PolicyDocument)> = arrived;
+        held.in_force.extend(arrived.into_iter().map(|(_, key, document)| (key, document)));
+        held
     }
 
     /// Puts a policy document in force, for one access key or for everyone else.
     pub(crate) fn put(&self, access_key: Option<String>, document: &str) -> Result<(), ParseError> {
+        self.put_after(access_key, document, Timestamp::UNIX_EPOCH)
+    }
+
+    /// The same, in force from `at` on; until then what was there before is.
+    pub(crate) fn put_after(
+        &self,
+        access_key: Option<String>,
+        document: &str,
+        at: Timestamp,
+    ) -> Result<(), ParseError> {
         let document = awsim_iam_policy::parse(document)?;
-        self.lock().insert(access_key, document);
+        self.lock().arriving.push((at, access_key, document));
         Ok(())
     }
 
     /// Removes every policy: everything is allowed again.
     pub(crate) fn clear(&self) {
-        self.lock().clear();
+        *self.lock() = Held::default();
     }
 
     fn of(&self, access_key: Option<&str>) -> Option<PolicyDocument> {
-        let policies = self.lock();
+        let held = self.lock();
+        let policies = &held.in_force;
         let own = access_key.and_then(|key| policies.get(&Some(key.to_owned())));
         own.or_else(|| policies.get(&None)).cloned()
     }

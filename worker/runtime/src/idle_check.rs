@@ -19,6 +19,7 @@ use lamplighter_lifecycle::{
 };
 use tokio::task::JoinSet;
 
+use crate::failures::Failures;
 use crate::inbox::{Concluded, Routed, TRACE_ATTRIBUTE, Work, announce, conclude, trace_of};
 use crate::ports::{CallError, Outgoing, Received, SHARDS, UpTarget};
 use crate::worker::Shared;
@@ -39,17 +40,17 @@ pub(crate) fn override_of(thresholds: &Thresholds) -> IdleOverride {
 }
 
 /// The targets that are on and whose idleness could end something.
-async fn watched(shared: &Shared) -> Result<Vec<UpTarget>, CallError> {
+async fn watched(shared: &Shared, failures: &mut Failures) -> Vec<UpTarget> {
     let mut targets = Vec::new();
     for shard in 0..SHARDS {
-        for up in shared.ports.store.up(shard).await? {
+        for up in failures.note(shared.ports.store.up(shard).await).unwrap_or_default() {
             let spec = shared.fleet.spec(&up.target);
             if up.watch.is_some() && spec.is_some_and(|spec| spec.idle.is_some()) {
                 targets.push(up);
             }
         }
     }
-    Ok(targets)
+    targets
 }
 
 /// One message for each part of what is on.
@@ -69,7 +70,8 @@ pub(crate) async fn share_out(
         return Ok(Routed::Done);
     }
     let expired = command.expires.is_some_and(|expires| expires <= shared.ports.clock.now());
-    let watched = if expired { Vec::new() } else { watched(shared).await? };
+    let mut failures = Failures::default();
+    let watched = if expired { Vec::new() } else { watched(shared, &mut failures).await };
     if shared.options.dry_run {
         tracing::info!(targets = watched.len(), "would be asked whether they are idle");
         return Ok(Routed::Done);
@@ -87,8 +89,10 @@ pub(crate) async fn share_out(
     }
     while let Some(sent) = sends.join_next().await {
         // A panic in there would be a fault of ours; the message comes again either way.
-        sent.unwrap_or(Ok(()))?;
+        failures.note(sent.unwrap_or(Ok(())));
     }
+    // The tick comes again, for the parts that are missing; asking the others twice does no harm.
+    failures.end()?;
     // Last, so that whoever dies before sends them all again; asking twice does no harm.
     let specs = shared.fleet.targets.values().chain(shared.fleet.templates.values());
     let with_policy = specs.filter(|spec| spec.idle.is_some()).count();

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use lamplighter_events::{AttentionKind, EventBody, LifecycleEvent, TargetName};
 use lamplighter_lifecycle::{Resource, TargetRecord};
 
+use crate::failures::Failures;
 use crate::fleet::Fleet;
 use crate::inbox::Work;
 use crate::ports::{CallError, Tagged};
@@ -61,13 +62,18 @@ pub(crate) async fn reconcile(
     shared: &Arc<Shared>,
     said: &mut BTreeSet<String>,
 ) -> Result<(), CallError> {
+    let mut failures = Failures::default();
     for owner in owners(&shared.fleet) {
-        let all = shared.ports.cloud.tagged(owner).await?;
+        let Some(all) = failures.note(shared.ports.cloud.tagged(owner).await) else { continue };
         let names: Vec<TargetName> =
             all.iter().filter_map(|it| TargetName::parse(&it.target).ok()).collect();
         let records = match names.is_empty() {
             true => Vec::new(),
-            false => shared.ports.store.load_all(&names).await?,
+            // Without its records every machine would look like an orphan.
+            false => match failures.note(shared.ports.store.load_all(&names).await) {
+                Some(records) => records,
+                None => continue,
+            },
         };
         let records: BTreeMap<&str, &TargetRecord> =
             records.iter().map(|record| (record.target.as_str(), record)).collect();
@@ -81,11 +87,13 @@ pub(crate) async fn reconcile(
                 (Standing::Orphan, Ok(target)) => {
                     shared.nudge_with(&target, Work::found(tagged.instance.clone())).await;
                 }
-                (Standing::Stray, _) | (_, Err(_)) => announce(shared, tagged, said).await?,
+                (Standing::Stray, _) | (_, Err(_)) => {
+                    failures.note(announce(shared, tagged, said).await);
+                }
             }
         }
     }
-    Ok(())
+    failures.end()
 }
 
 async fn announce(

@@ -8,6 +8,7 @@
 //! task at a time. Every bound is named.
 
 mod backoff;
+mod failures;
 pub mod fleet;
 mod held;
 mod idle_check;

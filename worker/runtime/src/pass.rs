@@ -13,9 +13,9 @@ use jiff::Timestamp;
 use lamplighter_events::{Cause, InstanceId, Outcome, Verdict, WakeUp};
 use lamplighter_lifecycle::{
     AcceptedCommand, ApplyAnswer, Decision, Effect, EffectAnswer, Input, ObserveTrouble, Phase,
-    Refusal, Resource, Round, Sighting, SpotNotice, TargetRecord, TargetSpec, align, apply_answer,
-    clear_sent, decide, idle_override, never_waits_for_the_bus, plan_observation, plan_probes,
-    probes_are_due,
+    RIGHTS_ARRIVE_SECONDS, Refusal, Resource, Round, Sighting, SpotNotice, TargetRecord,
+    TargetSpec, align, apply_answer, clear_sent, decide, idle_override, never_waits_for_the_bus,
+    plan_observation, plan_probes, probes_are_due,
 };
 use tracing::Instrument;
 
@@ -127,6 +127,14 @@ pub(crate) async fn run(shared: &Shared, spec: &TargetSpec, work: &Work) -> Resu
     })
 }
 
+/// A command for what has no record yet, denied within a minute of its sending: new rights take seconds to arrive.
+fn awaits_rights(command: Option<&AcceptedCommand>, cause: Cause, now: Timestamp) -> bool {
+    let waits = |command: &AcceptedCommand| {
+        now.duration_since(command.sent_at).as_secs() < RIGHTS_ARRIVE_SECONDS
+    };
+    cause == Cause::Denied && command.is_some_and(waits)
+}
+
 /// The bus is away, and the record is full of what it has not heard.
 fn backlog(record: &TargetRecord) -> CallError {
     CallError {
@@ -177,6 +185,9 @@ impl Once<'_> {
                 let trouble = ObserveTrouble { cause: error.cause, message };
                 match &loaded {
                     Some(record) => (record.resource.clone(), Some(trouble)),
+                    None if awaits_rights(command, error.cause, began) => {
+                        return Err(CallError { disposition: Disposition::Retry, ..error });
+                    }
                     None => return self.fail_unresolved(command, trouble).await,
                 }
             }

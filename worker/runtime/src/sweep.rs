@@ -4,6 +4,9 @@
 //! `wake_at`), so that a lost wake-up costs a minute. More rarely it looks at what is up, and more
 //! rarely still at what is off, in batches; a target whose machine is not where the record has it gets a
 //! pass. A sweep writes nothing itself.
+//!
+//! *Invariant.* What fails for one target, or one shard of an index, does not end the round for the others. A round
+//! in which something failed comes again in a minute.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,6 +18,7 @@ use lamplighter_lifecycle::{
     OFF_LOOK_SECONDS, ON_LOOK_SECONDS, ObservePlan, Phase, PowerState, Resource,
 };
 
+use crate::failures::Failures;
 use crate::ledger;
 use crate::ports::{CallError, SHARDS};
 use crate::worker::Shared;
@@ -33,7 +37,7 @@ pub(crate) async fn keep_sweeping(shared: Arc<Shared>) {
     loop {
         let now = shared.ports.clock.now();
         if let Err(error) = due(&shared).await {
-            tracing::warn!(%error, "the sweep for what is due failed; the next one comes");
+            tracing::warn!(%error, "the sweep for what is due failed in part; the next one comes");
         }
         let look_up = now >= next_up;
         let look_off = now >= next_off;
@@ -49,7 +53,7 @@ pub(crate) async fn keep_sweeping(shared: Arc<Shared>) {
                     }
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "a look at the fleet failed; again in a minute");
+                    tracing::warn!(%error, "a look at the fleet failed in part; again in a minute");
                 }
             }
         }
@@ -72,14 +76,19 @@ async fn due(shared: &Arc<Shared>) -> Result<(), CallError> {
     let ahead = SignedDuration::try_from(shared.options.sweep_every.mul_f64(1.25))
         .unwrap_or(SignedDuration::ZERO);
     let horizon = now.saturating_add(ahead).unwrap_or(now);
+    let mut failures = Failures::default();
     // A record with unsent events is due within half a minute, so each of them is seen here.
     let mut oldest_event: Option<jiff::Timestamp> = None;
     for shard in 0..SHARDS {
-        for target in shared.ports.store.due(shard, horizon).await? {
+        let Some(targets) = failures.note(shared.ports.store.due(shard, horizon).await) else {
+            continue;
+        };
+        for target in targets {
             if !shared.fleet.has(&target) {
                 continue;
             }
-            let Some(record) = shared.ports.store.load(&target).await? else { continue };
+            let record = failures.note(shared.ports.store.load(&target).await).flatten();
+            let Some(record) = record else { continue };
             if let Some(event) = record.outbox.first() {
                 oldest_event = Some(oldest_event.map_or(event.at, |oldest| oldest.min(event.at)));
             }
@@ -92,7 +101,7 @@ async fn due(shared: &Arc<Shared>) -> Result<(), CallError> {
         }
     }
     tell_unsent(shared, oldest_event.map(|at| now.duration_since(at)));
-    Ok(())
+    failures.end()
 }
 
 /// The field `oldest_event_seconds` is what the stack's alarm reads from the log.
@@ -126,9 +135,13 @@ async fn look(
     off_too: bool,
     left: &mut BTreeSet<TargetName>,
 ) -> Result<(), CallError> {
+    let mut failures = Failures::default();
     let mut expected: BTreeMap<TargetName, (Resource, Option<Phase>)> = BTreeMap::new();
+    let mut every_shard = true;
     for shard in 0..SHARDS {
-        for up in shared.ports.store.up(shard).await? {
+        let lines = failures.note(shared.ports.store.up(shard).await);
+        every_shard &= lines.is_some();
+        for up in lines.unwrap_or_default() {
             if shared.fleet.has(&up.target) {
                 expected.insert(up.target, (up.resource, Some(up.phase)));
             } else if left.insert(up.target.clone()) {
@@ -136,13 +149,14 @@ async fn look(
                     target_name = %up.target, resource = %up.resource,
                     "a target that left the fleet file is still up; put it back, or stop it by hand"
                 );
-                announce_left(shared, &up.target, &up.resource).await?;
+                failures.note(announce_left(shared, &up.target, &up.resource).await);
             }
         }
     }
     let up: BTreeSet<TargetName> = expected.keys().cloned().collect();
-    if off_too {
-        mind_hours(shared, &up).await?;
+    // What an unread shard holds would pass for off.
+    if off_too && every_shard {
+        failures.note(mind_hours(shared, &up).await);
         for (name, spec) in shared.fleet.targets.iter().filter(|(name, _)| !up.contains(*name)) {
             match shared.ports.cloud.resolve(&spec.place).await {
                 Ok(resource) => {
@@ -158,7 +172,7 @@ async fn look(
             chunk.iter().map(|(_, (resource, _))| ObservePlan::bare(resource.clone())).collect();
         let sightings = shared.ports.cloud.observe(&plans).await;
         for ((target, (_, phase)), sighting) in chunk.iter().zip(sightings) {
-            let Ok(seen) = sighting? else { continue };
+            let Some(Ok(seen)) = failures.note(sighting) else { continue };
             let agrees = match phase {
                 // What is on its way has a wait of its own.
                 Some(Phase::Starting | Phase::Stopping) => true,
@@ -171,7 +185,7 @@ async fn look(
             }
         }
     }
-    Ok(())
+    failures.end()
 }
 
 /// A target with office hours has a `wake_at` for its next window. One that nobody has looked at yet, or whose

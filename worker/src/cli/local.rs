@@ -47,7 +47,8 @@ pub(crate) struct LocalArgs {
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
     /// Make calls fail: kind=before|throttle|after|cut|hold|slow and any of service, operation, access_key,
-    /// probability, count, code, message, status, hold, separated by commas; or the same as JSON
+    /// probability, count, code, message, status, hold, separated by commas; or kind=zone-out,zone=us-east-1b for an
+    /// impaired zone; or the same as JSON
     #[arg(long = "fault", value_name = "SPEC", value_parser = parse_fault)]
     faults: Vec<Fault>,
     /// Let every call take so long, milliseconds
@@ -59,6 +60,12 @@ pub(crate) struct LocalArgs {
 
 /// Takes `kind=throttle,service=ec2,count=3`, or a JSON object.
 fn parse_fault(spec: &str) -> Result<Fault, String> {
+    let fault = read_fault(spec)?;
+    fault.check()?;
+    Ok(fault)
+}
+
+fn read_fault(spec: &str) -> Result<Fault, String> {
     if spec.trim_start().starts_with('{') {
         return serde_json::from_str(spec).map_err(|error| error.to_string());
     }

@@ -188,6 +188,7 @@ fn plain(id: String) -> MachineSeed {
         name: String::new(),
         units: BTreeMap::new(),
         state: lamplighter_cloud::MachineState::Stopped,
+        zone: "a".to_owned(),
         tags: BTreeMap::new(),
         behaviour: lamplighter_cloud::Behaviour::default(),
     }

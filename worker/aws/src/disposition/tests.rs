@@ -56,6 +56,47 @@ fn no_capacity_is_not_aws_trouble_although_it_is_a_500() {
 }
 
 #[test]
+fn a_full_subnet_and_a_used_up_reservation_are_missing_capacity() {
+    let soon = Disposition::RetryAfter(CAPACITY_PAUSE);
+    for code in [
+        "InsufficientFreeAddressesInSubnet",
+        "ReservationCapacityExceeded",
+        "UnavailableHostRequirements",
+    ] {
+        check("ec2:RunInstances", code, Cause::Capacity, soon, Applied::No);
+    }
+}
+
+#[test]
+fn a_protected_machine_is_refused_with_what_to_do() {
+    for (operation, part) in [
+        ("ec2:StopInstances", "DisableApiStop"),
+        ("ec2:StopInstances", "--no-disable-api-stop"),
+        ("ec2:TerminateInstances", "DisableApiTermination"),
+        ("ec2:TerminateInstances", "--no-disable-api-termination"),
+        ("ec2:TerminateInstances", "--no-disable-api-stop"),
+        ("ec2:StartInstances", "hibernates"),
+    ] {
+        check(operation, "OperationNotPermitted", Cause::Denied, Disposition::Fail, Applied::No);
+        let words = "The instance 'i-0aaaaaaaaaaaaaaa1' may not be stopped.";
+        let error = answered(operation, Some("OperationNotPermitted"), Some(words), 400, None);
+        assert!(error.message.contains(part), "{error}");
+    }
+    let error =
+        answered("ec2:StopInstances", Some("UnsupportedHibernationConfiguration"), None, 400, None);
+    assert!(error.message.contains("hibernation"), "{error}");
+}
+
+#[test]
+fn what_one_service_calls_unsupported_is_no_capacity_of_another() {
+    let fail = Disposition::Fail;
+    check("sqs:ReceiveMessage", "UnsupportedOperation", Cause::Invalid, fail, Applied::No);
+    check("ec2:StopInstances", "UnsupportedOperation", Cause::Invalid, fail, Applied::No);
+    let later = Disposition::RetryAfter(LIMIT_PAUSE);
+    check("ec2:RunInstances", "UnsupportedOperation", Cause::Capacity, later, Applied::No);
+}
+
+#[test]
 fn a_denied_call_fails_and_stale_credentials_are_fetched_anew() {
     for code in ["UnauthorizedOperation", "AccessDenied", "AccessDeniedException"] {
         check("ec2:X", code, Cause::Denied, Disposition::Fail, Applied::No);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use aws_sdk_ec2::types::{InstanceState, InstanceStateName, StateReason};
 
 use super::*;
-use crate::batch::remaining;
+use crate::batch::{PARTS_CALLS_MAX, remaining};
 use crate::disposition::own_error;
 
 fn id(n: u32) -> InstanceId {
@@ -65,14 +65,15 @@ async fn ask(bad: &[u32], message: impl Fn(&[InstanceId]) -> String) -> (Vec<Ins
         &ids,
         |error| error.disposition == Disposition::Fail,
         names,
-        |group: Vec<InstanceId>| {
+        halves,
+        |group: Vec<InstanceId>, _| {
             *calls.borrow_mut() += 1;
             let hit: Vec<InstanceId> =
                 group.iter().filter(|id| bad.contains(id)).cloned().collect();
             std::future::ready(if hit.is_empty() {
-                Ok(group.into_iter().map(|id| (id, ())).collect())
+                Ok(group.into_iter().map(|id| (id, Ok(()))).collect())
             } else {
-                Err(refusal(Cause::NotFound, Disposition::Fail, &message(&hit)))
+                Err(refusal(Cause::NotFound, Disposition::Fail, &message(&hit)).into())
             })
         },
     )
@@ -109,14 +110,104 @@ async fn a_refused_pace_is_everyones_and_asked_once() {
         &ids,
         |error| error.disposition == Disposition::Fail,
         names,
-        |_| {
+        halves,
+        |_, _| {
             *calls.borrow_mut() += 1;
-            std::future::ready(Err(refusal(Cause::Throttled, Disposition::Retry, "slower")))
+            std::future::ready(Err(refusal(Cause::Throttled, Disposition::Retry, "slower").into()))
         },
     )
     .await;
     assert_eq!(calls.into_inner(), 1);
     assert!(answers.values().all(Result::is_err));
+}
+
+/// Asks for `count` machines of which `bad` are in an impaired zone, and returns who was not seen, how many calls it
+/// took, and how many of them were made with the SDK's retries.
+async fn ask_impaired(
+    count: u32,
+    bad: impl Fn(u32) -> bool,
+    cut: impl Fn(&[InstanceId]) -> Vec<Vec<InstanceId>>,
+    refused: impl Fn() -> Refused,
+) -> (Vec<InstanceId>, usize, usize) {
+    let ids: Vec<InstanceId> = (0..count).map(id).collect();
+    let bad: Vec<InstanceId> = (0..count).filter(|n| bad(*n)).map(id).collect();
+    let portions = RefCell::new(Vec::new());
+    let answers: Each<InstanceId, ()> = apart(
+        &ids,
+        |error| error.applied == Applied::No && error.disposition == Disposition::Fail,
+        names,
+        cut,
+        |group: Vec<InstanceId>, portion| {
+            portions.borrow_mut().push(portion);
+            std::future::ready(match group.iter().any(|id| bad.contains(id)) {
+                false => Ok(group.into_iter().map(|id| (id, Ok(()))).collect()),
+                true => Err(refused()),
+            })
+        },
+    )
+    .await;
+    assert_eq!(answers.len(), ids.len());
+    let portions = portions.into_inner();
+    let whole = portions.iter().filter(|it| **it == Portion::Whole).count();
+    let unseen = answers.into_iter().filter(|(_, it)| it.is_err()).map(|(id, _)| id).collect();
+    (unseen, portions.len(), whole)
+}
+
+fn impaired() -> Refused {
+    own_error("ec2:Test", Cause::Deadline, Disposition::Retry, Applied::Perhaps, "Unavailable")
+        .into()
+}
+
+#[tokio::test]
+async fn one_machine_in_an_impaired_zone_hides_no_other() {
+    let (unseen, calls, whole) = ask_impaired(500, |n| n == 333, halves, impaired).await;
+    assert_eq!(unseen, [id(333)]);
+    // The whole, and two halves nine times; only the whole is tried again by the SDK.
+    assert!(calls <= 19, "{calls}");
+    assert_eq!(whole, 1);
+}
+
+#[tokio::test]
+async fn a_zone_that_is_out_is_cut_off_and_costs_a_bounded_number_of_calls() {
+    let zone = |id: &InstanceId| id.as_str().ends_with(['0', '3', '6', '9', 'c', 'f']);
+    let by_zone = |ids: &[InstanceId]| {
+        let (out, well): (Vec<_>, Vec<_>) = ids.iter().cloned().partition(zone);
+        vec![out, well].into_iter().filter(|part| !part.is_empty()).collect()
+    };
+    let (unseen, calls, _) = ask_impaired(500, |n| zone(&id(n)), by_zone, impaired).await;
+    assert_eq!(unseen, (0..500).map(id).filter(zone).collect::<Vec<_>>());
+    assert!(calls <= PARTS_CALLS_MAX, "{calls}");
+    // Without the zones: the bound holds as well, and what it leaves unseen is said so.
+    let (unseen, calls, _) = ask_impaired(500, |n| n % 3 == 0, halves, impaired).await;
+    assert!(unseen.len() >= 167 && calls <= PARTS_CALLS_MAX, "{} {calls}", unseen.len());
+}
+
+#[tokio::test]
+async fn silence_is_nobodys_in_particular_and_takes_no_batch_apart() {
+    let silent = || Refused { answered: false, ..impaired() };
+    let (unseen, calls, _) = ask_impaired(10, |n| n == 3, halves, silent).await;
+    assert_eq!((unseen.len(), calls), (10, 1));
+}
+
+#[tokio::test]
+async fn a_part_of_a_call_that_may_have_been_made_may_have_been_made() {
+    let ids = [id(1), id(2)];
+    let answers: Each<InstanceId, ()> = apart(
+        &ids,
+        |_| true,
+        names,
+        halves,
+        |group: Vec<InstanceId>, _| {
+            std::future::ready(match group.len() {
+                2 => Err(impaired()),
+                _ => Err(refusal(Cause::Capacity, Disposition::Retry, "no room").into()),
+            })
+        },
+    )
+    .await;
+    for answer in answers.values() {
+        assert_eq!(answer.as_ref().unwrap_err().applied, Applied::Perhaps);
+    }
 }
 
 #[test]

@@ -11,6 +11,8 @@ use super::{Bench, bench, counts, options};
 
 const GOOD: &str = "lt-0123456789abcdef0";
 const BARE: &str = "lt-0123456789abcdef1";
+/// Its machines are protected from termination.
+const KEPT: &str = "lt-0123456789abcdef2";
 
 fn duration(text: &str) -> HumanDuration {
     HumanDuration::parse(text).unwrap()
@@ -50,7 +52,9 @@ async fn world() -> Bench {
     };
     let bare = r#"{"profile":false,"public_ip":false,"interfaces":true}"#;
     let good = r#"{"security_groups":["sg-0a"],"volume_gib":30}"#;
-    let launch_templates = vec![seed(GOOD, "gpu", good), seed(BARE, "bare", bare)];
+    let kept = r#"{"security_groups":["sg-0a"],"behaviour":{"disable_api_termination":true}}"#;
+    let launch_templates =
+        vec![seed(GOOD, "gpu", good), seed(BARE, "bare", bare), seed(KEPT, "kept", kept)];
     let subnets = vec!["subnet-0a".to_owned()];
     bench(Options { launch_templates, subnets, ..options() }).await
 }
@@ -130,6 +134,7 @@ async fn a_check_of_a_template_says_what_is_wrong() {
     wrong(template(BARE), Error, &bare).await;
     let nowhere = TemplateSpec { wait_for_public_ip: false, subnets: Vec::new(), ..template(BARE) };
     wrong(nowhere, Warn, &["no instance profile", "may call"]).await;
+    wrong(template(KEPT), Warn, &["sets DisableApiTermination"]).await;
     wrong(template("lt-0aaaaaaaa"), Error, &["EC2 knows no version $Default of"]).await;
     wrong(template("nobody"), Error, &["EC2 knows no version $Default of"]).await;
     let version = TemplateSpec { version: "7".to_owned(), ..template(GOOD) };

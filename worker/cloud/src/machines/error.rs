@@ -19,6 +19,21 @@ pub enum MachineError {
         /// `started` or `stopped`.
         verb: &'static str,
     },
+    /// An attribute of the instance forbids it.
+    #[error(
+        "The instance '{id}' may not be {verb}. Modify its '{attribute}' instance attribute and try again."
+    )]
+    Protected {
+        /// The instance.
+        id: String,
+        /// `stopped` or `terminated`.
+        verb: &'static str,
+        /// `disableApiStop` or `disableApiTermination`.
+        attribute: &'static str,
+    },
+    /// The call concerns a zone that is impaired.
+    #[error("The server is overloaded and can't handle the request.")]
+    ZoneImpaired,
     /// A spot instance that was asked for once cannot be stopped, only terminated.
     #[error(
         "You can't stop the Spot Instance '{0}' because it is associated with a one-time Spot Instance request. You can only stop Spot Instances associated with persistent Spot Instance requests."
@@ -26,9 +41,30 @@ pub enum MachineError {
     OneTimeSpot(String),
     /// No host is free for it.
     #[error(
-        "We currently do not have sufficient {0} capacity in the Availability Zone you requested. Our system will be working on provisioning additional capacity."
+        "We currently do not have sufficient {instance_type} capacity in the Availability Zone you requested ({region}{zone}). Our system will be working on provisioning additional capacity. You can currently get {instance_type} capacity by not specifying an Availability Zone in your request or choosing {}.",
+        elsewhere(region, zone)
     )]
-    InsufficientCapacity(String),
+    InsufficientCapacity {
+        /// The instance type.
+        instance_type: String,
+        /// The region.
+        region: String,
+        /// The letter of the zone.
+        zone: String,
+    },
+    /// No address is free in the subnet.
+    #[error(
+        "There are not enough free addresses in subnet '{0}' to satisfy the requested number of instances."
+    )]
+    NoFreeAddresses(String),
+    /// The capacity reservation is used up.
+    #[error(
+        "The requested reservation does not have sufficient compatible and available capacity for this request."
+    )]
+    ReservationUsedUp,
+    /// A code of tomorrow's.
+    #[error("The launch was refused by a rule that is newer than this model.")]
+    Novel,
     /// No spot host is free for it.
     #[error("There is no Spot capacity available that matches your request.")]
     InsufficientSpotCapacity,
@@ -74,6 +110,12 @@ pub enum MachineError {
     InvalidParameter(String),
 }
 
+/// The other zones of a region.
+fn elsewhere(region: &str, zone: &str) -> String {
+    let others = ["a", "b", "c", "d"].into_iter().filter(|other| *other != zone);
+    others.map(|other| format!("{region}{other}")).collect::<Vec<_>>().join(", ")
+}
+
 fn not_found_text(ids: &[String]) -> String {
     if let [id] = ids {
         return format!("The instance ID '{id}' does not exist");
@@ -88,9 +130,14 @@ impl ServiceFault for MachineError {
             Self::Malformed(_) => "InvalidInstanceID.Malformed",
             Self::IncorrectState { .. } => "IncorrectInstanceState",
             Self::OneTimeSpot(_) => "UnsupportedOperation",
-            Self::InsufficientCapacity(_) | Self::InsufficientSpotCapacity => {
+            Self::Protected { .. } => "OperationNotPermitted",
+            Self::ZoneImpaired => "Unavailable",
+            Self::InsufficientCapacity { .. } | Self::InsufficientSpotCapacity => {
                 "InsufficientInstanceCapacity"
             }
+            Self::NoFreeAddresses(_) => "InsufficientFreeAddressesInSubnet",
+            Self::ReservationUsedUp => "ReservationCapacityExceeded",
+            Self::Novel => "LaunchPostureViolation",
             Self::VcpuLimitExceeded => "VcpuLimitExceeded",
             Self::SpotCountExceeded => "MaxSpotInstanceCountExceeded",
             Self::IdempotentParameterMismatch => "IdempotentParameterMismatch",
@@ -108,7 +155,8 @@ impl ServiceFault for MachineError {
 
     fn status(&self) -> u16 {
         match self {
-            Self::InsufficientCapacity(_) | Self::InsufficientSpotCapacity => 500,
+            Self::InsufficientCapacity { .. } | Self::InsufficientSpotCapacity => 500,
+            Self::ZoneImpaired => 503,
             Self::DryRun => 412,
             _ => 400,
         }

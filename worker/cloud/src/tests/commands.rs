@@ -145,11 +145,37 @@ fn a_cancelled_command_ends_at_once() {
 }
 
 #[test]
-fn an_agent_that_was_online_once_stays_known() {
+fn a_stopped_machine_is_left_out_and_one_that_comes_up_again_is_known_before_its_agent_is() {
     let mut world = running();
-    assert!(world.describe_agents(at(10))[0].online);
+    assert!(world.describe_agents(at(10), &[]).unwrap()[0].online);
     world.stop_machines(at(11), &ids(), false).unwrap();
-    let agents = world.describe_agents(at(60));
+    assert_eq!(world.describe_agents(at(60), &ids()).unwrap(), []);
+    world.timings.agent = jiff::SignedDuration::from_secs(5);
+    world.start_machines(at(61), &ids(), false).unwrap();
+    let agents = world.describe_agents(at(66), &ids()).unwrap();
     assert!(!agents[0].online);
     assert_eq!(agents[0].last_ping, at(11));
+}
+
+#[test]
+fn an_id_that_ssm_does_not_take_fails_the_whole_description() {
+    let mut world = running();
+    let unknown = "i-0bbbbbbbbbbbbbbb9".to_owned();
+    let error = world.describe_agents(at(10), &[ids(), vec![unknown]].concat()).unwrap_err();
+    assert_eq!(error.code(), "InvalidInstanceId");
+    assert!(error.to_string().contains("i-0bbbbbbbbbbbbbbb9"), "{error}");
+}
+
+#[test]
+fn a_command_is_listed_by_its_machine_once_it_reached_it() {
+    let mut world = running();
+    let id = ids()[0].clone();
+    world.stop_machines(at(11), &ids(), false).unwrap();
+    world.start_machines(at(20), &ids(), false).unwrap();
+    world.timings.agent = jiff::SignedDuration::from_secs(5);
+    let sent = send(&mut world, 23, "unit='web'");
+    assert_eq!(world.commands_to(&id).count(), 0, "it is still pending");
+    world.advance(at(40));
+    let listed: Vec<&str> = world.commands_to(&id).map(|it| it.id.as_str()).collect();
+    assert_eq!(listed, [sent.id.as_str()]);
 }

@@ -115,6 +115,62 @@ fn a_start_without_capacity_is_refused_with_a_500_and_changes_nothing() {
 }
 
 #[test]
+fn a_refusal_for_want_of_capacity_is_a_paragraph() {
+    let mut world = world();
+    world.machines.get_mut(ID).unwrap().behaviour.no_capacity = true;
+    let text = world.start_machines(at(0), &ids(), false).unwrap_err().to_string();
+    assert!((280..450).contains(&text.len()), "{} {text}", text.len());
+    assert!(text.contains("not specifying an Availability Zone"), "{text}");
+}
+
+#[test]
+fn a_protected_machine_refuses_to_be_stopped_or_terminated() {
+    let mut world = world();
+    world.start_machines(at(0), &ids(), false).unwrap();
+    world.advance(at(10));
+    let mut check = |stop, termination, stops: Option<&str>, ends: Option<&str>| {
+        let behaviour = &mut world.machines.get_mut(ID).unwrap().behaviour;
+        (behaviour.disable_api_stop, behaviour.disable_api_termination) = (stop, termination);
+        for (result, part) in [
+            (world.clone().stop_machines(at(11), &ids(), false), stops),
+            (world.clone().terminate_machines(at(11), &ids(), false), ends),
+        ] {
+            match part {
+                None => drop(result.unwrap()),
+                Some(part) => {
+                    let error = result.unwrap_err();
+                    assert_eq!(error.code(), "OperationNotPermitted");
+                    assert!(error.to_string().contains(part), "{error}");
+                }
+            }
+        }
+    };
+    check(false, false, None, None);
+    check(false, true, None, Some("disableApiTermination"));
+    check(true, false, Some("disableApiStop"), Some("disableApiStop"));
+}
+
+#[test]
+fn an_impaired_zone_fails_whole_calls_and_those_that_name_nothing() {
+    let mut world = world();
+    seed(&mut world, r#""id":"i-0bbbbbbbbbbbbbbb2","zone":"b""#);
+    let (here, there) = (ids(), vec!["i-0bbbbbbbbbbbbbbb2".to_owned()]);
+    let both = [here.clone(), there.clone()].concat();
+    world.machines.zones_out.insert("b".to_owned());
+    let mut code = |ids: &[String]| {
+        let found = world.describe_machines(at(1), ids, |_, _| true);
+        found.err().map(|error| (error.code(), error.status()))
+    };
+    let out = Some(("Unavailable", 503));
+    assert_eq!(code(&here), None);
+    assert_eq!((code(&there), code(&both), code(&[])), (out, out, out));
+    assert!(world.start_machines(at(1), &both, false).is_err());
+    assert_eq!(state(&mut world, 10), MachineState::Stopped, "for all or for none");
+    world.machines.zones_out.clear();
+    assert_eq!(world.describe_machines(at(12), &[], |_, _| true).unwrap().len(), 2);
+}
+
+#[test]
 fn a_description_lags_by_what_was_asked() {
     let mut world = world();
     world.timings.describe_lag = jiff::SignedDuration::from_secs(2);

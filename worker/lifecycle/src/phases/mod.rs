@@ -12,7 +12,9 @@ mod template;
 
 pub(crate) use idling::{check_answer, host_said_nothing, idle_seconds};
 pub(crate) use on::watch_is_due;
-pub(crate) use template::{is_gone, launched, notice, recognise, settle_ledger, try_next_option};
+pub(crate) use template::{
+    is_gone, launched, notice, recognise, settle_ledger, try_next_option, try_other_options,
+};
 
 use lamplighter_events::{Action, AttentionKind, Cause, Verdict};
 
@@ -22,7 +24,9 @@ use crate::effect::EffectKind;
 use crate::hold::{HoldKind, Sent};
 use crate::limits::MESSAGE_CHARS_MAX;
 use crate::limits::{BOOTSTRAP_GRACE_SECONDS, CHECK_GRACE_SECONDS, UNIT_ACTIVATING_SECONDS};
-use crate::limits::{OVERDUE_LOOK_SECONDS, WINDOW_RETRY_SECONDS};
+use crate::limits::{
+    OVERDUE_LOOK_SECONDS, RIGHTS_ARRIVE_SECONDS, RIGHTS_RETRY_SECONDS, WINDOW_RETRY_SECONDS,
+};
 use crate::observed::{CheckReading, PowerState};
 use crate::pass::{Flow, Pass, add, later};
 use crate::record::{Check, CheckPurpose, Failure, OpenCommand, Phase, Step};
@@ -55,11 +59,18 @@ pub(crate) fn advance(pass: &mut Pass<'_>) -> Flow {
 /// whoever waits is told.
 fn cannot_see(pass: &mut Pass<'_>, cause: Cause, message: &str) -> Flow {
     let at = pass.in_seconds(OVERDUE_LOOK_SECONDS);
+    if matches!(pass.record.phase, Phase::Off | Phase::Stopping) && pass.wanted() {
+        begin_start(pass);
+    }
+    if cause == Cause::Denied && rights_may_arrive(pass) {
+        let at = pass.in_seconds(RIGHTS_RETRY_SECONDS);
+        pass.look(at);
+        pass.why(format!(
+            "it cannot be observed ({cause}): {message}; new rights take seconds to arrive, so it is tried again"
+        ));
+        return Flow::Rest;
+    }
     match pass.record.phase {
-        Phase::Off | Phase::Stopping if pass.wanted() => {
-            begin_start(pass);
-            fail_start(pass, cause, message.to_owned());
-        }
         Phase::Starting => fail_start(pass, cause, message.to_owned()),
         Phase::Off | Phase::Failed => {}
         Phase::On | Phase::Stopping => pass.look(at),
@@ -74,6 +85,17 @@ fn cannot_see(pass: &mut Pass<'_>, cause: Cause, message: &str) -> Flow {
     }
     pass.why(format!("it cannot be observed ({cause}): {message}"));
     Flow::Rest
+}
+
+/// Whether a denial may be one of rights that were given a moment ago: within a minute of the way's beginning, or of
+/// the oldest command that waits.
+pub(crate) fn rights_may_arrive(pass: &Pass<'_>) -> bool {
+    let record = &pass.record;
+    let began = match record.phase {
+        Phase::Starting | Phase::Stopping => record.began_at,
+        Phase::Off | Phase::On | Phase::Failed => record.open.iter().map(|it| it.sent.at).min(),
+    };
+    began.is_some_and(|began| pass.now < later(began, RIGHTS_ARRIVE_SECONDS))
 }
 
 /// The way up begins.

@@ -16,7 +16,7 @@ use lamplighter_events::{AttentionKind, Cause};
 
 use super::{Asked, fail_start, read_check, ready_by, running_by};
 use crate::effect::{Effect, EffectKind};
-use crate::limits::{LAUNCH_VISIBLE_SECONDS, TRIED_CHARS_MAX, TRIED_MAX};
+use crate::limits::{LAUNCH_VISIBLE_SECONDS, OPTIONS_PAUSE_SECONDS, TRIED_CHARS_MAX, TRIED_MAX};
 use crate::observed::{Agent, CheckReading, InstanceSeen, PowerState};
 use crate::pass::{Flow, Pass, SpotNotice, add, later};
 use crate::record::{Check, CheckPurpose, Phase, Step};
@@ -136,12 +136,12 @@ pub(super) fn launch(pass: &mut Pass<'_>, template: &TemplateSpec) -> Option<Eff
     })))
 }
 
-/// A way to launch was refused for want of room: the next in order at once; after the last, with a pause.
-pub(crate) fn try_next_option(pass: &mut Pass<'_>, refused: &LaunchOption, message: &str) {
+/// A way to launch was refused: the next in order at once; after the last, with a pause. Whether there was a next one.
+pub(crate) fn try_next_option(pass: &mut Pass<'_>, refused: &LaunchOption, message: &str) -> bool {
     let Some(options) = pass.spec.template().map(|template| template.options().len()) else {
-        return;
+        return false;
     };
-    let Some(launch) = &mut pass.record.launch else { return };
+    let Some(launch) = &mut pass.record.launch else { return false };
     let way = format!("{refused}: ");
     launch.tried.retain(|tried| !tried.starts_with(&way));
     launch.tried.push(shortened(&format!("{way}{message}"), TRIED_CHARS_MAX));
@@ -149,10 +149,38 @@ pub(crate) fn try_next_option(pass: &mut Pass<'_>, refused: &LaunchOption, messa
     let excess = launch.tried.len().saturating_sub(TRIED_MAX);
     launch.tried.drain(..excess);
     launch.option += 1;
-    if launch.option % options.max(1) != 0 {
+    let next = launch.option % options.max(1) != 0;
+    if next {
         pass.record.retry_at = None;
         pass.look(pass.now);
     }
+    next
+}
+
+/// A way to launch was refused for good, which another one need not be: a subnet that is gone, a type that the image
+/// does not run on, a code that is not known. `false`: there is none left that could still do.
+pub(crate) fn try_other_options(
+    pass: &mut Pass<'_>,
+    refused: &LaunchOption,
+    cause: Cause,
+    message: &str,
+) -> bool {
+    if try_next_option(pass, refused, message) {
+        pass.why(format!(
+            "{refused} was refused ({cause}): {message}; trying the next way to launch"
+        ));
+        return true;
+    }
+    let short = pass.record.refusal.as_ref().is_some_and(|it| it.cause == Cause::Capacity);
+    if short {
+        let at = pass.in_seconds(OPTIONS_PAUSE_SECONDS);
+        pass.record.retry_at = Some(at);
+        pass.look(at);
+        pass.why(format!(
+            "{refused} was refused ({cause}): {message}; another way to launch lacks room and is tried again"
+        ));
+    }
+    short
 }
 
 /// How many launches of this start were refused, and where: AWS's words for each would fill the record.

@@ -312,7 +312,7 @@ impl Driver {
         let plan = plan_observation(&before, &self.spec, &inputs, at);
         let sighting = match look.blind {
             false => Ok(self.machine.observe(&plan, at, look.lag)),
-            true => Err(ObserveTrouble { cause: Cause::Denied, message: "EC2 says no".into() }),
+            true => Err(ObserveTrouble { cause: Cause::Invalid, message: "EC2 says no".into() }),
         };
         if probes_are_due(&before, &self.spec, &inputs, &sighting, self.now) {
             inputs.push(Input::Round(busy(self.now)));
@@ -523,7 +523,7 @@ impl Driver {
             _ if self.now > flight.act_by => EffectAnswer::NotMade,
             Fate::Accepted => self.machine.execute(&flight.effect, self.now, answered),
             Fate::RetryAfter(millis) => refused(Cause::Throttled, Refusal::RetryAfter(millis)),
-            Fate::Final => refused(Cause::Denied, Refusal::Final),
+            Fate::Final => refused(Cause::Invalid, Refusal::Final),
             Fate::Lost => {
                 self.machine.execute(&flight.effect, self.now, lost);
                 return self.abandon();

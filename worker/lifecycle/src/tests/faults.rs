@@ -250,7 +250,7 @@ fn a_start_on_the_way_down_is_answered_even_if_nothing_can_be_seen() {
     let mut story = Story::on("ann");
     story.stop("ann").accepted().after(2).sees(PowerState::Stopping).look();
     let start = story.command(Action::Start, "bob");
-    story.after(1).cannot_look(Cause::Denied, &[Input::Command(Box::new(start))]);
+    story.after(1).cannot_look(Cause::Invalid, &[Input::Command(Box::new(start))]);
     let verdicts: Vec<Verdict> = story.outcomes.drain(..).map(|outcome| outcome.outcome).collect();
     assert!(verdicts.contains(&Verdict::Failed), "{verdicts:?}");
     assert!(story.record.open.is_empty());
@@ -283,14 +283,14 @@ fn a_start_that_cannot_be_seen_any_more_is_wound_down_and_not_taken_for_off() {
     story.start("ann").accepted();
     story.effects.clear();
     // What was seen last, `stopped`, is from before the start.
-    story.after(CONSISTENCY_MARGIN_SECONDS).cannot_look(Cause::Denied, &[]);
-    story.outcome(Verdict::Failed, Some(Cause::Denied));
+    story.after(CONSISTENCY_MARGIN_SECONDS).cannot_look(Cause::Invalid, &[]);
+    story.outcome(Verdict::Failed, Some(Cause::Invalid));
     assert_eq!(story.record.phase, Phase::Stopping);
     // Nor after another start that nobody can see.
     let again = story.command(Action::Start, "bob");
     let again = Input::Command(Box::new(again));
-    story.cannot_look(Cause::Denied, &[again]);
-    story.outcome(Verdict::Failed, Some(Cause::Denied));
+    story.cannot_look(Cause::Invalid, &[again]);
+    story.outcome(Verdict::Failed, Some(Cause::Invalid));
     assert_eq!(story.record.phase, Phase::Stopping);
     story.after(60).sees(PowerState::Running).look().did(EffectKind::Stop);
     assert!(story.attentions().is_empty(), "nobody outside started it");
@@ -301,7 +301,7 @@ fn a_kept_machine_that_does_not_show_yet_is_still_kept_and_not_adopted() {
     let mut story = Story::new();
     story.spec.keep_failed = true;
     story.start("ann").accepted();
-    story.cannot_look(Cause::Denied, &[]).is(Phase::Failed, None);
+    story.cannot_look(Cause::Invalid, &[]).is(Phase::Failed, None);
     // A describe that lags, within the margin of the start.
     story.after(1).sees(PowerState::Stopped).look();
     story.after(9).sees(PowerState::Running).look().after(5).look().is(Phase::Failed, None);

@@ -63,7 +63,7 @@ fn a_start_that_falls_back_is_a_run_that_was_never_ready() {
 fn a_start_that_fails_before_anything_was_asked_is_no_run() {
     let mut story = Story::new();
     let start = story.command(lamplighter_events::Action::Start, "ann");
-    story.cannot_look(Cause::Denied, &[Input::Command(Box::new(start))]);
+    story.cannot_look(Cause::Invalid, &[Input::Command(Box::new(start))]);
     story.is(Phase::Failed, None).ran(&[]);
 }
 

@@ -188,10 +188,35 @@ fn check_refusal(cause: Cause, refusal: Refusal, phase: Phase) {
 
 #[test]
 fn a_refused_start_fails_at_once_only_where_it_can_never_be_accepted() {
-    check_refusal(Cause::Denied, Refusal::Final, Phase::Failed);
+    check_refusal(Cause::Invalid, Refusal::Final, Phase::Failed);
     check_refusal(Cause::NotFound, Refusal::Final, Phase::Failed);
     check_refusal(Cause::Capacity, Refusal::RetryAfter(2000), Phase::Starting);
     check_refusal(Cause::Throttled, Refusal::RetryAfter(2000), Phase::Starting);
+}
+
+#[test]
+fn a_denied_start_is_tried_for_a_minute_and_then_fails() {
+    let mut story = Story::new();
+    story.start("ann");
+    let mut tries = 0;
+    while story.record.phase == Phase::Starting {
+        story.did(EffectKind::Start).no_outcome().refused(Cause::Denied, Refusal::Final);
+        tries += 1;
+        story.after(5).look();
+    }
+    // Each five seconds for a minute, and the one that is final.
+    assert_eq!(tries, 13);
+    story.is(Phase::Failed, None).outcome(Verdict::Failed, Some(Cause::Denied));
+}
+
+#[test]
+fn rights_that_arrive_within_the_minute_lose_no_start() {
+    let mut story = Story::new();
+    story.start("ann").refused(Cause::Denied, Refusal::Final).no_outcome();
+    story.after(5).look().refused(Cause::Denied, Refusal::Final).no_outcome();
+    story.after(5).look().accepted().after(6).sees(PowerState::Running).look();
+    story.after(10).look().is(Phase::On, None);
+    story.outcome(Verdict::Done, None);
 }
 
 #[test]
@@ -299,9 +324,32 @@ fn an_instance_that_is_gone_is_not_found() {
 fn what_cannot_be_observed_fails_its_start_with_the_cause() {
     let mut story = Story::new();
     let command = story.command(Action::Start, "ann");
-    story.cannot_look(Cause::Denied, &[Input::Command(Box::new(command))]);
-    story.outcome(Verdict::Failed, Some(Cause::Denied));
+    story.cannot_look(Cause::Invalid, &[Input::Command(Box::new(command))]);
+    story.outcome(Verdict::Failed, Some(Cause::Invalid));
     story.is(Phase::Failed, None).did_nothing();
+}
+
+#[test]
+fn what_may_not_be_observed_is_looked_at_for_a_minute_before_its_start_fails() {
+    let mut story = Story::new();
+    let command = story.command(Action::Start, "ann");
+    story.cannot_look(Cause::Denied, &[Input::Command(Box::new(command))]);
+    story.is(Phase::Starting, Some(Step::StartInstance)).no_outcome();
+    assert_eq!(
+        story.record.wake_at,
+        Some(story.now + jiff::SignedDuration::from_secs(RIGHTS_RETRY_SECONDS))
+    );
+    story.after(59).cannot_look(Cause::Denied, &[]).no_outcome();
+    story.after(1).cannot_look(Cause::Denied, &[]).is(Phase::Failed, None);
+    story.outcome(Verdict::Failed, Some(Cause::Denied));
+}
+
+#[test]
+fn a_look_that_is_allowed_within_the_minute_goes_on_with_the_start() {
+    let mut story = Story::new();
+    let command = story.command(Action::Start, "ann");
+    story.cannot_look(Cause::Denied, &[Input::Command(Box::new(command))]);
+    story.after(5).look().did(EffectKind::Start).no_outcome();
 }
 
 #[test]

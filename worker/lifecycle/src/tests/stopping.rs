@@ -90,19 +90,45 @@ fn a_stop_that_waited_for_a_start_which_was_refused_is_answered_soon() {
     story.start("ann").did(EffectKind::Start);
     story.after(1).stop("ann");
     story.outcome(Verdict::Rejected, Some(Cause::Superseded));
-    story.after(1).refused(Cause::Denied, Refusal::Final).is(Phase::Failed, None).no_outcome();
+    story.after(1).refused(Cause::Invalid, Refusal::Final).is(Phase::Failed, None).no_outcome();
     assert_eq!(story.record.wake_at, Some(story.now), "somebody waits for an answer");
     story.look().did_nothing();
     assert_eq!(story.outcome(Verdict::Done, None).answer["stopped"], json!(true));
 }
 
 #[test]
-fn a_stop_that_is_denied_fails_and_is_tried_again_each_minute() {
+fn a_stop_that_is_refused_for_good_fails_and_is_tried_again_each_minute() {
     let mut story = Story::on("ann");
-    story.stop("ann").did(EffectKind::Stop).refused(Cause::Denied, Refusal::Final);
-    story.outcome(Verdict::Failed, Some(Cause::Denied));
+    story.stop("ann").did(EffectKind::Stop).refused(Cause::Invalid, Refusal::Final);
+    story.outcome(Verdict::Failed, Some(Cause::Invalid));
     story.after(30).sees(PowerState::Running).look().did_nothing();
     story.after(30).look().did(EffectKind::Stop);
+}
+
+#[test]
+fn a_stop_that_is_denied_is_tried_for_a_minute_before_it_fails() {
+    let mut story = Story::on("ann");
+    story.stop("ann");
+    for _ in 0..12 {
+        story.did(EffectKind::Stop).refused(Cause::Denied, Refusal::Final).no_outcome();
+        story.after(5).sees(PowerState::Running).look();
+    }
+    assert!(story.attentions().is_empty(), "nobody is called before the minute is over");
+    story.did(EffectKind::Stop).refused(Cause::Denied, Refusal::Final);
+    story.outcome(Verdict::Failed, Some(Cause::Denied));
+    assert_eq!(story.attentions(), [AttentionKind::StopOverdue]);
+}
+
+#[test]
+fn a_stop_of_what_may_not_be_observed_fails_after_a_minute_however_many_follow() {
+    let mut story = Story::on("ann");
+    let stop = story.command(Action::Stop, "ann");
+    story.cannot_look(Cause::Denied, &[Input::Command(Box::new(stop))]).no_outcome();
+    let other = story.after(30).command(Action::Stop, "bob");
+    story.cannot_look(Cause::Denied, &[Input::Command(Box::new(other))]).no_outcome();
+    story.after(30).cannot_look(Cause::Denied, &[]);
+    let verdicts: Vec<_> = story.outcomes.drain(..).map(|outcome| outcome.cause).collect();
+    assert_eq!(verdicts, [Some(Cause::Denied), Some(Cause::Denied)]);
 }
 
 #[test]

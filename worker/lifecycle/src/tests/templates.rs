@@ -296,6 +296,35 @@ fn capacity_is_sought_in_the_next_subnet_and_type_and_the_last_resort_is_on_dema
 }
 
 #[test]
+fn a_launch_that_is_refused_for_good_goes_on_to_the_next_way_and_fails_with_the_last() {
+    let mut spec = template();
+    spec.subnets = vec!["subnet-a".to_owned(), "subnet-b".to_owned()];
+    let mut story = Story::walrus(spec);
+    story.create("a", "blob").refused(Cause::NotFound, Refusal::Final);
+    assert_eq!(story.record.phase, Phase::Starting, "{}", story.record.why);
+    assert_eq!(story.record.wake_at, Some(story.now), "the next one is tried at once");
+    story.after(1).look();
+    let tried: Vec<_> = story.launches().iter().map(|it| it.option.subnet.clone()).collect();
+    assert_eq!(tried, [Some("subnet-a".to_owned()), Some("subnet-b".to_owned())]);
+    story.refused(Cause::Invalid, Refusal::Final);
+    story.came_to(0, Verdict::Failed, Some(Cause::Invalid));
+    assert!(!story.record.seated && story.record.holds.is_empty());
+}
+
+#[test]
+fn a_way_that_is_refused_for_good_does_not_end_the_search_where_another_only_lacks_room() {
+    let mut spec = template();
+    spec.subnets = vec!["subnet-a".to_owned(), "subnet-b".to_owned()];
+    let mut story = Story::walrus(spec);
+    story.create("a", "blob").refused(Cause::Capacity, Refusal::RetryAfter(10_000));
+    story.after(1).look().refused(Cause::Invalid, Refusal::Final);
+    assert_eq!(story.record.phase, Phase::Starting, "{}", story.record.why);
+    story.after(OPTIONS_PAUSE_SECONDS).look();
+    assert_eq!(story.launches().last().unwrap().option.subnet.as_deref(), Some("subnet-a"));
+    assert!(story.outcomes.is_empty());
+}
+
+#[test]
 fn no_other_way_is_tried_while_a_launch_is_without_an_answer() {
     let mut spec = template();
     spec.subnets = vec!["subnet-a".to_owned(), "subnet-b".to_owned()];
@@ -490,8 +519,8 @@ fn a_failed_create_without_a_machine_keeps_no_place_though_failures_are_kept() {
     spec.keep_failed_for = Some(seconds("24h"));
     let mut story = Story::walrus(spec);
     story.spec.keep_failed = true;
-    story.create("a", "blob").refused(Cause::Denied, Refusal::Final);
-    story.came_to(0, Verdict::Failed, Some(Cause::Denied));
+    story.create("a", "blob").refused(Cause::Invalid, Refusal::Final);
+    story.came_to(0, Verdict::Failed, Some(Cause::Invalid));
     assert!(!story.record.seated && story.record.holds.is_empty(), "{}", story.record.why);
 }
 

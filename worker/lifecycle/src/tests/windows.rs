@@ -90,7 +90,7 @@ fn a_users_hold_outlives_the_window() {
 #[test]
 fn a_window_whose_start_failed_tries_again_while_it_lasts() {
     let mut story = Story::in_the_office();
-    story.look().did(EffectKind::Start).refused(Cause::Denied, Refusal::Final);
+    story.look().did(EffectKind::Start).refused(Cause::Invalid, Refusal::Final);
     story.is(Phase::Failed, None);
     story.after(10).look().is(Phase::Failed, None).did_nothing();
     story.after(WINDOW_RETRY_SECONDS).look().did(EffectKind::Start).accepted();

@@ -14,7 +14,7 @@ use lamplighter_cloud::machines::{MachineState, MachineView, StateChange};
 use lamplighter_cloud::{Machine, World};
 use serde_json::{Value, json};
 
-use crate::input::{flag, integer, list, tags, text, texts};
+use crate::input::{flag, integer, list, required, tags, text, texts};
 use crate::shared::{Shared, fault, refuse};
 
 pub(crate) struct Ec2 {
@@ -39,6 +39,7 @@ impl ServiceHandler for Ec2 {
     ) -> Result<Value, AwsError> {
         match operation {
             "DescribeInstances" => self.describe(&input, ctx),
+            "DescribeInstanceAttribute" => self.describe_attribute(&input),
             "DescribeInstanceStatus" => self.describe_status(&input, ctx),
             "StartInstances" => self.change(&input, World::start_machines),
             "StopInstances" => self.change(&input, World::stop_machines),
@@ -137,7 +138,7 @@ impl Ec2 {
                 let status = if running { "ok" } else { "not-applicable" };
                 json!({
                     "instanceId": machine.id,
-                    "availabilityZone": format!("{}a", ctx.region),
+                    "availabilityZone": format!("{}{}", ctx.region, machine.zone),
                     "instanceState": {"code": view.state.code(), "name": view.state.name()},
                     "systemStatus": {"status": status},
                     "instanceStatus": {"status": status},
@@ -148,6 +149,27 @@ impl Ec2 {
         if let Some(token) = token {
             answer["nextToken"] = token.into();
         }
+        Ok(answer)
+    }
+
+    /// The attributes that protect a machine.
+    fn describe_attribute(&self, input: &Value) -> Result<Value, AwsError> {
+        let id = required(input, "InstanceId")?.to_owned();
+        let attribute = required(input, "Attribute")?;
+        let behaviour = self.shared.read(|world, _| {
+            let found = world.machines.find(std::slice::from_ref(&id));
+            found.map(|found| found[0].behaviour.clone()).map_err(|error| refuse(&error))
+        })?;
+        let value = match attribute {
+            "disableApiStop" => behaviour.disable_api_stop,
+            "disableApiTermination" => behaviour.disable_api_termination,
+            _ => {
+                let message = format!("The attribute {attribute} is not modelled here.");
+                return Err(fault(400, "InvalidParameterValue", message));
+            }
+        };
+        let mut answer = json!({"instanceId": id});
+        answer[attribute] = json!({"value": value});
         Ok(answer)
     }
 
@@ -340,7 +362,9 @@ pub(super) fn instance_json(machine: &Machine, view: &MachineView, ctx: &Request
         "instanceType": machine.instance_type,
         "launchTime": moment(view.launched),
         "placement": {
-            "availabilityZone": format!("{}a", ctx.region), "groupName": "", "tenancy": "default",
+            "availabilityZone": format!("{}{}", ctx.region, machine.zone),
+            "groupName": "",
+            "tenancy": "default",
         },
         "monitoring": {"state": "disabled"},
         "subnetId": subnet_of(machine),

@@ -12,7 +12,7 @@ use awsim_core::{AwsError, RequestContext};
 use lamplighter_cloud::launch_templates::{
     LaunchTemplate, NewVersion, Profile, TemplateData, TemplateVersion,
 };
-use lamplighter_cloud::{LaunchSpec, TemplateRef};
+use lamplighter_cloud::{Behaviour, LaunchSpec, TemplateRef};
 use serde_json::{Value, json};
 
 use super::ec2::{Ec2, SUBNET, VPC, filters_among, instance_json, moment, tag_set};
@@ -177,8 +177,10 @@ impl Ec2 {
         input: &Value,
         ctx: &RequestContext,
     ) -> Result<Value, AwsError> {
-        let known: Vec<String> =
-            self.shared.with(|world, _| world.launches.subnets.iter().cloned().collect());
+        let (known, zones): (Vec<String>, BTreeMap<String, String>) =
+            self.shared.with(|world, _| {
+                (world.launches.subnets.iter().cloned().collect(), world.launches.zones.clone())
+            });
         let known = if known.is_empty() { vec![SUBNET.to_owned()] } else { known };
         let wanted = texts(input, "SubnetId");
         if let Some(missing) = wanted.iter().find(|id| !known.contains(id)) {
@@ -206,7 +208,8 @@ impl Ec2 {
                     "ownerId": ctx.account_id,
                     "cidrBlock": format!("10.0.{}.0/24", (index + 1) % 256),
                     "availableIpAddressCount": 251,
-                    "availabilityZone": format!("{}a", ctx.region),
+                    "availabilityZone":
+                        format!("{}{}", ctx.region, zones.get(id).map_or("a", String::as_str)),
                     "defaultForAz": false,
                     "mapPublicIpOnLaunch": true,
                     "tagSet": {},
@@ -339,6 +342,11 @@ fn new_version(input: &Value) -> Result<NewVersion, AwsError> {
         public_ip: of_interface("AssociatePublicIpAddress").is_none_or(|it| it == "true"),
         interfaces: interface.is_some(),
         tags: tags_for(given, "instance"),
+        behaviour: Behaviour {
+            disable_api_stop: flag(given, "DisableApiStop"),
+            disable_api_termination: flag(given, "DisableApiTermination"),
+            ..Behaviour::default()
+        },
         ..TemplateData::default()
     };
     Ok(NewVersion { description: text(input, "VersionDescription").to_owned(), data })
@@ -382,6 +390,14 @@ fn data_json(data: &TemplateData, account: &str) -> Value {
             "ebs": {"volumeSize": data.volume_gib, "volumeType": "gp3", "deleteOnTermination": true},
         }]},
     });
+    for (name, set) in [
+        ("disableApiStop", data.behaviour.disable_api_stop),
+        ("disableApiTermination", data.behaviour.disable_api_termination),
+    ] {
+        if set {
+            json[name] = true.into();
+        }
+    }
     if let Some(arn) = data.profile_arn(account) {
         json["iamInstanceProfile"] = json!({"arn": arn});
     }

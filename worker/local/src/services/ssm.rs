@@ -84,7 +84,15 @@ impl Ssm {
                 ),
             ));
         }
-        let agents = self.shared.with(lamplighter_cloud::World::describe_agents);
+        let named: Vec<String> = filters
+            .iter()
+            .filter(|(key, _)| key == "InstanceIds")
+            .flat_map(|(_, values)| values.clone())
+            .collect();
+        let agents = self
+            .shared
+            .with(|world, now| world.describe_agents(now, &named))
+            .map_err(|error| refuse(&error))?;
         let kept: Vec<AgentView> = agents
             .into_iter()
             .filter(|agent| {
@@ -177,7 +185,8 @@ impl Ssm {
                 .commands
                 .newest_first()
                 .filter(|command| id.is_none_or(|id| command.id == id))
-                .filter(|it| instance.is_none_or(|instance| it.invocations.contains_key(instance)))
+                // By its machine a command is listed once it reached it.
+                .filter(|it| instance.is_none_or(|instance| it.reached(instance)))
                 .filter(|command| after.is_none_or(|after| command.requested > after))
                 .filter(|command| {
                     status.as_ref().is_none_or(|it| command.progress().status() == it)
