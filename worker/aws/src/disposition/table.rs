@@ -111,7 +111,9 @@ fn sources(folder: &Path, texts: &mut Vec<String>) {
 fn operations_in(text: &str) -> impl Iterator<Item = &str> {
     text.split('"').filter(|text| {
         let Some((service, name)) = text.split_once(':') else { return false };
-        let service_fits = service.starts_with(|c: char| c.is_ascii_lowercase())
+        // A condition key of a policy has the same form.
+        let service_fits = service != "aws"
+            && service.starts_with(|c: char| c.is_ascii_lowercase())
             && service.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
         let name_fits = name.starts_with(|c: char| c.is_ascii_uppercase())
             && name.bytes().all(|b| b.is_ascii_alphanumeric());
