@@ -12,6 +12,7 @@ meaning.
 import json
 import re
 import sys
+from functools import cache
 from pathlib import Path
 
 import botocore.session
@@ -45,6 +46,7 @@ def sources():
             yield path, path.read_text().split("#[cfg(test)]\nmod tests {")[0]
 
 
+@cache
 def model(service):
     return botocore.session.get_session().get_service_model(service)
 

@@ -13,6 +13,7 @@
 //!
 //! Not here: launching (`launches`, from `launch_templates`), volumes, networks beyond one address each.
 
+mod behaviour;
 mod error;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -21,13 +22,14 @@ use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+pub use behaviour::Behaviour;
 pub use error::MachineError;
 
 use crate::World;
 use crate::bootstraps::BootstrapRun;
 use crate::launches::Launch;
 use crate::queue::plus;
-use crate::timings::{Timings, maybe_not_negative};
+use crate::timings::Timings;
 use crate::units::{Unit, UnitSeed, UnitState};
 
 /// How long EC2 still shows a machine that was terminated.
@@ -79,51 +81,6 @@ impl MachineState {
             Self::Stopped => 80,
         }
     }
-}
-
-/// How one machine differs from the world's timings, and what goes wrong with it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Behaviour {
-    /// From an accepted start to running.
-    #[serde(deserialize_with = "maybe_not_negative")]
-    pub boot: Option<SignedDuration>,
-    /// From an accepted stop to stopped.
-    #[serde(deserialize_with = "maybe_not_negative")]
-    pub stop: Option<SignedDuration>,
-    /// From running to the agent being online.
-    #[serde(deserialize_with = "maybe_not_negative")]
-    pub agent: Option<SignedDuration>,
-    /// The agent never comes.
-    pub agent_never: bool,
-    /// A start is accepted and falls back to stopped after so long, with EC2's internal error.
-    #[serde(deserialize_with = "maybe_not_negative")]
-    pub bounce: Option<SignedDuration>,
-    /// Starts are refused for want of capacity.
-    pub no_capacity: bool,
-    /// Stop protection: stops and terminations are refused.
-    pub disable_api_stop: bool,
-    /// Termination protection.
-    pub disable_api_termination: bool,
-    /// What an idle policy's command exits with; 0 where it is left out.
-    pub host_exit: Option<u8>,
-    /// What it prints.
-    pub host_output: Option<String>,
-    /// From pending to its public address.
-    #[serde(deserialize_with = "maybe_not_negative")]
-    pub public_ip_after: Option<SignedDuration>,
-    /// How long after its launch a description by its id finds nothing.
-    #[serde(deserialize_with = "maybe_not_negative")]
-    pub not_found_for: Option<SignedDuration>,
-    /// How long a bootstrap takes.
-    #[serde(deserialize_with = "maybe_not_negative")]
-    pub bootstrap: Option<SignedDuration>,
-    /// What it exits with; 0 where it is left out.
-    pub bootstrap_exit: Option<u8>,
-    /// What it prints.
-    pub bootstrap_output: Option<String>,
-    /// It never ends by itself, not even at its own timeout.
-    pub bootstrap_hangs: bool,
 }
 
 /// A machine that exists from the beginning.

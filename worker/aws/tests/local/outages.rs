@@ -85,9 +85,9 @@ async fn an_id_that_ssm_does_not_take_hides_no_other_agent() {
             "code":"InvalidInstanceId","status":400,"count":2}"#,
     )
     .await;
-    let mut found = agents(&bench).await;
-    found.sort();
-    assert_eq!(found, [Some(Agent::Online), Some(Agent::Unregistered)]);
+    let found = agents(&bench).await;
+    let count = |agent| found.iter().filter(|it| **it == Some(agent)).count();
+    assert_eq!((count(Agent::Online), count(Agent::Unregistered)), (1, 1), "{found:?}");
     put_faults(
         &bench,
         r#"{"service":"ssm","operation":"DescribeInstanceInformation","kind":"before",

@@ -153,7 +153,8 @@ fn a_protected_machine_refuses_to_be_stopped_or_terminated() {
 #[test]
 fn an_impaired_zone_fails_whole_calls_and_those_that_name_nothing() {
     let mut world = world();
-    seed(&mut world, r#""id":"i-0bbbbbbbbbbbbbbb2","zone":"b""#);
+    let there = r#"{"id":"i-0bbbbbbbbbbbbbbb2","zone":"b"}"#;
+    world.seed_machine(at(0), &serde_json::from_str(there).unwrap());
     let (here, there) = (ids(), vec!["i-0bbbbbbbbbbbbbbb2".to_owned()]);
     let both = [here.clone(), there.clone()].concat();
     world.machines.zones_out.insert("b".to_owned());
