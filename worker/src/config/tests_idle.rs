@@ -223,7 +223,7 @@ fn http_probes_are_checked() {
         MACHINE,
         &http("{ url = \"x\", pointer = \"/a\" }"),
         expect![[
-            r#"f.toml:7:16: targets.a.idle.http.url: "x" is not valid; expected an address with http:// or https://, in which {private_ip} and {public_ip} are the only placeholders"#
+            r#"f.toml:7:16: targets.a.idle.http.url: "x" is not valid; expected an address with http:// or https://, in which {private_ip}, {public_ip} and ${secret:NAME} are the only placeholders"#
         ]],
     );
     check(

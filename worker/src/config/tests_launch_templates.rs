@@ -83,7 +83,7 @@ fn the_launch_templates_are_checked() {
     check(
         "nmae = \"x\"",
         expect![[
-            r#"f.toml:2:1: local.launch_templates.lt-0123456789abcdef0: unknown key "nmae"; expected one of name, instance_type, public_ip, profile, no_capacity, units, boot, stop, agent, agent_never, bounce, host_exit, host_output, public_ip_after, not_found_for, bootstrap, bootstrap_exit, bootstrap_output, bootstrap_hangs"#
+            r#"f.toml:2:1: local.launch_templates.lt-0123456789abcdef0: unknown key "nmae"; expected one of name, image, snapshot, instance_type, public_ip, profile, no_capacity, units, boot, stop, agent, agent_never, bounce, host_exit, host_output, public_ip_after, not_found_for, bootstrap, bootstrap_exit, bootstrap_output, bootstrap_hangs"#
         ]],
     );
     check(

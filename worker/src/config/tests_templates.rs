@@ -413,7 +413,7 @@ fn the_keys_of_a_template_are_checked() {
     check_line(
         "health = \"{public_ip}\"",
         expect![[
-            r#"f.toml:4:10: templates.a.health: "{public_ip}" is not valid; expected an address with http:// or https://, in which {private_ip} and {public_ip} are the only placeholders"#
+            r#"f.toml:4:10: templates.a.health: "{public_ip}" is not valid; expected an address with http:// or https://, in which {private_ip}, {public_ip} and ${secret:NAME} are the only placeholders"#
         ]],
     );
 }
