@@ -95,6 +95,8 @@ pub enum AttentionKind {
     InstanceChanged,
     /// The machine runs and its backend does not answer.
     BackendUnreachable,
+    /// A metric of an idle policy has no new data: its publisher may be dead.
+    MetricSilent,
     /// A machine bears our tag and no record knows it.
     Orphan,
     /// EC2 takes a spot machine back.
@@ -113,6 +115,7 @@ impl AttentionKind {
             Self::LeftFleet => "left-fleet",
             Self::InstanceChanged => "instance-changed",
             Self::BackendUnreachable => "backend-unreachable",
+            Self::MetricSilent => "metric-silent",
             Self::Orphan => "orphan",
             Self::SpotInterruption => "spot-interruption",
         }

@@ -23,8 +23,8 @@ start_timeout = "10s"
 [targets.fluidity.idle]
 after = "2s"
 metrics = [
-    {{ namespace = "Fluidity", name = "ActiveConnections", idle_when = "== 0" }},
-    {{ namespace = "Fluidity", name = "LastActivityEpochSeconds", reads = "epoch", look_back = "10m" }},
+    {{ namespace = "Fluidity", name = "ActiveConnections", idle_when = "== 0", period = "1s", look_back = "30s", lag = "1s" }},
+    {{ namespace = "Fluidity", name = "LastActivityEpochSeconds", reads = "epoch", period = "1s", look_back = "30s", lag = "1s" }},
 ]
 [local]
 placement = "100ms"
@@ -39,6 +39,14 @@ scaling = "200ms"
 
 fn service(local: &Local) -> Value {
     local.control("GET", &format!("services/{CLUSTER}/{SERVICE}"), "")
+}
+
+/// A value a second of the last twelve, as a publisher that is alive has put them.
+fn publish(local: &Local, connections: f64, last_activity: f64) {
+    for seconds_ago in 0..12 {
+        put_metric(local, "ActiveConnections", connections, seconds_ago);
+        put_metric(local, "LastActivityEpochSeconds", last_activity, seconds_ago);
+    }
 }
 
 fn envelope(path: &str, payload: &str) -> String {
@@ -110,10 +118,7 @@ fn an_idle_service_is_scaled_down_and_one_without_data_is_not() {
     assert!(kept["message"].as_str().unwrap().contains("no data"), "{kept}");
 
     // Somebody is connected, for the last minutes.
-    for seconds_ago in [0, 30, 60, 90, 120] {
-        put_metric(&local, "ActiveConnections", 2.0, seconds_ago);
-        put_metric(&local, "LastActivityEpochSeconds", crate::backend::now(), seconds_ago);
-    }
+    publish(&local, 2.0, crate::backend::now());
     let busy = check();
     assert_eq!(busy["action"], "no_change", "{busy}");
     assert!(busy["avgActiveConnections"].as_f64().unwrap_or(0.0) > 0.0, "{busy}");
@@ -125,16 +130,14 @@ fn an_idle_service_is_scaled_down_and_one_without_data_is_not() {
 fn sleep_without_a_payload_scales_an_idle_service_down() {
     let local = Local::with_fleet(&fleet(""), &[]);
     local.run(&["send", "start", "fluidity", "--wait"]).is(0);
-    for seconds_ago in [0, 30, 60, 90, 120] {
-        put_metric(&local, "ActiveConnections", 0.0, seconds_ago);
-        put_metric(&local, "LastActivityEpochSeconds", crate::backend::now() - 1200.0, seconds_ago);
-    }
     let probed = eventually("its readiness is two seconds ago", || {
+        publish(&local, 0.0, crate::backend::now() - 1200.0);
         let probed = local.json(&["probe", "fluidity"]);
         (probed["verdict"] == "idle").then_some(probed)
     });
     assert!(probed["would"].as_str().unwrap().contains("stop it"), "{probed}");
     assert_eq!(service(&local)["desired"], json!(1), "whoever only asks stops nothing");
+    publish(&local, 0.0, crate::backend::now() - 1200.0);
     let sleep = send_with(&local, "{}", &[("action", "sleep")]);
     assert_eq!(local.outcome(&sleep)["outcome"], "done");
     eventually("it is scaled down", || (service(&local)["running"] == json!(0)).then_some(()));
@@ -146,15 +149,13 @@ fn sleep_without_a_payload_scales_an_idle_service_down() {
 fn a_named_check_answers_as_fluidity_s_sleep_did() {
     let local = Local::with_fleet(&fleet(""), &[]);
     local.run(&["send", "start", "fluidity", "--wait"]).is(0);
-    for seconds_ago in [0, 30, 60, 90, 120] {
-        put_metric(&local, "ActiveConnections", 0.0, seconds_ago);
-        put_metric(&local, "LastActivityEpochSeconds", crate::backend::now() - 1200.0, seconds_ago);
-    }
+    publish(&local, 0.0, crate::backend::now() - 1200.0);
     // The caller's own threshold goes before the policy's.
     let longer = local.send(&["check-idle", "fluidity", "--idle-threshold-minutes", "5"]);
     assert_eq!(longer["answer"]["action"], "no_change", "{longer}");
     assert_eq!(longer["answer"]["threshold_seconds"], json!(300), "{longer}");
     let answer = eventually("it is idle for two seconds", || {
+        publish(&local, 0.0, crate::backend::now() - 1200.0);
         let answer = local.send(&["check-idle", "fluidity"])["answer"].clone();
         (answer["action"] == "scaled_down").then_some(answer)
     });

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use lamplighter_events::{InstanceId, TargetName};
 use lamplighter_lifecycle::{
-    Contradiction, EffectKind, HoldKind, Phase, PowerState, Resource, TargetRecord,
+    Contradiction, EffectKind, HoldKind, OwnRequests, Phase, PowerState, Resource, TargetRecord,
 };
 use lamplighter_runtime::ports::{Commit, Seat, SeatChange};
 
@@ -77,6 +77,10 @@ pub enum Breakage {
     ForgetsKeepAlives,
     /// What the probe itself causes counts as somebody's activity.
     CountsItsOwnProbe,
+    /// Use just before a question of its own counts as that question.
+    WidensItsQuestions,
+    /// The points of a metric count as its newest, however old they are.
+    ForgetsTimesOfPoints,
     /// What cannot be reached is stopped at once and in silence.
     StopsTheUnreachable,
     /// A window that somebody ended comes back.
@@ -100,7 +104,7 @@ pub enum Breakage {
 
 impl Breakage {
     /// All of them, each with the rule by which the checker must name it.
-    pub const EACH: [(Self, Rule); 36] = [
+    pub const EACH: [(Self, Rule); 38] = [
         (Self::ForgetsUnansweredStarts, Rule::D1),
         (Self::StopsWithoutLooking, Rule::D2),
         (Self::ForgetsUnansweredStops, Rule::D3),
@@ -127,6 +131,8 @@ impl Breakage {
         (Self::AsksOnce, Rule::I1),
         (Self::LooksAtOldHolds, Rule::I1),
         (Self::ForgetsKeepAlives, Rule::I1),
+        (Self::WidensItsQuestions, Rule::I1),
+        (Self::ForgetsTimesOfPoints, Rule::I1),
         (Self::CountsItsOwnProbe, Rule::I2),
         (Self::TakesUnknownForIdle, Rule::I3),
         (Self::StopsTheUnreachable, Rule::I3),
@@ -197,7 +203,7 @@ pub(crate) fn read_wrongly(
             }
         }
         Breakage::ForgetsKeepAlives => record.idle.kept_alive_at = None,
-        Breakage::CountsItsOwnProbe => record.idle.own.clear(),
+        Breakage::CountsItsOwnProbe => record.idle.requests = OwnRequests::default(),
         Breakage::StopsTheUnreachable => {
             let hour_ago = now - SignedDuration::from_hours(1);
             record.idle.unreachable_since = Some(hour_ago);

@@ -16,7 +16,7 @@ use lamplighter_cloud::{ServiceSeed, Timings};
 use lamplighter_events::{Action, CommandId, HumanDuration, Verdict};
 use lamplighter_lifecycle::{
     Bounds, CommandProbe, CommandReads, Condition, HealthUrl, HttpProbe, HttpReads, IdleSpec,
-    MetricProbe, MetricReads, Phase, Probe, Resource, Statistic, TargetSpec,
+    MetricProbe, MetricReads, Missing, Phase, Probe, Resource, Statistic, TargetSpec,
 };
 use lamplighter_runtime::{Fleet, WorkerOptions};
 use serde_json::json;
@@ -157,6 +157,8 @@ impl Exercise {
                 statistic: Statistic::Maximum,
                 period_seconds: 60,
                 look_back: None,
+                lag: HumanDuration::from_seconds(1).unwrap(),
+                missing: Missing::Unknown,
                 reads: MetricReads::IdleWhen(Condition::parse("== 0").unwrap()),
             }),
         };

@@ -67,6 +67,7 @@ fn words_on_the_wire_are_those_that_are_displayed() {
         AttentionKind::StoppedOutside,
         AttentionKind::StartedOutside,
         AttentionKind::StopOverdue,
+        AttentionKind::MetricSilent,
         AttentionKind::LeftFleet,
         AttentionKind::InstanceChanged,
         AttentionKind::BackendUnreachable,

@@ -9,9 +9,10 @@
 //! - **I2**: what is idle for longer, in quiet times, is off.
 //!
 //! *What a probe can show.* Of a reported time: the latest use, but for what lies within our own requests and
-//! two seconds around them. Of a metric: the points that were published and had become visible. Of a count or a
-//! command: the moment; so there it is asked that no answer of the last `after` said busy, and in calm times
-//! only, since what a dying worker heard is heard by nobody.
+//! two seconds around them, whichever probe, worker or person asked. Of a metric: every use, published or not, but for
+//! the end that may be on its way still (the policy's lag and two periods), and a silence that is shorter than three
+//! periods, which no hole gives away. Of a count or a command: the moment; so there it is asked that no answer of the
+//! last `after` said busy, and in calm times only, since what a dying worker heard is heard by nobody.
 //!
 //! *Tolerance.* [`TOLERANCE`], and by as much as the worker's clock is wrong.
 
@@ -27,7 +28,7 @@ use lamplighter_runtime::ports::Commit;
 
 use super::{Around, Policy, Rule, Watch, Writer, in_force};
 use crate::world::Table;
-use crate::world::backends::{Backend, Marks, PUBLISHED_EVERY};
+use crate::world::backends::{Backend, Marks};
 
 /// Our own requests and this much around them: two seconds each way; half of the five in which a backend must
 /// answer, by which its clock is misread; two of a worker's clock; and one for whole seconds.
@@ -66,6 +67,8 @@ pub(super) struct Idleness {
     /// Holder, and the place in the order, of each hold that idleness ended.
     ended: BTreeMap<TargetName, Vec<(String, Timestamp, String)>>,
     on_since: BTreeMap<TargetName, Timestamp>,
+    /// What was published before the faults ceased is seen from then on.
+    metrics_flow_from: Option<Timestamp>,
     /// The shortest `after` that a command of somebody's brought with it.
     shortest: BTreeMap<TargetName, SignedDuration>,
 }
@@ -93,6 +96,11 @@ impl Watch {
         if samples.len() > SAMPLES_MAX {
             samples.pop_front();
         }
+    }
+
+    /// CloudWatch is well, and has shown what it was late with, from then on.
+    pub(crate) fn metrics_flow_from(&mut self, at: Timestamp) {
+        self.idle.metrics_flow_from = Some(at);
     }
 
     /// A host's answer was read: whether somebody was at work when its script ran.
@@ -210,6 +218,9 @@ impl Watch {
         let samples = self.idle.samples.get(&before.resource).unwrap_or(&none);
         let backend = around.backends.get(&before.resource);
         let warned = idle.stop_unreachable && self.was_warned(before);
+        let is_http =
+            |sample: &&Sample| matches!(idle.probes.get(sample.probe), Some(Probe::Http(_)));
+        let requests: Vec<&Sample> = samples.iter().filter(is_http).collect();
         for (index, probe) in idle.probes.iter().enumerate() {
             let number = if matches!(probe, Probe::Command(_)) { usize::MAX } else { index };
             let asked: Vec<&Sample> =
@@ -237,9 +248,12 @@ impl Watch {
             let (Some(last), Some(backend)) = (read.last(), backend) else { continue };
             let used = match probe {
                 Probe::Http(http) if http.reads != HttpReads::Count => {
-                    last_visible_use(backend, &asked, last.at).filter(|at| *at > young)
+                    last_visible_use(backend, &requests, last.at).filter(|at| *at > young)
                 }
-                Probe::Metric(metric) => self.published_use(backend, metric, last.at, young),
+                // What is known ends before the lag, and must be as long all the same.
+                Probe::Metric(metric) => {
+                    use_by_metric(backend, metric, last.at, young - metric.lag.as_signed())
+                }
                 Probe::Http(_) | Probe::Command(_) => {
                     let calm = self.is_calm_since(young);
                     let told = asked.iter().rev().find(|it| it.busy == Some(true) && it.readable);
@@ -262,27 +276,6 @@ impl Watch {
                 && matches!(event.body, EventBody::Attention { attention, .. }
                     if attention == AttentionKind::BackendUnreachable)
         })
-    }
-
-    fn published_use(
-        &self,
-        backend: &Backend,
-        metric: &MetricProbe,
-        asked_at: Timestamp,
-        young: Timestamp,
-    ) -> Option<Timestamp> {
-        // A period's point may be cut off at the far end of the look-back.
-        let window = young + PUBLISHED_EVERY;
-        let visible = backend
-            .published()
-            .iter()
-            .filter(|(at, ..)| *at > window && *at + self.metric_lag <= asked_at);
-        match metric.reads {
-            MetricReads::IdleWhen(_) => {
-                visible.filter(|(_, busy, _)| *busy > 0.0).map(|(at, ..)| *at).next_back()
-            }
-            MetricReads::Epoch => visible.map(|(.., last)| *last).rfind(|at| *at > young),
-        }
     }
 
     /// What is idle, in quiet times, is off.
@@ -326,7 +319,21 @@ impl Watch {
             .chain(backend.into_iter().flat_map(|it| it.uses_by(now)).map(|(_, until)| until))
             .max();
         let grace = idle.grace.map_or(SignedDuration::ZERO, |grace| grace.as_signed());
-        let bound = idle.after.as_signed() + grace + policy.ticks_every * 3 + REPAIRED_WITHIN;
+        let mut bound = idle.after.as_signed() + grace + policy.ticks_every * 3 + REPAIRED_WITHIN;
+        // What a metric knows ends earlier; and its look-back must be whole again, since it is heard again.
+        let metrics = idle.probes.iter().filter_map(|probe| match probe {
+            Probe::Metric(metric) => Some(metric),
+            _ => None,
+        });
+        let known_after = metrics
+            .map(|metric| {
+                let look_back = metric.look_back.map_or(SignedDuration::ZERO, |it| it.as_signed());
+                patience(metric) + look_back
+            })
+            .max();
+        let flows = self.idle.metrics_flow_from.filter(|_| known_after.is_some());
+        let since = since.into_iter().chain(flows).max();
+        bound += known_after.unwrap_or(SignedDuration::ZERO);
         if let Some(since) = since.filter(|since| *since + bound < now) {
             let (name, why) = (&record.target, &record.why);
             let what = format!("{name}: idle since {since}, and it is on: {why}");
@@ -355,6 +362,45 @@ fn was_ended_by_idleness(hold: &Hold, before: &TargetRecord, commit: &Commit) ->
                 if attention == AttentionKind::StoppedOutside)
     });
     idle && !there && !released && !failed && !outside
+}
+
+/// How old the newest of a metric may be, while its publisher lives.
+fn patience(metric: &MetricProbe) -> SignedDuration {
+    metric.lag.as_signed() + SignedDuration::from_secs(i64::from(metric.period_seconds)) * 2
+}
+
+/// The latest use that a metric forbids to stop, whether it was published or not.
+fn use_by_metric(
+    backend: &Backend,
+    metric: &MetricProbe,
+    asked_at: Timestamp,
+    young: Timestamp,
+) -> Option<Timestamp> {
+    let known = asked_at - patience(metric) - TOLERANCE;
+    let within = |(from, until): (Timestamp, Timestamp)| {
+        let (from, until) = (from.max(young), until.min(known));
+        (from < until).then_some((from, until))
+    };
+    // Each value of the other sort tells of all that was before.
+    let counts = matches!(metric.reads, MetricReads::IdleWhen(_));
+    // A silence that no hole of two periods gives away.
+    let short = SignedDuration::from_secs(i64::from(metric.period_seconds)) * 3 + TOLERANCE;
+    let usual = backend.publishes_every() + TOLERANCE;
+    let published = backend.published();
+    let hidden = |moment: Timestamp| {
+        let next = published.partition_point(|at| *at < moment);
+        let before = next.checked_sub(1).map(|place| published[place])?;
+        let silence = published.get(next)?.duration_since(before);
+        (counts && usual < silence && silence < short).then_some(before)
+    };
+    let shown = |(from, until): (Timestamp, Timestamp)| {
+        let mut moment = until;
+        while let Some(silent_from) = hidden(moment) {
+            moment = silent_from - SignedDuration::from_millis(1);
+        }
+        (moment >= from).then_some(moment)
+    };
+    backend.uses_by(known).filter_map(within).filter_map(shown).max()
 }
 
 /// The latest moment of a use, by `at`, that a reported time can show.

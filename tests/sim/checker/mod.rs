@@ -167,8 +167,6 @@ pub struct Watch {
     policies: BTreeMap<TargetName, Policy>,
     /// Bodies that belong among the dead letters.
     pub(crate) poison: BTreeSet<String>,
-    /// How long a metric's point is not seen yet.
-    pub(crate) metric_lag: SignedDuration,
     /// A fleet in which a start may honestly fail (no capacity, a unit that dies).
     pub(crate) may_fail: bool,
 }

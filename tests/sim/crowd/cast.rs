@@ -105,6 +105,12 @@ pub(super) fn beginning(dice: &mut Dice) -> Timestamp {
 }
 
 pub(super) fn timings(dice: &mut Dice) -> Timings {
+    // In some worlds points take a while, and some longer than others; what is more than a minute, policies know.
+    let (metric_lag, metric_scatter) = match dice.roll(4) {
+        0 | 1 => (SignedDuration::ZERO, SignedDuration::ZERO),
+        2 => (dice.seconds(0, 40), dice.seconds(0, 20)),
+        _ => (dice.seconds(40, 120), dice.seconds(1, 60)),
+    };
     Timings {
         boot: dice.seconds(1, 40),
         stop: dice.seconds(1, 20),
@@ -115,7 +121,8 @@ pub(super) fn timings(dice: &mut Dice) -> Timings {
         task_start: dice.seconds(1, 40),
         task_stop: dice.seconds(1, 30),
         scaling: dice.seconds(1, 20),
-        metric_lag: if dice.one_in(2) { SignedDuration::ZERO } else { dice.seconds(0, 90) },
+        metric_lag,
+        metric_scatter,
         ..Timings::default()
     }
 }

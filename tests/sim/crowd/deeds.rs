@@ -7,7 +7,8 @@ use jiff::{SignedDuration, Timestamp};
 use lamplighter_cloud::ServiceBehaviour;
 use lamplighter_cloud::services::ServiceUpdate;
 use lamplighter_events::{Action, CommandId, Tick};
-use lamplighter_lifecycle::{Bounds, Resource, ServiceId};
+use lamplighter_lifecycle::{Bounds, IdleOverride, ObservePlan, Resource, ServiceId, plan_probes};
+use lamplighter_runtime::asked_message;
 use serde_json::json;
 
 use super::Crowd;
@@ -20,7 +21,7 @@ impl Crowd {
     pub(super) fn somebody_acts(&mut self) {
         let target = self.dice.roll(self.members.len() as u64) as usize;
         let holder = ["ann", "bob", "cyd"][self.dice.roll(3) as usize];
-        match self.dice.roll(182) {
+        match self.dice.roll(190) {
             0..40 => {
                 let long = match self.dice.roll(5) {
                     0 => Some("20s"),
@@ -61,6 +62,8 @@ impl Crowd {
             152..158 => self.somebody_checks(target, holder),
             158..174 => self.a_backend_changes(target),
             174..180 if self.console => self.somebody_scales(target),
+            180..186 => self.somebody_probes(target),
+            186..188 => self.metrics_lag(),
             _ => {}
         }
     }
@@ -226,6 +229,12 @@ impl Crowd {
             }
             self.next_tick = self.sim.true_now() + self.ticks_every;
             self.the_fleet_is_asked(quiet);
+            // In some fleets somebody looks again and again.
+            if quiet && self.is_watched {
+                for target in 0..self.members.len() {
+                    self.somebody_probes(target);
+                }
+            }
             if quiet && self.sim.broken(Breakage::LooksAtOldHolds) {
                 // What this one overlooks is whoever comes just after a tick; else that is a rare meeting.
                 tokio::time::sleep(Duration::from_secs(4)).await;
@@ -274,9 +283,49 @@ impl Crowd {
         }
         let now = self.sim.true_now();
         let until = now + SignedDuration::from_secs(seconds);
-        if self.sim.with_backend(&resource, |backend| backend.use_it(now, until)).is_some() {
-            self.tell(format!("somebody uses {resource} for {seconds} s"));
+        // Too much for its publisher, perhaps.
+        let dies = self.dice.one_in(4);
+        let used = self.sim.with_backend(&resource, |backend| {
+            backend.silent |= dies;
+            backend.use_it(now, until);
+        });
+        if used.is_some() {
+            let dies = if dies { ", and its publisher dies" } else { "" };
+            self.tell(format!("somebody uses {resource} for {seconds} s{dies}"));
         }
+    }
+
+    /// Somebody asks a target's probes by hand, and tells the workers of it, as `lamplighter probe` does.
+    fn somebody_probes(&mut self, target: usize) {
+        let member = &self.members[target];
+        let (name, resource) = (member.name.clone(), member.resource.clone());
+        let Some(spec) = self.fleet.targets.get(&name).filter(|it| it.idle.is_some()).cloned()
+        else {
+            return;
+        };
+        self.tell(format!("somebody probes {name}"));
+        let sim = self.sim.for_worker();
+        tokio::spawn(async move {
+            let ports = sim.ports();
+            let Ok(Some(record)) = ports.store.load(&name).await else { return };
+            let plans = [ObservePlan::bare(resource.clone())];
+            let seen = ports.cloud.observe(&plans).await;
+            let Some(Ok(Ok(seen))) = seen.into_iter().next() else { return };
+            let over = IdleOverride::default();
+            let plan = plan_probes(&spec, &seen, &resource, &record.idle, over);
+            let round = ports.cloud.probe(&plan.expect("it has a policy")).await;
+            let _ = ports.queue.send(&asked_message(&name, &resource, &round)).await;
+        });
+    }
+
+    /// CloudWatch is late by minutes.
+    fn metrics_lag(&mut self) {
+        let lag = self.dice.seconds(60, 600);
+        self.tell(format!("metrics are {lag:#} late from now on"));
+        self.sim.with_world(|world, _| {
+            world.timings.metric_lag = lag;
+            world.timings.metric_scatter = SignedDuration::ZERO;
+        });
     }
 
     /// One target is asked, perhaps with a threshold of the caller's own.
@@ -310,6 +359,15 @@ impl Crowd {
     }
 
     pub(super) fn backends_heal(&mut self) {
+        let (lag, scatter) = self.metric_timings;
+        let late = self.sim.with_world(|world, _| {
+            let late = world.timings.metric_lag;
+            world.timings.metric_lag = lag;
+            world.timings.metric_scatter = scatter;
+            late
+        });
+        let flows = self.sim.true_now() + late;
+        self.sim.inspect(|state| state.watch.metrics_flow_from(flows));
         for member in &self.members {
             let spare = member.spare.clone().map(Resource::Instance);
             for resource in [Some(member.resource.clone()), spare].into_iter().flatten() {

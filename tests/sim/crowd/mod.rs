@@ -130,6 +130,10 @@ struct Crowd {
     console: bool,
     /// The machines of the workers keep bad time.
     bad_clocks: bool,
+    /// Somebody asks the probes by hand, again and again.
+    is_watched: bool,
+    /// How late metrics are while CloudWatch is well.
+    metric_timings: (SignedDuration, SignedDuration),
     ticks_every: SignedDuration,
     next_tick: Timestamp,
     publisher: tokio::task::JoinHandle<()>,
@@ -139,7 +143,7 @@ impl Crowd {
     fn new(seed: u64, how: Play) -> Self {
         let mut dice = Dice(seed.wrapping_mul(0x5851_F42D_4C95_7F2D));
         let timings = cast::timings(&mut dice);
-        let metric_lag = timings.metric_lag;
+        let metric_timings = (timings.metric_lag, timings.metric_scatter);
         let sim = Sim::beginning(seed, timings, cast::beginning(&mut dice));
         sim.break_it(how.breakage);
         if how.loud {
@@ -148,7 +152,6 @@ impl Crowd {
         let cast = Cast::draw(&sim, &mut dice);
         sim.inspect(|state| {
             state.watch.may_fail = cast.may_fail;
-            state.watch.metric_lag = metric_lag;
             state.watch.limit_slots(SLOTS);
         });
         let keeps = cast.fleet.targets.values().filter(|spec| spec.keep_failed);
@@ -160,6 +163,7 @@ impl Crowd {
         let mut forger = Dice(!seed);
         sim.with_world(|world, _| world.deliveries.unrest = unrest(&mut forger));
         let (console, bad_clocks) = (dice.one_in(3), dice.one_in(3));
+        let is_watched = dice.one_in(6);
         let next_tick = sim.true_now() + dice.seconds(10, 60);
         let backends = sim.clone();
         let publisher = tokio::spawn(async move {
@@ -185,6 +189,8 @@ impl Crowd {
             loud: how.loud,
             console,
             bad_clocks,
+            is_watched,
+            metric_timings,
         }
     }
 

@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use lamplighter_events::HumanDuration;
 use lamplighter_lifecycle::{
     CommandProbe, CommandReads, Condition, HealthUrl, Hours, HttpProbe, HttpReads, IdleSpec,
-    MetricProbe, MetricReads, Probe, Resource, Statistic,
+    MetricProbe, MetricReads, Missing, Probe, Resource, Statistic,
 };
 
 use super::Dice;
@@ -14,8 +14,8 @@ use super::cast::long;
 use crate::world::Sim;
 use crate::world::backends::{Backend, CONNECTIONS, LAST_ACTIVITY, Marks, NAMESPACE};
 
-/// Metrics are published once a minute.
-const PERIOD_SECONDS: u64 = 60;
+/// How long a metric's period is; it is published once a minute, or once a period at its end.
+const PERIODS: [u64; 3] = [60, 60, 120];
 /// Berlin is so far ahead of UTC in winter; in summer by one hour more.
 const WINTER: SignedDuration = SignedDuration::from_hours(1);
 /// When Berlin's clocks change in 2026.
@@ -30,7 +30,7 @@ pub(super) fn idleness<'r>(
 ) -> IdleSpec {
     let resources: Vec<&Resource> = resources.collect();
     let machine = resources.iter().all(|resource| resource.instance().is_some());
-    let mut idle = IdleSpec::after(long(["40s", "2m", "3m"][dice.roll(3) as usize]));
+    let mut idle = IdleSpec::after(long(["40s", "2m", "3m", "6m"][dice.roll(4) as usize]));
     if dice.one_in(4) {
         idle.grace = Some(long("1m"));
     }
@@ -41,7 +41,7 @@ pub(super) fn idleness<'r>(
     for _ in 0..dice.roll(3) {
         let probe = match dice.roll(7) {
             0..3 => http(dice),
-            3..5 => metric(dice, idle.after),
+            3..5 => metric(sim, dice, idle.after),
             5 if machine => Probe::Command(CommandProbe {
                 script: "who | grep -q . && exit 1; exit 0".to_owned(),
                 reads: CommandReads::ExitCode,
@@ -62,7 +62,16 @@ pub(super) fn idleness<'r>(
             1 => -dice.seconds(0, 120),
             _ => SignedDuration::ZERO,
         };
-        sim.set_backend(resource, Backend::new(sim.true_now(), marks, ahead));
+        let mut backend = Backend::new(sim.true_now(), marks, ahead);
+        let periods = idle.probes.iter().filter_map(|probe| match probe {
+            Probe::Metric(metric) => Some(SignedDuration::from_secs(metric.period())),
+            _ => None,
+        });
+        // Some publish at the end of a period for all of it.
+        if let Some(shortest) = periods.min().filter(|_| dice.one_in(3)) {
+            backend = backend.publishing_every(shortest);
+        }
+        sim.set_backend(resource, backend);
     }
     idle
 }
@@ -83,19 +92,25 @@ fn http(dice: &mut Dice) -> Probe {
     })
 }
 
-fn metric(dice: &mut Dice, after: HumanDuration) -> Probe {
+fn metric(sim: &Sim, dice: &mut Dice, after: HumanDuration) -> Probe {
+    let period = PERIODS[dice.roll(3) as usize];
+    // As long as its points take at worst, while CloudWatch is well.
+    let lag = sim.with_world(|world, _| world.timings.metric_lag + world.timings.metric_scatter);
+    let lag = if lag <= SignedDuration::from_mins(1) { "1m" } else { "3m" };
     let epoch = dice.one_in(3);
     let name = if epoch { LAST_ACTIVITY } else { CONNECTIONS };
     let none = Condition::parse("== 0").unwrap();
     // A policy that waits for less than a period reads a whole one, as the fleet file has it.
-    let period = (after.seconds() < PERIOD_SECONDS).then(|| long("1m"));
+    let whole = HumanDuration::from_seconds(period).filter(|_| after.seconds() < period);
     Probe::Metric(MetricProbe {
         namespace: NAMESPACE.to_owned(),
         name: name.to_owned(),
         dimensions: BTreeMap::new(),
         statistic: if epoch || dice.one_in(2) { Statistic::Maximum } else { Statistic::Average },
-        period_seconds: PERIOD_SECONDS as u32,
-        look_back: if epoch { Some(long("10m")) } else { period },
+        period_seconds: period as u32,
+        look_back: if epoch { Some(long("10m")) } else { whole },
+        lag: long(lag),
+        missing: Missing::Unknown,
         reads: if epoch { MetricReads::Epoch } else { MetricReads::IdleWhen(none) },
     })
 }

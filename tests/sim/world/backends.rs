@@ -1,13 +1,11 @@
 //! What runs on the targets and is used: the truth of who was active when, and what a probe is told of it.
 //!
-//! *Theory.* A use is a stretch of time. A backend knows when it was last used; it may take the probe itself
-//! for a use (before it answers, or after), its clock may be ahead, and for a time it may hang, be
-//! unreachable, or answer with garbage. Its metrics are published once a minute, if at all.
+//! *Theory.* A use is a stretch of time. A backend knows when it was last used; it may take a probe at any of its
+//! addresses for a use (before it answers, or after), its clock may be ahead, and for a time it may hang, be
+//! unreachable, or answer with garbage. Its metrics are published once a minute, or at the end of a longer period for
+//! all of that, if at all: the publisher may die while the backend is used on.
 //!
-//! Not here: two addresses of one backend that take each other's probes for uses (the worker cannot tell such
-//! probes from users, and says so; it keeps that target on). What the answers mean. The checker reads the uses themselves.
-
-use std::collections::BTreeMap;
+//! Not here: what the answers mean. The checker reads the uses themselves.
 
 use jiff::{SignedDuration, Timestamp};
 use lamplighter_cloud::metrics::{Datum, MetricName, StatisticSet};
@@ -59,10 +57,12 @@ pub struct Backend {
     pub silent: bool,
     began: Timestamp,
     uses: Vec<(Timestamp, Timestamp)>,
-    /// The last probe that each of its addresses took for a use.
-    own: BTreeMap<String, Timestamp>,
-    /// When it published, how many used it then, and when it was last used.
-    published: Vec<(Timestamp, f64, Timestamp)>,
+    /// The last probe that it took for a use.
+    own: Option<Timestamp>,
+    /// It publishes so often, at the end of each such period.
+    every: SignedDuration,
+    /// Up to when what was so was published, each time.
+    published: Vec<Timestamp>,
 }
 
 /// Why there is no number.
@@ -81,9 +81,22 @@ impl Backend {
             silent: false,
             began,
             uses: Vec::new(),
-            own: BTreeMap::new(),
+            own: None,
+            every: PUBLISHED_EVERY,
             published: Vec::new(),
         }
+    }
+
+    /// It publishes at the end of each period of this length, for all of it.
+    #[must_use]
+    pub fn publishing_every(mut self, every: SignedDuration) -> Self {
+        self.every = every;
+        self
+    }
+
+    /// How often it publishes while its publisher lives.
+    pub(crate) fn publishes_every(&self) -> SignedDuration {
+        self.every
     }
 
     /// Somebody uses it for a while.
@@ -97,8 +110,8 @@ impl Backend {
         begun.map(move |(from, until)| (*from, (*until).min(at)))
     }
 
-    /// What was published, oldest first.
-    pub(crate) fn published(&self) -> &[(Timestamp, f64, Timestamp)] {
+    /// Up to when what was so was published, each time, oldest first.
+    pub(crate) fn published(&self) -> &[Timestamp] {
         &self.published
     }
 
@@ -114,7 +127,6 @@ impl Backend {
     /// What it tells a probe at `now`.
     pub(super) fn answer(
         &mut self,
-        url: &str,
         reads: HttpReads,
         up_since: Option<Timestamp>,
         now: Timestamp,
@@ -124,11 +136,11 @@ impl Backend {
             return Err(NoNumber { detail: "connection refused", unreachable: true });
         };
         if self.marks == Marks::Before {
-            self.own.insert(url.to_owned(), now);
+            self.own = Some(now);
         }
-        let own = self.own.get(url).copied();
+        let own = self.own;
         if self.marks == Marks::After {
-            self.own.insert(url.to_owned(), now);
+            self.own = Some(now);
         }
         if let Some(Trouble::Garbage(sort)) = self.trouble {
             return match sort % 4 {
@@ -150,18 +162,25 @@ impl Backend {
         })
     }
 
-    /// What it puts into CloudWatch each minute.
+    /// What it puts into CloudWatch, asked each minute: of the last minute, with the time of its end; or, at the end of a
+    /// longer period, of that period, with the time of its beginning.
     fn publish(&mut self, resource: &Resource, now: Timestamp) -> Vec<Datum> {
-        if self.silent {
+        let (before, end, time) = if self.every == PUBLISHED_EVERY {
+            (now - PUBLISHED_EVERY, now, now)
+        } else {
+            let every = self.every.as_secs();
+            let end = Timestamp::from_second(now.as_second().div_euclid(every) * every).unwrap();
+            (end - self.every, end, end - self.every)
+        };
+        if self.silent || self.published.last() == Some(&end) {
             return Vec::new();
         }
-        let before = now - PUBLISHED_EVERY;
-        let busy = self.uses_by(now).filter(|(_, until)| *until > before).count();
-        let last = self.last_use(now);
-        self.published.push((now, busy as f64, last));
+        let busy = self.uses_by(end).filter(|(_, until)| *until > before).count();
+        let last = self.last_use(end);
+        self.published.push(end);
         let datum = |name: &str, value: f64| Datum {
             metric: metric_name(resource, name),
-            time: None,
+            time: Some(time),
             unit: None,
             set: StatisticSet::of(value, 1.0),
         };

@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use lamplighter_cloud::metrics::{MetricQuery, Statistic as CloudStatistic};
 use lamplighter_events::InstanceId;
 use lamplighter_lifecycle::{
-    CheckReading, HttpProbe, MetricProbe, Probe, ProbePlan, Reading, Resource, Round,
+    CheckReading, HttpProbe, MetricProbe, Point, Probe, ProbePlan, Reading, Resource, Round,
 };
 use lamplighter_runtime::ports::Clock;
 
@@ -20,6 +20,8 @@ use crate::checker::Sample;
 
 /// An address that has not answered by then is given up.
 const GIVEN_UP_AFTER: Duration = Duration::from_secs(5);
+/// A worker that takes what was used just before its question for the question believes that it asked so early.
+const ASKED_EARLIER: SignedDuration = SignedDuration::from_secs(150);
 /// A worker that is too sure of itself takes its last readings for new ones this long.
 const TAKEN_FOR_NEW: SignedDuration = SignedDuration::from_mins(10);
 
@@ -49,19 +51,24 @@ impl Sim {
             }
         }
         let at = Clock::now(self);
-        let mut readings = Vec::new();
-        for (index, probe) in plan.probes.iter().enumerate() {
+        let mut readings = vec![None; plan.probes.len()];
+        let metrics = (0..plan.probes.len()).filter(|place| !plan.http_order.contains(place));
+        let mut gone = false;
+        for index in plan.http_order.iter().copied().chain(metrics) {
+            let probe = &plan.probes[index];
             let reading = match probe {
+                Probe::Http(_) if gone => Some(unknown("another address did not answer", false)),
                 Probe::Http(http) => Some(self.ask_http(&plan.resource, index, http).await),
                 Probe::Metric(metric) => Some(self.ask_metric(&plan.resource, index, metric).await),
                 Probe::Command(_) => None,
             };
-            readings.push(match reading {
+            gone |= matches!(reading, Some(Reading::Unknown { unreachable: true, .. }));
+            readings[index] = match reading {
                 Some(Reading::Unknown { .. }) if self.broken(Breakage::TakesUnknownForIdle) => {
                     Some(self.make_idle_up(probe, at))
                 }
                 reading => reading,
-            });
+            };
         }
         let round = Round { at, over: plan.over, readings };
         self.inspect(|state| state.rounds.insert(key, (began, round.clone())));
@@ -72,7 +79,15 @@ impl Sim {
     fn make_idle_up(&self, probe: &Probe, at: Timestamp) -> Reading {
         let hour_ago = at - SignedDuration::from_hours(1);
         match probe {
-            Probe::Metric(_) => Reading::Series { values: vec![0.0; 60] },
+            Probe::Metric(metric) => {
+                let period = metric.period();
+                let newest = at.as_second().div_euclid(period) * period;
+                let points = (0..60).map(|ago| Point {
+                    at: Timestamp::from_second(newest - ago * period).unwrap(),
+                    value: 0.0,
+                });
+                Reading::Series { points: points.collect() }
+            }
             Probe::Http(http) => {
                 let value = match http.reads {
                     lamplighter_lifecycle::HttpReads::Epoch => hour_ago.as_second() as f64,
@@ -100,7 +115,7 @@ impl Sim {
             };
             let (busy, sound) = (backend.busy_at(now) > 0, backend.trouble.is_none());
             let date = (now + backend.ahead).as_second();
-            let value = backend.answer(http.url.as_str(), http.reads, up_since, now);
+            let value = backend.answer(http.reads, up_since, now);
             Ok(value.map(|value| Answer { value, busy, sound, at: now, date }))
         });
         let answered = tokio::time::timeout(GIVEN_UP_AFTER, async {
@@ -132,6 +147,10 @@ impl Sim {
                 sample.busy = Some(busy);
                 let middle = (asked_at.as_millisecond() + answered_at.as_millisecond()) / 2;
                 let ahead_millis = Some(date * 1000 + 500 - middle);
+                let asked_at = match self.broken(Breakage::WidensItsQuestions) {
+                    true => asked_at - ASKED_EARLIER,
+                    false => asked_at,
+                };
                 Reading::Number { value, asked_at, answered_at, ahead_millis }
             }
         };
@@ -142,7 +161,7 @@ impl Sim {
     async fn ask_metric(&self, resource: &Resource, index: usize, metric: &MetricProbe) -> Reading {
         let asked = self.true_now();
         let what = || format!("{resource} {}", metric.name);
-        let look_back = metric.look_back.map_or(SignedDuration::from_mins(5), |it| it.as_signed());
+        let look_back = metric.look_back.expect("a plan says how far back each metric is read");
         let call = self.call("cloudwatch:GetMetricData", what, |state, now| {
             let query = MetricQuery {
                 id: "it".to_owned(),
@@ -151,13 +170,23 @@ impl Sim {
                 statistic: CloudStatistic::parse(metric.statistic.as_str()).unwrap(),
                 unit: None,
             };
-            let span = (now - look_back, now);
+            let span = (now - SignedDuration::from_secs(metric.span_seconds(look_back)), now);
             let series = state.world.get_metric_data(now, &[query], span, false).unwrap();
-            let values = series.into_iter().flatten().map(|(_, value)| value);
-            Ok((values.collect::<Vec<f64>>(), now))
+            let points = series.into_iter().flatten().map(|(at, value)| Point { at, value });
+            Ok((points.collect::<Vec<Point>>(), now))
         });
-        let answer = call.await;
-        let readable = answer.as_ref().is_ok_and(|(values, _)| !values.is_empty());
+        let mut answer = call.await;
+        if let (true, Ok((points, now))) =
+            (self.broken(Breakage::ForgetsTimesOfPoints), &mut answer)
+        {
+            // What is there counts as the newest.
+            let period = metric.period();
+            let newest = now.as_second().div_euclid(period) * period;
+            for (ago, point) in (0..).zip(points) {
+                point.at = Timestamp::from_second(newest - ago * period).unwrap();
+            }
+        }
+        let readable = answer.as_ref().is_ok_and(|(points, _)| !points.is_empty());
         let at = answer.as_ref().map_or(asked, |(_, at)| *at);
         let sample = Sample {
             worker: self.worker(),
@@ -170,7 +199,7 @@ impl Sim {
         };
         self.inspect(|state| state.watch.sampled(resource, sample));
         match answer {
-            Ok((values, _)) => Reading::Series { values },
+            Ok((points, _)) => Reading::Series { points },
             Err(error) => unknown(error.message, false),
         }
     }

@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use lamplighter_lifecycle::{
-    Agent, CheckReading, CommandProbe, IdleOverride, PowerState, Probe, Reading, Resource,
-    TargetSpec, plan_probes,
+    Agent, CheckReading, CommandProbe, IdleMemory, IdleOverride, PowerState, Probe, Reading,
+    Resource, TargetSpec, plan_probes,
 };
 
 use crate::batch::Batcher;
@@ -29,7 +29,9 @@ pub(crate) async fn check_idle(aws: &Aws, spec: &TargetSpec, seen: SeenBy) -> Ve
         let what = "it is not on: its probes were not asked";
         return vec![warn(what, "check again while it runs")];
     }
-    let Some(plan) = plan_probes(spec, &observed, &resource, IdleOverride::default()) else {
+    let Some(plan) =
+        plan_probes(spec, &observed, &resource, &IdleMemory::default(), IdleOverride::default())
+    else {
         return Vec::new();
     };
     let secrets = Arc::new(Secrets::new(aws.secrets.clone()));
@@ -64,8 +66,13 @@ fn told(probe: &Probe, reading: &Reading) -> Finding {
                 ),
             }
         }
-        Reading::Series { values } => match values.first() {
-            Some(newest) => ok(format!("{label}: {} values, {newest} the newest", values.len())),
+        Reading::Series { points } => match points.first() {
+            Some(newest) => ok(format!(
+                "{label}: {} points, {} at {:.0} the newest",
+                points.len(),
+                newest.value,
+                newest.at
+            )),
             None => warn(
                 format!("{label}: no data within its look-back"),
                 "no data is not idle: check namespace, name and dimensions, and whether it is published",
@@ -110,7 +117,9 @@ async fn check_command(aws: &Aws, resource: &Resource, command: &CommandProbe) -
 
 #[cfg(test)]
 mod tests {
-    use lamplighter_lifecycle::{Condition, MetricProbe, MetricReads, Statistic};
+    use jiff::Timestamp;
+    use lamplighter_events::HumanDuration;
+    use lamplighter_lifecycle::{Condition, MetricProbe, MetricReads, Missing, Point, Statistic};
 
     use super::*;
     use crate::check::Level;
@@ -124,10 +133,14 @@ mod tests {
             statistic: Statistic::Average,
             period_seconds: 60,
             look_back: None,
+            lag: HumanDuration::from_seconds(180).unwrap(),
+            missing: Missing::Unknown,
             reads: MetricReads::IdleWhen(Condition::parse("== 0").unwrap()),
         });
         let check = |values: &[f64], level: Level| {
-            let reading = Reading::Series { values: values.to_vec() };
+            let at = Timestamp::UNIX_EPOCH;
+            let points = values.iter().map(|value| Point { at, value: *value }).collect();
+            let reading = Reading::Series { points };
             assert_eq!(told(&probe, &reading).level, level, "{values:?}");
         };
         check(&[], Level::Warn);

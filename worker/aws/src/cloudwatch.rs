@@ -5,7 +5,7 @@
 //! where the question begins: a call begins at a time that is a multiple of every period in it. The
 //! period that has only begun is asked for too, since what happened in it is activity all the same.
 //!
-//! *Invariants.* Values stand newest first. What CloudWatch gives in part, or not, is no series: missing
+//! *Invariants.* Points stand newest first, each with the beginning of its period. What CloudWatch gives in part, or not, is no series: missing
 //! values must not look like idleness. A query that CloudWatch refuses harms no other.
 
 use std::collections::BTreeMap;
@@ -20,7 +20,7 @@ use aws_smithy_types::DateTime;
 use aws_smithy_types::retry::RetryConfig;
 use jiff::Timestamp;
 use lamplighter_events::Cause;
-use lamplighter_lifecycle::{MetricProbe, Reading, Resource};
+use lamplighter_lifecycle::{MetricProbe, Point, Reading, Resource};
 use lamplighter_runtime::ports::{Applied, CallError, Disposition};
 
 use crate::batch::{Each, Portion, Refused, Shared, apart, halves, in_order};
@@ -56,8 +56,7 @@ impl Query {
             })?;
         }
         let period = i64::from(probe.period_seconds.max(1));
-        let back =
-            probe.look_back.map_or(period, |it| i64::try_from(it.seconds()).unwrap_or(period));
+        let back = probe.look_back.map_or(period, |look_back| probe.span_seconds(look_back));
         let now = now.as_second();
         let from = now.saturating_sub(back).div_euclid(period) * period;
         let to = (now.div_euclid(period) + 1) * period;
@@ -133,7 +132,9 @@ impl Found {
         }
         self.points.retain(|(at, _)| (query.from..query.to).contains(at));
         self.points.sort_by(|(left, _), (right, _)| right.cmp(left));
-        Reading::Series { values: self.points.into_iter().map(|(_, value)| value).collect() }
+        let point =
+            |(at, value): (i64, f64)| Some(Point { at: Timestamp::from_second(at).ok()?, value });
+        Reading::Series { points: self.points.into_iter().filter_map(point).collect() }
     }
 }
 

@@ -36,7 +36,7 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 const BODY_BYTES_MAX: usize = 64 * 1024;
 /// Dead backends hold a place for five seconds each. So many take fifty a second, and cost a worker less
 /// than twenty megabytes.
-const AT_ONCE_MAX: u32 = 256;
+const AT_ONCE_MAX: usize = 256;
 /// What a detail quotes of an answer.
 const QUOTE_CHARS_MAX: usize = 60;
 
@@ -57,41 +57,60 @@ impl Probes {
     ) -> Result<Self, HealthError> {
         Ok(Self {
             http: probe_client()?,
-            places: Semaphore::new(AT_ONCE_MAX as usize),
+            places: Semaphore::new(AT_ONCE_MAX),
             metrics: Batcher::new(Metrics { client: aws.cloudwatch.clone() }),
             addresses: Addresses::new(secrets),
             clock,
         })
     }
 
-    /// All but the host's command, at once.
+    /// All but the host's command: the addresses one after the other, since each may count the others' requests, and
+    /// the metrics meanwhile.
     pub(crate) async fn ask(&self, plan: &ProbePlan) -> Round {
-        // Places for all of them, before the round's time is taken: what was read after a wait must not
-        // pass for older than it is. Nobody closes the semaphore.
-        let backends = plan.probes.iter().filter(|probe| matches!(probe, Probe::Http(_))).count();
-        let places = u32::try_from(backends).unwrap_or(u32::MAX).min(AT_ONCE_MAX);
-        let _places = match places {
-            0 => None,
-            places => self.places.acquire_many(places).await.ok(),
+        // A place before the round's time is taken: what was read after a wait must not pass for older than it
+        // is. Nobody closes the semaphore.
+        let _place = match plan.http_order.is_empty() {
+            true => None,
+            false => self.places.acquire().await.ok(),
         };
         let at = self.clock.now();
-        let readings =
-            together(plan.probes.iter().map(|probe| self.ask_one(plan, probe, at))).await;
+        let metrics = together(plan.probes.iter().map(|probe| self.ask_metric(plan, probe, at)));
+        let (mut readings, told) = tokio::join!(metrics, self.ask_addresses(plan));
+        for (place, reading) in told {
+            if let Some(slot) = readings.get_mut(place) {
+                *slot = Some(reading);
+            }
+        }
         Round { at, over: plan.over, readings }
     }
 
-    async fn ask_one(&self, plan: &ProbePlan, probe: &Probe, at: Timestamp) -> Option<Reading> {
-        match probe {
-            Probe::Http(http) => Some(self.ask_http(plan, http).await),
-            Probe::Metric(metric) => Some(match Query::of(metric, &plan.resource, at) {
-                Ok(query) => match self.metrics.call(query).await {
-                    Ok(reading) => reading,
-                    Err(error) => unknown(error.to_string()),
-                },
-                Err(lacking) => unknown(lacking),
-            }),
-            Probe::Command(_) => None,
+    async fn ask_metric(&self, plan: &ProbePlan, probe: &Probe, at: Timestamp) -> Option<Reading> {
+        let Probe::Metric(metric) = probe else { return None };
+        Some(match Query::of(metric, &plan.resource, at) {
+            Ok(query) => match self.metrics.call(query).await {
+                Ok(reading) => reading,
+                Err(error) => unknown(error.to_string()),
+            },
+            Err(lacking) => unknown(lacking),
+        })
+    }
+
+    /// Where one does not answer the others are not waited for: all must say idle.
+    async fn ask_addresses(&self, plan: &ProbePlan) -> Vec<(usize, Reading)> {
+        let mut told = Vec::new();
+        let mut gone = false;
+        for place in &plan.http_order {
+            let Some(Probe::Http(http)) = plan.probes.get(*place) else { continue };
+            let reading = match gone {
+                true => {
+                    unknown("it was not asked, since another address did not answer".to_owned())
+                }
+                false => self.ask_http(plan, http).await,
+            };
+            gone |= matches!(reading, Reading::Unknown { unreachable: true, .. });
+            told.push((*place, reading));
         }
+        told
     }
 
     async fn ask_http(&self, plan: &ProbePlan, probe: &HttpProbe) -> Reading {

@@ -6,7 +6,9 @@
 //! periods begin at multiples of the period since the epoch; one without data has no value, and a query
 //! without any is `Complete` and empty.
 //!
-//! A point is not seen before [`crate::Timings::metric_lag`] is over.
+//! A point is not seen before [`crate::Timings::metric_lag`] is over, and up to [`crate::Timings::metric_scatter`]
+//! later, so that a period may be seen in part. What was put after others waits as long as they do, but for the scatter:
+//! when the lag ends, it ends in the order of time.
 //!
 //! Not here: percentiles, metric math, insights, alarms, dashboards, paging (no answer gets that long),
 //! anything that AWS's services publish themselves.
@@ -182,7 +184,8 @@ pub struct MetricQuery {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Point {
     at: Timestamp,
-    put: Timestamp,
+    /// From when on it is seen.
+    seen: Timestamp,
     unit: String,
     set: StatisticSet,
 }
@@ -191,6 +194,8 @@ struct Point {
 struct Metric {
     metric: MetricName,
     points: VecDeque<Point>,
+    /// No point that comes later is seen before.
+    flows: Timestamp,
 }
 
 /// All metrics.
@@ -282,13 +287,21 @@ impl World {
         for datum in data {
             let index = self.metrics.find(&datum.metric).unwrap_or_else(|index| {
                 let metric = datum.metric.clone();
-                self.metrics.all.insert(index, Metric { metric, points: VecDeque::new() });
+                let points = VecDeque::new();
+                self.metrics.all.insert(index, Metric { metric, points, flows: now });
                 index
             });
-            let points = &mut self.metrics.all[index].points;
+            let scatter = match self.timings.metric_scatter.as_millis() {
+                0 => SignedDuration::ZERO,
+                most => SignedDuration::from_millis(
+                    (self.ids.draw() % most.unsigned_abs() as u64) as i64,
+                ),
+            };
+            let Metric { points, flows, .. } = &mut self.metrics.all[index];
+            *flows = plus(now, self.timings.metric_lag).max(*flows);
             points.push_back(Point {
                 at: datum.time.unwrap_or(now),
-                put: now,
+                seen: plus(*flows, scatter),
                 unit: datum.unit.clone().unwrap_or_else(|| "None".to_owned()),
                 set: datum.set,
             });
@@ -330,11 +343,10 @@ impl World {
                 return Err(MetricError::Validation(text));
             }
         }
-        let seen = plus(now, -self.timings.metric_lag);
         Ok(queries
             .iter()
             .map(|query| {
-                let mut series = self.series(query, seen, start, end);
+                let mut series = self.series(query, now, start, end);
                 if !ascending {
                     series.reverse();
                 }
@@ -346,7 +358,7 @@ impl World {
     fn series(
         &self,
         query: &MetricQuery,
-        seen: Timestamp,
+        now: Timestamp,
         start: Timestamp,
         end: Timestamp,
     ) -> Vec<(Timestamp, f64)> {
@@ -354,7 +366,7 @@ impl World {
         let begin = |at: Timestamp| at.as_second().div_euclid(query.period) * query.period;
         let mut periods: BTreeMap<i64, StatisticSet> = BTreeMap::new();
         let points = self.metrics.all[index].points.iter();
-        for point in points.filter(|it| it.put <= seen && it.at < end) {
+        for point in points.filter(|it| it.seen <= now && it.at < end) {
             let wanted = query.unit.as_ref().is_none_or(|unit| *unit == point.unit);
             // The first period is whole, though the question began inside it.
             if wanted && begin(point.at) >= begin(start) {

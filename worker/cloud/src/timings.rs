@@ -58,6 +58,9 @@ pub struct Timings {
     /// How long after it was put a metric's data point is not seen yet.
     #[serde(deserialize_with = "not_negative")]
     pub metric_lag: SignedDuration,
+    /// How much longer it may take, each point as chance has it: of two, the later may be seen first.
+    #[serde(deserialize_with = "not_negative")]
+    pub metric_scatter: SignedDuration,
 }
 
 impl Default for Timings {
@@ -80,6 +83,7 @@ impl Default for Timings {
             health: SignedDuration::from_secs(1),
             scaling: SignedDuration::from_secs(2),
             metric_lag: SignedDuration::ZERO,
+            metric_scatter: SignedDuration::ZERO,
         }
     }
 }

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use lamplighter_events::{Cause, Outcome};
 
 use crate::effect::{Effect, EffectAnswer, EffectKind, Refusal};
+use crate::idle::remember_requests;
 use crate::limits::{
     CONSISTENCY_MARGIN_SECONDS, MESSAGE_CHARS_MAX, NEWS_AFTER_SECONDS, OUTBOX_LOOK_SECONDS,
     RIGHTS_RETRY_SECONDS, SIGNATURE_LIFE_SECONDS, SKEW_MAX_SECONDS, UNANSWERED_LOOK_SECONDS,
@@ -134,6 +135,11 @@ fn decide_in(
         match input {
             Input::Command(command) => commands::apply(&mut pass, command),
             Input::SpotNotice(notice) => phases::notice(&mut pass, notice),
+            Input::Asked(round) => {
+                if let Some(idle) = &spec.idle {
+                    remember_requests(idle, &mut pass.record.idle, round);
+                }
+            }
             Input::EventsSent(_) | Input::Round(_) | Input::NoSeat => {}
         }
     }

@@ -5,12 +5,10 @@
 //! then the memory knows since when without a break; active; unknown. *Unknown is not idle.* Idleness never
 //! counts from before the floor: the target's readiness and its grace, the latest start, the latest keep-alive.
 //!
-//! *The probe itself as activity.* A backend that marks every request as activity reports, at the next probe,
-//! the time of the last one. So the memory keeps when the last probe was made and what was real before it; a
-//! reported time within that probe is the probe's own. Where a report did not move though we had asked in
-//! between, the backend does not mark, and nothing more need be remembered. A backend that marks *before* it
-//! answers reports the probe that it is answering: of what others did nothing is left to see, so it never
-//! looks idle.
+//! *Each word has an end.* A probe knows nothing of what came after its word's `until`: a metric's newest values are
+//! on their way still (`series`), and an answer may show nothing but our own request (`own`). Idleness is known from
+//! `since`, the latest beginning of all words, until the earliest of their ends, and that stretch must be `after` long.
+//! How far an end may lie back is bounded where the word is made; beyond that it is unknown.
 //!
 //! *A moment's idleness has a memory with holes.* Between two readings anything may have happened; when they
 //! lie further apart than `GAP_SECONDS_MAX` (or `after`), the count begins anew. So that it does not hang on
@@ -26,14 +24,15 @@ use lamplighter_events::HumanDuration;
 use serde::{Deserialize, Serialize};
 
 use crate::limits::{
-    EPOCH_SECONDS_MAX, EPOCH_SECONDS_MIN, GAP_SECONDS_MAX, HOST_READING_SECONDS, IDLE_LOOK_SECONDS,
-    OWN_PROBE_MILLIS,
+    CLEAR_SECONDS, EPOCH_SECONDS_MAX, GAP_SECONDS_MAX, HOST_READING_SECONDS, IDLE_LOOK_SECONDS,
+    OWN_LOOK_SECONDS, OWN_PROBE_MILLIS,
 };
+use crate::own::{Asked, OwnRequests, Shown};
 use crate::pass::{add, later};
 use crate::probe::{
-    CommandReads, HttpProbe, HttpReads, IdleOverride, IdleSpec, MetricProbe, MetricReads, Probe,
-    Reading, Round, Statistic,
+    CommandReads, HttpProbe, HttpReads, IdleOverride, IdleSpec, Probe, Reading, Round,
 };
+use crate::series::{self, Silence, epoch};
 
 /// Since when a probe that knows only the moment has said idle without a break.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,23 +41,6 @@ pub struct Streak {
     pub since: Timestamp,
     /// Its last one.
     pub read_at: Timestamp,
-}
-
-/// Our last request to a backend that may count it as activity.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OwnProbe {
-    /// Just before it.
-    pub asked_at: Timestamp,
-    /// Just after its answer.
-    pub answered_at: Timestamp,
-    /// What it reported.
-    pub said: Timestamp,
-    /// The last reported activity that was not ours.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub real: Option<Timestamp>,
-    /// Whether the backend marks our requests, once that showed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub marks: Option<bool>,
 }
 
 /// What the policy's command on the host last said.
@@ -76,15 +58,18 @@ pub struct IdleMemory {
     /// By the probe's label.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub streaks: BTreeMap<String, Streak>,
-    /// By the probe's label.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub own: BTreeMap<String, OwnProbe>,
+    /// Our own requests to its addresses.
+    #[serde(default, skip_serializing_if = "OwnRequests::is_empty")]
+    pub requests: OwnRequests,
     /// Since when a backend could not be reached.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unreachable_since: Option<Timestamp>,
     /// When that was said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unreachable_said_at: Option<Timestamp>,
+    /// When it was said that a metric's publisher is silent, until it is heard again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub silent_said_at: Option<Timestamp>,
     /// The latest keep-alive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept_alive_at: Option<Timestamp>,
@@ -134,10 +119,17 @@ pub struct ProbeWord {
     pub probe: String,
     /// What it says.
     pub says: Says,
+    /// It knows nothing of what came later.
+    pub until: Timestamp,
+    /// Its answer may show only our own requests, and the last one that showed more is too old: it is to be asked
+    /// again, before the others.
+    pub ask_first: bool,
     /// For people.
     pub detail: String,
     /// The value over the look-back, of a metric with a condition.
     pub level: Option<f64>,
+    /// Whether the metric's publisher is heard, where CloudWatch answered.
+    silence: Option<Silence>,
 }
 
 /// What all of them together come to.
@@ -164,6 +156,8 @@ pub struct Judged {
     pub why: String,
     /// Since when it is idle, where it is.
     pub since: Option<Timestamp>,
+    /// Until when that is known.
+    pub until: Timestamp,
     /// How long it must be.
     pub after: HumanDuration,
     /// Each probe's word.
@@ -172,9 +166,16 @@ pub struct Judged {
     pub memory: IdleMemory,
     /// The backend could not be reached for longer than the policy's limit.
     pub unreachable_for_long: bool,
+    /// A metric's publisher has been silent for longer than its values can be late.
+    pub silent_for_long: bool,
 }
 
 impl Judged {
+    /// Which metric is silent, as a sentence.
+    pub fn silence(&self) -> String {
+        let silent = self.words.iter().find(|word| word.silence == Some(Silence::Long));
+        silent.map(|word| format!("{} is silent: {}", word.probe, word.detail)).unwrap_or_default()
+    }
     /// The first metric's value.
     pub fn level(&self) -> Option<f64> {
         self.words.iter().find_map(|word| word.level)
@@ -194,19 +195,20 @@ pub fn judge(
     let mut memory = memory.clone();
     let latest = rounds.last().map_or(now, |round| round.at);
     memory.host = memory.host.filter(|host| is_fresh(host, latest));
+    let floor = spec.grace.map_or(floor, |grace| add(floor, grace));
     let mut words = Vec::new();
     for round in rounds {
+        let own = remember_requests(spec, &mut memory, round);
+        let look = Look { spec, at: round.at, own, after, over, floor };
         words = spec
             .probes
             .iter()
             .zip(&round.readings)
-            .map(|(probe, reading)| {
-                read(probe, reading.as_ref(), &mut memory, round.at, after, over)
-            })
+            .map(|(probe, reading)| look.read(probe, reading.as_ref(), &mut memory))
             .collect();
         remember_reach(&mut memory, &words, round.at);
+        remember_silence(&mut memory, &words);
     }
-    let floor = spec.grace.map_or(floor, |grace| add(floor, grace));
     let since = words
         .iter()
         .filter_map(|word| match word.says {
@@ -214,13 +216,17 @@ pub fn judge(
             _ => None,
         })
         .fold(floor, Timestamp::max);
-    let (verdict, why) = conclude(&words, since, after, now);
+    let until = words.iter().map(|word| word.until).fold(now, Timestamp::min);
+    let span = Span { since, until, after, now };
+    let (verdict, why) = conclude(&words, span);
     let idle = matches!(verdict, IdleVerdict::Idle | IdleVerdict::NotYet);
-    memory.look_at = next_look(spec, &memory, verdict, since, after, now);
+    memory.look_at = next_look(spec, &memory, &words, verdict, span);
     let limit = spec.unreachable_after.zip(memory.unreachable_since);
     Judged {
         unreachable_for_long: limit.is_some_and(|(limit, since)| now >= add(since, limit)),
+        silent_for_long: words.iter().any(|word| word.silence == Some(Silence::Long)),
         since: idle.then_some(since),
+        until,
         verdict,
         why,
         after,
@@ -229,56 +235,111 @@ pub fn judge(
     }
 }
 
-fn conclude(
-    words: &[ProbeWord],
+/// Remembers a round's requests, of a round that is not judged: what they were told, and that they were ours.
+pub fn remember_requests(
+    spec: &IdleSpec,
+    memory: &mut IdleMemory,
+    round: &Round,
+) -> Option<Timestamp> {
+    let asked: Vec<Asked> = spec
+        .probes
+        .iter()
+        .zip(&round.readings)
+        .filter_map(|(probe, reading)| match (probe, reading) {
+            (Probe::Http(http), Some(Reading::Number { .. })) => {
+                let number = Number::of(reading.as_ref()?)?;
+                let said = reported(http, &number).ok().filter(|_| http.ignore_own);
+                let Number { asked_at, answered_at, .. } = number;
+                Some(Asked { label: probe.label(), asked_at, answered_at, said })
+            }
+            _ => None,
+        })
+        .collect();
+    memory.requests.add(&asked)
+}
+
+/// The stretch of idleness that is known, and how long it must be.
+#[derive(Clone, Copy)]
+struct Span {
     since: Timestamp,
+    until: Timestamp,
     after: HumanDuration,
     now: Timestamp,
-) -> (IdleVerdict, String) {
-    let find = |which: fn(&Says) -> bool| words.iter().find(|word| which(&word.says));
-    if let Some(word) = find(|says| matches!(says, Says::Active)) {
+}
+
+impl Span {
+    fn enough(self) -> Timestamp {
+        add(self.since, self.after)
+    }
+    /// Long enough if what is not known was idle too.
+    fn may_be_enough(self) -> bool {
+        self.now >= self.enough()
+    }
+}
+
+fn conclude(words: &[ProbeWord], span: Span) -> (IdleVerdict, String) {
+    let find = |which: fn(&ProbeWord) -> bool| words.iter().find(|word| which(word));
+    if let Some(word) = find(|word| matches!(word.says, Says::Active)) {
         return (IdleVerdict::Active, format!("{}: {}", word.probe, word.detail));
     }
-    if let Some(word) = find(|says| matches!(says, Says::Unknown { .. })) {
+    if let Some(word) = find(|word| matches!(word.says, Says::Unknown { .. })) {
         let why = format!("unknown is not idle; {}: {}", word.probe, word.detail);
         return (IdleVerdict::Unknown, why);
     }
-    if find(|says| matches!(says, Says::NotAsked)).is_some() {
+    if find(|word| matches!(word.says, Says::NotAsked)).is_some() {
         let why = "all else says idle; its host is asked".to_owned();
         return (IdleVerdict::AskHost, why);
     }
-    let enough = add(since, after);
+    let Span { since, until, after, now } = span;
+    if let Some(word) = find(|word| word.ask_first).filter(|_| span.may_be_enough()) {
+        let why = format!(
+            "idle since {since:.0}; {} is asked first next time: {}",
+            word.probe, word.detail
+        );
+        return (IdleVerdict::NotYet, why);
+    }
     let detail: Vec<&str> = words.iter().map(|word| word.detail.as_str()).collect();
     let detail = match detail.as_slice() {
         [] => String::new(),
         some => format!(" ({})", some.join("; ")),
     };
-    if now >= enough {
-        (IdleVerdict::Idle, format!("idle since {since:.0}, for {after} or longer{detail}"))
+    let known = match later(until, 1) < now {
+        true => format!(", known until {until:.0}"),
+        false => String::new(),
+    };
+    if until >= span.enough() {
+        (IdleVerdict::Idle, format!("idle since {since:.0}{known}, for {after} or longer{detail}"))
     } else {
-        let why = format!("idle since {since:.0}, not yet for {after}{detail}");
-        (IdleVerdict::NotYet, why)
+        (IdleVerdict::NotYet, format!("idle since {since:.0}{known}, not yet for {after}{detail}"))
     }
 }
 
-/// A count that runs, and an unreachable backend's limit, are looked after without a tick.
+/// A count that runs, a probe that is to be asked first, and an unreachable backend's limit are looked after without
+/// a tick.
 fn next_look(
     spec: &IdleSpec,
     memory: &IdleMemory,
+    words: &[ProbeWord],
     verdict: IdleVerdict,
-    since: Timestamp,
-    after: HumanDuration,
-    now: Timestamp,
+    span: Span,
 ) -> Option<Timestamp> {
-    let own = later(now, IDLE_LOOK_SECONDS).min(add(now, after));
+    let now = span.now;
+    let own = later(now, IDLE_LOOK_SECONDS).min(add(now, span.after));
     let counts = verdict == IdleVerdict::NotYet && !memory.streaks.is_empty();
-    let count = counts.then(|| own.min(add(since, after)));
+    // Knowledge follows the time at its distance.
+    let behind = now.duration_since(span.until);
+    let enough = span.enough().saturating_add(behind).unwrap_or(Timestamp::MAX);
+    let count = counts.then(|| own.min(enough));
+    let first = verdict == IdleVerdict::NotYet
+        && span.may_be_enough()
+        && words.iter().any(|word| word.ask_first);
+    let first = first.then(|| later(now, OWN_LOOK_SECONDS));
     let limit = spec
         .unreachable_after
         .zip(memory.unreachable_since)
         .map(|(limit, since)| add(since, limit))
         .filter(|at| *at > now);
-    [count, limit].into_iter().flatten().min()
+    [count, first, limit].into_iter().flatten().min()
 }
 
 fn remember_reach(memory: &mut IdleMemory, words: &[ProbeWord], at: Timestamp) {
@@ -290,60 +351,138 @@ fn remember_reach(memory: &mut IdleMemory, words: &[ProbeWord], at: Timestamp) {
     }
 }
 
-fn read(
-    probe: &Probe,
-    reading: Option<&Reading>,
-    memory: &mut IdleMemory,
+/// It is said once, and once more when it was heard in between.
+fn remember_silence(memory: &mut IdleMemory, words: &[ProbeWord]) {
+    let heard = words.iter().filter_map(|word| word.silence);
+    let silent = words.iter().any(|word| !matches!(word.silence, None | Some(Silence::None)));
+    // Where CloudWatch did not answer, nothing is known of it.
+    if heard.count() > 0 && !silent {
+        memory.silent_said_at = None;
+    }
+}
+
+/// One round, while it is read.
+struct Look<'a> {
+    spec: &'a IdleSpec,
     at: Timestamp,
+    /// When its first HTTP probe was asked.
+    own: Option<Timestamp>,
     after: HumanDuration,
     over: IdleOverride,
-) -> ProbeWord {
-    let label = probe.label();
-    let host = match probe {
-        Probe::Command(_) => memory.host.clone().filter(|host| is_fresh(host, at)),
-        Probe::Http(_) | Probe::Metric(_) => None,
-    };
-    let reading = reading.or(host.as_ref().map(|host| &host.reading));
-    let mut level = None;
-    let (says, detail) = match (probe, reading) {
-        (_, Some(Reading::Unknown { detail, unreachable })) => {
-            (Says::Unknown { unreachable: *unreachable }, detail.clone())
+    floor: Timestamp,
+}
+
+impl Look<'_> {
+    fn read(&self, probe: &Probe, reading: Option<&Reading>, memory: &mut IdleMemory) -> ProbeWord {
+        let host = match probe {
+            Probe::Command(_) => memory.host.clone().filter(|host| is_fresh(host, self.at)),
+            Probe::Http(_) | Probe::Metric(_) => None,
+        };
+        let mut word = ProbeWord {
+            probe: probe.label(),
+            says: Says::NotAsked,
+            until: self.at,
+            ask_first: false,
+            detail: String::new(),
+            level: None,
+            silence: None,
+        };
+        let reading = reading.or(host.as_ref().map(|host| &host.reading));
+        (word.says, word.detail) = match (probe, reading) {
+            (_, Some(Reading::Unknown { detail, unreachable })) => {
+                (Says::Unknown { unreachable: *unreachable }, detail.clone())
+            }
+            (Probe::Http(http), Some(reading @ Reading::Number { .. })) => {
+                match Number::of(reading) {
+                    Some(number) => self.read_number(http, &number, &memory.requests, &mut word),
+                    None => unknown("it is no number"),
+                }
+            }
+            (Probe::Metric(metric), Some(Reading::Series { points })) => {
+                let look_back = self
+                    .over
+                    .look_back_seconds
+                    .and_then(HumanDuration::from_seconds)
+                    .or(metric.look_back)
+                    .unwrap_or(self.after);
+                let judged = series::judge(metric, points, look_back, self.floor, self.at);
+                (word.until, word.level) = (judged.until.min(self.at), judged.level);
+                word.silence = Some(judged.silence);
+                let says = match judged.verdict {
+                    series::Verdict::IdleSince(since) => Says::IdleSince(since),
+                    series::Verdict::IdleOverLookBack => Says::IdleOverLookBack,
+                    series::Verdict::Active => Says::Active,
+                    series::Verdict::Unknown => Says::Unknown { unreachable: false },
+                };
+                (says, judged.detail)
+            }
+            (Probe::Command(command), Some(Reading::Exit { code, output })) => {
+                read_exit(command.reads, *code, output)
+            }
+            (Probe::Command(_), None) => (Says::NotAsked, "its host was not asked yet".to_owned()),
+            _ => unknown("its answer is of another sort than its question"),
+        };
+        // Those that know only the moment say `IdleSince(at)`; their memory says since when really.
+        if knows_only_the_moment(probe) {
+            word.says = keep_streak(memory, &word.probe, word.says, self.at, self.after);
         }
-        (
-            Probe::Http(http),
-            Some(Reading::Number { value, asked_at, answered_at, ahead_millis }),
-        ) => {
-            let number = Number {
-                value: *value,
-                asked_at: *asked_at,
-                answered_at: *answered_at,
-                ahead_millis: ahead_millis.unwrap_or(0),
+        word
+    }
+
+    fn read_number(
+        &self,
+        http: &HttpProbe,
+        number: &Number,
+        requests: &OwnRequests,
+        word: &mut ProbeWord,
+    ) -> (Says, String) {
+        if http.reads == HttpReads::Count {
+            return match number.value {
+                0.0 => (Says::IdleSince(number.asked_at), "it counts 0".to_owned()),
+                count if count > 0.0 => (Says::Active, format!("it counts {count}")),
+                count => unknown(format!("it counts {count}, which is no count")),
             };
-            read_number(http, &label, &number, memory)
         }
-        (Probe::Metric(metric), Some(Reading::Series { values })) => {
-            let look_back = over
-                .look_back_seconds
-                .and_then(HumanDuration::from_seconds)
-                .or(metric.look_back)
-                .unwrap_or(after);
-            read_series(metric, values, look_back, at, &mut level)
+        let reported = match reported(http, number) {
+            Ok(reported) => reported,
+            Err(problem) => return unknown(problem),
+        };
+        let seen = (Says::IdleSince(reported), format!("last activity at {reported:.0}"));
+        if !http.ignore_own || requests.is_unmarked(&word.probe) {
+            return seen;
         }
-        (Probe::Command(command), Some(Reading::Exit { code, output })) => {
-            read_exit(command.reads, *code, output)
+        let shown = self.own.and_then(|from| requests.shown(&word.probe, from));
+        match shown {
+            Some(Shown::Use(_)) | None => seen,
+            Some(Shown::JustNow) => {
+                let detail = format!(
+                    "last activity at {reported:.0}, while it was being asked: somebody is there, or it counts the \
+                     probe before it answers, and then nothing of others' is left to see"
+                );
+                (Says::Active, detail)
+            }
+            Some(Shown::Ours { use_before }) => {
+                let detail = format!(
+                    "last activity at {use_before:.0}; that at {reported:.0} was our own request"
+                );
+                (Says::IdleSince(use_before), detail)
+            }
+            Some(Shown::Blurred { use_before, clear_at }) => {
+                word.until = clear_at.unwrap_or(Timestamp::MIN);
+                word.ask_first = later(word.until, self.clear_seconds()) < self.at;
+                let detail = format!(
+                    "last activity at {use_before:.0}; that at {reported:.0} may be our own request just before"
+                );
+                (Says::IdleSince(use_before), detail)
+            }
         }
-        (Probe::Command(_), None) => (Says::NotAsked, "its host was not asked yet".to_owned()),
-        _ => {
-            let detail = "its answer is of another sort than its question".to_owned();
-            (Says::Unknown { unreachable: false }, detail)
-        }
-    };
-    // Those that know only the moment say `IdleSince(at)`; their memory says since when really.
-    let says = match knows_only_the_moment(probe) {
-        true => keep_streak(memory, &label, says, at, after),
-        false => says,
-    };
-    ProbeWord { probe: label, says, detail, level }
+    }
+
+    /// How old the last answer of an HTTP probe that showed more than our own request may be.
+    fn clear_seconds(&self) -> i64 {
+        let http = self.spec.probes.iter().filter(|probe| matches!(probe, Probe::Http(_)));
+        i64::try_from(http.count()).unwrap_or(i64::MAX).saturating_mul(CLEAR_SECONDS)
+    }
 }
 
 /// The host's word serves both rounds of one judgement, and no later one.
@@ -367,13 +506,13 @@ fn keep_streak(
     after: HumanDuration,
 ) -> Says {
     match says {
-        Says::IdleSince(_) => {
+        Says::IdleSince(asked_at) => {
             let known = memory.streaks.get(label).copied();
             let since = known
                 .filter(|streak| {
                     at <= later(streak.read_at, GAP_SECONDS_MAX).max(add(streak.read_at, after))
                 })
-                .map_or(at, |streak| streak.since);
+                .map_or(asked_at.max(at), |streak| streak.since);
             memory.streaks.insert(label.to_owned(), Streak { since, read_at: at });
             Says::IdleSince(since)
         }
@@ -393,167 +532,52 @@ struct Number {
     ahead_millis: i64,
 }
 
+impl Number {
+    fn of(reading: &Reading) -> Option<Self> {
+        match reading {
+            Reading::Number { value, asked_at, answered_at, ahead_millis } => Some(Self {
+                value: *value,
+                asked_at: *asked_at,
+                answered_at: *answered_at,
+                ahead_millis: ahead_millis.unwrap_or(0),
+            }),
+            _ => None,
+        }
+    }
+}
+
 fn unknown(detail: impl Into<String>) -> (Says, String) {
     (Says::Unknown { unreachable: false }, detail.into())
 }
 
-fn read_number(
-    http: &HttpProbe,
-    label: &str,
-    number: &Number,
-    memory: &mut IdleMemory,
-) -> (Says, String) {
+/// The time of the latest activity, by our clock; or why it is none.
+fn reported(http: &HttpProbe, number: &Number) -> Result<Timestamp, String> {
     let reported = match http.reads {
-        HttpReads::Count => {
-            return match number.value {
-                0.0 => (Says::IdleSince(number.asked_at), "it counts 0".to_owned()),
-                count if count > 0.0 => (Says::Active, format!("it counts {count}")),
-                count => unknown(format!("it counts {count}, which is no count")),
-            };
-        }
+        HttpReads::Count => return Err("it is a count".to_owned()),
         HttpReads::IdleSeconds => {
             if !(0.0..=EPOCH_SECONDS_MAX).contains(&number.value) {
-                return unknown(format!("it says idle for {} s, which is no time", number.value));
+                return Err(format!("it says idle for {} s, which is no time", number.value));
             }
             millis_before(number.answered_at, number.value * 1000.0)
         }
-        HttpReads::Epoch => match epoch(number.value) {
-            Ok(at) => {
-                at.saturating_sub(SignedDuration::from_millis(number.ahead_millis)).unwrap_or(at)
-            }
-            Err(problem) => return unknown(problem),
-        },
+        HttpReads::Epoch => {
+            let at = epoch(number.value)?;
+            at.saturating_sub(SignedDuration::from_millis(number.ahead_millis)).unwrap_or(at)
+        }
     };
     let tolerance = SignedDuration::from_millis(OWN_PROBE_MILLIS);
     if reported > number.answered_at.saturating_add(tolerance).unwrap_or(Timestamp::MAX) {
-        return unknown(format!(
+        return Err(format!(
             "it reports an activity at {reported:.0}, which is ahead of now: its clock or ours is wrong"
         ));
     }
-    if !http.ignore_own {
-        return (Says::IdleSince(reported), format!("last activity at {reported:.0}"));
-    }
-    let (own, word) = without_own(memory.own.get(label).copied(), number, reported);
-    match own {
-        Some(own) => memory.own.insert(label.to_owned(), own),
-        None => None,
-    };
-    word
-}
-
-/// Takes our own requests out of what a backend reports. The memory changes only while it must.
-fn without_own(
-    before: Option<OwnProbe>,
-    number: &Number,
-    reported: Timestamp,
-) -> (Option<OwnProbe>, (Says, String)) {
-    let within = |from: Timestamp, until: Timestamp| {
-        let tolerance = SignedDuration::from_millis(OWN_PROBE_MILLIS);
-        let from = from.saturating_sub(tolerance).unwrap_or(Timestamp::MIN);
-        let until = until.saturating_add(tolerance).unwrap_or(Timestamp::MAX);
-        (from..=until).contains(&reported)
-    };
-    let seen = (Says::IdleSince(reported), format!("last activity at {reported:.0}"));
-    if before.is_some_and(|own| own.marks == Some(false)) {
-        return (None, seen);
-    }
-    let this = |real, marks| {
-        let (asked_at, answered_at) = (number.asked_at, number.answered_at);
-        Some(OwnProbe { asked_at, answered_at, said: reported, real, marks })
-    };
-    // The last probe's before this one's: two rounds may follow each other within the tolerance.
-    if let Some(own) = before.filter(|own| within(own.asked_at, own.answered_at)) {
-        let real = own.real.unwrap_or(own.asked_at);
-        let detail = format!("last activity at {real:.0}; that at {reported:.0} was our own probe");
-        return (this(own.real, Some(true)), (Says::IdleSince(real), detail));
-    }
-    if within(number.asked_at, number.answered_at) {
-        // Or somebody's use just then: a later probe that meets this one's time must not take it for ours,
-        // and look past it at something older.
-        let real = Some(number.asked_at);
-        let detail = format!(
-            "last activity at {reported:.0}, while it was being asked: somebody is there, or it marks the probe \
-             before it answers, and then nothing of others' is left to see"
-        );
-        return (this(real, before.and_then(|own| own.marks)), (Says::Active, detail));
-    }
-    let unmoved = before.is_some_and(|own| {
-        own.said.duration_since(reported).as_millis().abs() <= i128::from(OWN_PROBE_MILLIS)
-    });
-    let marks = match (before.and_then(|own| own.marks), unmoved) {
-        (Some(true), _) => Some(true),
-        (_, true) => Some(false),
-        (known, false) => known,
-    };
-    (this(Some(reported), marks), seen)
+    Ok(reported)
 }
 
 fn millis_before(at: Timestamp, millis: f64) -> Timestamp {
     // Bounded by the caller, so it fits.
     #[allow(clippy::cast_possible_truncation)]
     at.saturating_sub(SignedDuration::from_millis(millis as i64)).unwrap_or(Timestamp::MIN)
-}
-
-/// Epoch seconds; a missing field that somebody read as 0 is no time.
-fn epoch(seconds: f64) -> Result<Timestamp, String> {
-    if !(EPOCH_SECONDS_MIN..EPOCH_SECONDS_MAX).contains(&seconds) {
-        return Err(format!("{seconds} is no time of our days in epoch seconds"));
-    }
-    #[allow(clippy::cast_possible_truncation)]
-    Timestamp::from_millisecond((seconds * 1000.0) as i64)
-        .map_err(|_| format!("{seconds} is no time"))
-}
-
-fn read_series(
-    metric: &MetricProbe,
-    values: &[f64],
-    look_back: HumanDuration,
-    at: Timestamp,
-    level: &mut Option<f64>,
-) -> (Says, String) {
-    let period = u64::from(metric.period_seconds.max(1));
-    let expected = usize::try_from((look_back.seconds() / period).max(1)).unwrap_or(usize::MAX);
-    if values.is_empty() {
-        return unknown(format!("it has no data within {look_back}"));
-    }
-    match metric.reads {
-        MetricReads::Epoch => {
-            let latest = values.iter().copied().fold(f64::MIN, f64::max);
-            match epoch(latest) {
-                Ok(last) if last > later(at, OWN_PROBE_MILLIS / 1000) => {
-                    unknown(format!("it reports an activity at {last:.0}, which is ahead of now"))
-                }
-                Ok(last) => (Says::IdleSince(last), format!("last activity at {last:.0}")),
-                Err(problem) => unknown(problem),
-            }
-        }
-        MetricReads::IdleWhen(condition) => {
-            // Data comes late by a period or two, so half of them is enough.
-            if values.len() * 2 < expected {
-                return unknown(format!(
-                    "too little data: {} of {expected} periods within {look_back}",
-                    values.len()
-                ));
-            }
-            let value = aggregate(metric.statistic, values);
-            *level = Some(value);
-            let detail = format!("{} over {look_back} is {value}", metric.statistic.as_str());
-            match condition.holds(value) {
-                true => (Says::IdleOverLookBack, detail),
-                false => (Says::Active, format!("{detail}, not {condition}")),
-            }
-        }
-    }
-}
-
-fn aggregate(statistic: Statistic, values: &[f64]) -> f64 {
-    match statistic {
-        Statistic::Maximum => values.iter().copied().fold(f64::MIN, f64::max),
-        Statistic::Minimum => values.iter().copied().fold(f64::MAX, f64::min),
-        Statistic::Sum | Statistic::SampleCount => values.iter().sum(),
-        #[allow(clippy::cast_precision_loss)]
-        Statistic::Average => values.iter().sum::<f64>() / values.len() as f64,
-    }
 }
 
 fn read_exit(reads: CommandReads, code: i64, output: &str) -> (Says, String) {

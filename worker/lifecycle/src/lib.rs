@@ -25,6 +25,7 @@ mod hours;
 mod idle;
 mod limits;
 mod observed;
+mod own;
 mod pass;
 mod phases;
 mod plan;
@@ -32,6 +33,7 @@ mod probe;
 mod record;
 mod resource;
 mod runs;
+mod series;
 mod size;
 mod spec;
 mod status;
@@ -44,13 +46,14 @@ pub use effect::{Effect, EffectAnswer, EffectKind, Question, Refusal, UnitProbe}
 pub use hold::{Hold, HoldKind, Sent};
 pub use hours::{Hours, HoursError, Window};
 pub use idle::{
-    HostReading, IdleMemory, IdleVerdict, Judged, OwnProbe, ProbeWord, Says, Streak, judge,
+    HostReading, IdleMemory, IdleVerdict, Judged, ProbeWord, Says, Streak, judge, remember_requests,
 };
 pub use limits::*;
 pub use observed::{
     Agent, Bounds, CheckReading, HealthReading, InstanceSeen, ObservePlan, ObserveTrouble,
     Observed, PowerState, Seen, ServiceSeen, Sighting, TaskStopped,
 };
+pub use own::{OwnReport, OwnRequests, OwnRound};
 pub use pass::{AcceptedCommand, Input, SpotNotice};
 pub use plan::{
     IdleWatch, align, ends_by_idleness, idle_floor, idle_override, plan_observation, plan_probes,
@@ -58,7 +61,7 @@ pub use plan::{
 };
 pub use probe::{
     CommandProbe, CommandReads, Condition, HttpProbe, HttpReads, IdleOverride, IdleSpec,
-    MetricProbe, MetricReads, Probe, ProbePlan, Reading, Round, Statistic,
+    MetricProbe, MetricReads, Missing, Point, Probe, ProbePlan, Reading, Round, Statistic,
 };
 pub use record::{
     Check, CheckPurpose, CommandRecord, Contradiction, Doing, Failure, HistoryEntry, LastOutcome,

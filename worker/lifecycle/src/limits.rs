@@ -83,6 +83,23 @@ pub const IDLE_LOOK_SECONDS: i64 = 5 * 60;
 /// A reported activity this near to our own request is that request: HTTP's `Date` tells a clock to the
 /// second, and a backend takes its time anywhere while it answers.
 pub const OWN_PROBE_MILLIS: i64 = 2_000;
+/// A report that lies within a request of ours younger than this does not tell that request from a use just now: it
+/// is twice `OWN_PROBE_MILLIS`, and one second for what a quick backend takes.
+pub const BLUR_SECONDS: i64 = 5;
+/// Where a probe's answer showed only our own request, the next look asks that probe first, after this time.
+pub const OWN_LOOK_SECONDS: i64 = 15;
+/// For each HTTP probe of a policy: how old the last answer that showed more than our own request may be. Each look
+/// gives at least one probe such an answer, and the looks follow each other by `OWN_LOOK_SECONDS` and a wake-up's
+/// delay.
+pub const CLEAR_SECONDS: i64 = 45;
+/// Rounds of our own requests that are remembered: those of two looks (each asks twice) that two workers make at once.
+pub const OWN_ROUNDS_MAX: usize = 8;
+/// A round that took longer explains nothing: 16 probes, five seconds each, and as much again for a worker that is
+/// slow. What lies within a round counts as ours, so a longer one would hide too much.
+pub const OWN_ROUND_SECONDS_MAX: i64 = 160;
+/// How late the values of a metric arrive where the fleet file does not say so. CloudWatch names no bound; two
+/// minutes are usual, and one more for the publisher.
+pub const METRIC_LAG_SECONDS: u64 = 3 * 60;
 /// The host's word on its idleness serves the judgement that asked for it, and none much later.
 pub const HOST_READING_SECONDS: i64 = 60;
 /// Before 2001 nobody's backend was active: a missing field that was read as 0, or a duration.

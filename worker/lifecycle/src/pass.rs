@@ -73,6 +73,8 @@ pub enum Input {
     EventsSent(Vec<String>),
     /// Answers of the idle policy's probes, oldest round first.
     Round(Round),
+    /// A round that is not judged any more: its requests were ours.
+    Asked(Round),
     /// EC2 said that it takes the spot machine back, at this time.
     SpotNotice(SpotNotice),
     /// The template has its most machines already: no place was left when a launch was to be committed.

@@ -12,7 +12,7 @@ use crate::idle::{IdleMemory, IdleVerdict, Judged, judge};
 use crate::observed::{CheckReading, ObservePlan, Observed, PowerState, Seen, Sighting};
 use crate::pass::Input;
 use crate::phases;
-use crate::probe::{IdleOverride, IdleSpec, Probe, ProbePlan, Round};
+use crate::probe::{HttpReads, IdleOverride, IdleSpec, Probe, ProbePlan, Round};
 use crate::record::{CheckPurpose, Phase, Step, TargetRecord};
 use crate::resource::Resource;
 use crate::spec::TargetSpec;
@@ -145,6 +145,7 @@ pub fn plan_probes(
     spec: &TargetSpec,
     seen: &Observed,
     resource: &Resource,
+    memory: &IdleMemory,
     over: IdleOverride,
 ) -> Option<ProbePlan> {
     let idle = spec.idle.as_ref()?;
@@ -160,7 +161,28 @@ pub fn plan_probes(
         Seen::Instance(instance) => (instance.private_ip.clone(), instance.public_ip.clone()),
         Seen::Service(_) => (None, None),
     };
-    Some(ProbePlan { resource: resource.clone(), private_ip, public_ip, probes, over })
+    let http_order = http_order(&probes, memory);
+    let resource = resource.clone();
+    Some(ProbePlan { resource, private_ip, public_ip, probes, http_order, over })
+}
+
+/// Only the first of a round is surely told of more than our own requests: whoever was told of it longest ago comes
+/// first. Those whose answers do not depend on that come last.
+fn http_order(probes: &[Probe], memory: &IdleMemory) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..probes.len())
+        .filter(|place| matches!(probes.get(*place), Some(Probe::Http(_))))
+        .collect();
+    order.sort_by_key(|place| match probes.get(*place) {
+        Some(Probe::Http(http)) if http.ignore_own && http.reads != HttpReads::Count => {
+            let label = Probe::Http(http.clone()).label();
+            match memory.requests.is_unmarked(&label) {
+                false => (false, memory.requests.clear_at(&label)),
+                true => (true, None),
+            }
+        }
+        _ => (true, None),
+    });
+    order
 }
 
 /// The caller's idea of idle: that of the newest check that names one.
@@ -212,9 +234,10 @@ impl IdleWatch {
     ) -> (Judged, bool) {
         let judged = judge(idle, over, &self.memory, std::slice::from_ref(round), self.floor, now);
         let acts = matches!(judged.verdict, IdleVerdict::Idle | IdleVerdict::AskHost);
-        let speaks = judged.unreachable_for_long
+        let gone = judged.unreachable_for_long
             && (judged.memory.unreachable_said_at.is_none() || idle.stop_unreachable);
-        let pass = acts || speaks || judged.memory != self.memory;
+        let silent = judged.silent_for_long && judged.memory.silent_said_at.is_none();
+        let pass = acts || gone || silent || judged.memory != self.memory;
         (judged, pass)
     }
 }

@@ -204,6 +204,15 @@ pub enum MetricReads {
     Epoch,
 }
 
+/// What a period without a point means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Missing {
+    /// Its publisher may be dead, so nothing is known.
+    Unknown,
+    /// Idleness: the metric is published only while there is something to count.
+    Idle,
+}
+
 /// A CloudWatch probe.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MetricProbe {
@@ -219,6 +228,10 @@ pub struct MetricProbe {
     pub period_seconds: u32,
     /// How far back it is read; the policy's `after` where it says nothing.
     pub look_back: Option<HumanDuration>,
+    /// How late its values arrive, at most.
+    pub lag: HumanDuration,
+    /// What a period without a point means.
+    pub missing: Missing,
     /// What it says.
     pub reads: MetricReads,
 }
@@ -243,6 +256,15 @@ pub struct CommandProbe {
     pub timeout_seconds: u32,
 }
 
+/// A metric's value of one period.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Point {
+    /// When its period begins.
+    pub at: Timestamp,
+    /// The statistic of what was published for that period so far.
+    pub value: f64,
+}
+
 /// One answer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "reading", rename_all = "kebab-case")]
@@ -259,10 +281,10 @@ pub enum Reading {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         ahead_millis: Option<i64>,
     },
-    /// A metric's values over its look-back, newest first; without data there are none.
+    /// A metric's points, newest first; without data there are none.
     Series {
         /// One for each period that has data.
-        values: Vec<f64>,
+        points: Vec<Point>,
     },
     /// What a command on the host came to.
     Exit {
@@ -282,7 +304,7 @@ pub enum Reading {
 
 /// The answers to all probes of a policy but the host's command, at one time, in their order. (The place of
 /// the command holds `None`.)
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Round {
     /// Just before the first was asked, by our clock.
     pub at: Timestamp,
@@ -303,6 +325,9 @@ pub struct ProbePlan {
     pub public_ip: Option<String>,
     /// The policy's probes, each metric with the look-back that counts.
     pub probes: Vec<Probe>,
+    /// The places of the HTTP probes in `probes`, in the order in which they are asked. Each is asked when the one
+    /// before it has answered: an answer shows whose requests came before it.
+    pub http_order: Vec<usize>,
     /// The caller's own idea of idle; it goes into the round.
     pub over: IdleOverride,
 }

@@ -8,6 +8,9 @@
 //! nothing is written and no record is loaded; where something would, the target gets a pass, to which these
 //! readings are the first of two rounds.
 //!
+//! Whoever asks probes outside of a pass (a person, by `lamplighter probe`) sends what was asked in the same form, so that
+//! the record knows those requests as our own ([`asked_message`]).
+//!
 //! *Invariant.* Nothing is decided here: a pass looks again, with the record, and asks once more.
 
 use std::collections::BTreeMap;
@@ -15,7 +18,7 @@ use std::sync::Arc;
 
 use lamplighter_events::{Command, CommandId, IdleShard, TargetName, Thresholds, Verdict};
 use lamplighter_lifecycle::{
-    IdleOverride, IdleWatch, ObservePlan, Observed, PowerState, Resource, plan_probes,
+    IdleOverride, IdleWatch, ObservePlan, Observed, PowerState, Resource, Round, plan_probes,
 };
 use tokio::task::JoinSet;
 
@@ -160,7 +163,22 @@ fn parts(mut watched: Vec<UpTarget>, thresholds: Thresholds) -> Vec<IdleShard> {
 #[derive(serde::Deserialize)]
 struct Note {
     resource: Resource,
-    watch: IdleWatch,
+    #[serde(default)]
+    watch: Option<IdleWatch>,
+    /// What somebody else has asked already: it is only to be remembered.
+    #[serde(default)]
+    asked: Option<Round>,
+}
+
+/// The message that tells the workers of a round that was asked outside of them.
+pub fn asked_message(target: &TargetName, resource: &Resource, round: &Round) -> Outgoing {
+    let shard = IdleShard {
+        targets: vec![target.clone()],
+        notes: vec![serde_json::json!({ "resource": resource, "asked": round })],
+        thresholds: Thresholds::default(),
+    };
+    let body = shard.to_json().to_string();
+    Outgoing { body, attributes: BTreeMap::new(), delay_seconds: 0 }
 }
 
 /// Asks one part's targets, and gives those a pass for which something follows from it.
@@ -170,13 +188,22 @@ pub(crate) async fn ask_shard(shared: &Arc<Shared>, shard: &IdleShard) -> Result
         let note: Note = serde_json::from_value(note.clone()).ok()?;
         Some((target.clone(), note))
     });
-    let asked: Vec<(TargetName, Note)> = noted.collect();
+    let mut asked = Vec::new();
+    for (target, Note { resource, watch, asked: round }) in noted {
+        match (watch, round) {
+            (_, Some(round)) if !shared.options.dry_run => {
+                shared.nudge_with(&target, Work::asked(round)).await;
+            }
+            (Some(watch), None) => asked.push((target, resource, watch)),
+            (..) => {}
+        }
+    }
     let plans: Vec<ObservePlan> =
-        asked.iter().map(|(_, note)| ObservePlan::bare(note.resource.clone())).collect();
+        asked.iter().map(|(_, resource, _)| ObservePlan::bare(resource.clone())).collect();
     let sightings = shared.ports.cloud.observe(&plans).await;
     let over = override_of(&shard.thresholds);
     let mut asking = JoinSet::new();
-    for ((target, Note { resource, watch }), sighting) in asked.into_iter().zip(sightings) {
+    for ((target, resource, watch), sighting) in asked.into_iter().zip(sightings) {
         match sighting {
             Ok(Ok(seen)) if seen.state() == PowerState::Running => {
                 let shared = Arc::clone(shared);
@@ -205,9 +232,8 @@ async fn ask(
     over: IdleOverride,
 ) {
     let Some(spec) = shared.fleet.spec(target) else { return };
-    let (Some(idle), Some(plan)) = (&spec.idle, plan_probes(&spec, seen, resource, over)) else {
-        return;
-    };
+    let plan = plan_probes(&spec, seen, resource, &watch.memory, over);
+    let (Some(idle), Some(plan)) = (&spec.idle, plan) else { return };
     let round = shared.ports.cloud.probe(&plan).await;
     let (judged, pass) = watch.judge(idle, over, &round, shared.ports.clock.now());
     tracing::debug!(target_name = %target, why = %judged.why, pass, "asked whether it is idle");

@@ -55,6 +55,8 @@ pub(crate) enum Work {
         look: bool,
         /// A tick's answers of the target's probes, where they look as if something followed from them.
         round: Option<Box<Round>>,
+        /// Rounds that somebody else has asked: their requests were ours.
+        asked: Vec<Round>,
         /// EC2 said that it takes the spot machine back.
         notice: Option<SpotNotice>,
         /// A machine that bears the target's tags, where a sweep found one that no record knows.
@@ -66,23 +68,54 @@ impl Work {
     /// Whether it brings what nobody would bring again: it must not be taken for a look among others.
     pub(crate) fn brings_news(&self) -> bool {
         match self {
-            Self::Nudge { notice, found, .. } => notice.is_some() || found.is_some(),
+            Self::Nudge { round, asked, notice, found, .. } => {
+                round.is_some() || !asked.is_empty() || notice.is_some() || found.is_some()
+            }
             Self::Command(_) => false,
         }
     }
     /// A look that a signal or a sweep asks for.
     pub(crate) fn look() -> Self {
-        Self::Nudge { wake_rev: None, look: true, round: None, notice: None, found: None }
+        Self::Nudge {
+            wake_rev: None,
+            look: true,
+            round: None,
+            asked: Vec::new(),
+            notice: None,
+            found: None,
+        }
     }
     /// A look with a tick's answers.
     pub(crate) fn round(round: Round) -> Self {
-        let round = Some(Box::new(round));
-        Self::Nudge { wake_rev: None, look: true, round, notice: None, found: None }
+        let mut work = Self::look();
+        if let Self::Nudge { round: place, .. } = &mut work {
+            *place = Some(Box::new(round));
+        }
+        work
+    }
+    /// A look that remembers a round which somebody else has asked.
+    pub(crate) fn asked(round: Round) -> Self {
+        let mut work = Self::look();
+        if let Self::Nudge { asked, .. } = &mut work {
+            asked.push(round);
+        }
+        work
+    }
+    /// A look for a wake-up of this version.
+    pub(crate) fn wake_up(rev: u64) -> Self {
+        let mut work = Self::look();
+        if let Self::Nudge { wake_rev, look, .. } = &mut work {
+            (*wake_rev, *look) = (Some(rev), false);
+        }
+        work
     }
     /// A look at a machine that no record knows.
     pub(crate) fn found(instance: InstanceId) -> Self {
-        let found = Some(instance);
-        Self::Nudge { wake_rev: None, look: true, round: None, notice: None, found }
+        let mut work = Self::look();
+        if let Self::Nudge { found, .. } = &mut work {
+            *found = Some(instance);
+        }
+        work
     }
 }
 
@@ -120,16 +153,9 @@ pub(crate) async fn route(shared: &Arc<Shared>, message: &Received) -> Result<Ro
             }
         }
         Ok(Inbound::Signal(signal)) => route_signal(shared, message, signal).await,
-        Ok(Inbound::WakeUp(wake_up)) if shared.fleet.has(&wake_up.target) => Ok(Routed::To(
-            wake_up.target,
-            Work::Nudge {
-                wake_rev: Some(wake_up.rev),
-                look: false,
-                round: None,
-                notice: None,
-                found: None,
-            },
-        )),
+        Ok(Inbound::WakeUp(wake_up)) if shared.fleet.has(&wake_up.target) => {
+            Ok(Routed::To(wake_up.target, Work::wake_up(wake_up.rev)))
+        }
         Ok(Inbound::IdleShard(shard)) => {
             idle_check::ask_shard(shared, &shard).await?;
             Ok(Routed::Done)
@@ -207,7 +233,10 @@ async fn route_signal(
     };
     match owner {
         Some(owner) if shared.fleet.has(&owner) => {
-            let look = Work::Nudge { wake_rev: None, look: true, round: None, notice, found: None };
+            let mut look = Work::look();
+            if let Work::Nudge { notice: place, .. } = &mut look {
+                *place = notice;
+            }
             Ok(Routed::To(owner, look))
         }
         // A record has it, and so some fleet had it, or has it now.

@@ -24,6 +24,7 @@ pub mod telemetry;
 mod worker;
 
 pub use fleet::{Fleet, Unaddressed};
+pub use idle_check::asked_message;
 pub use inbox::{ID_ATTRIBUTE, REASON_ATTRIBUTE, REASON_MESSAGE_ATTRIBUTE, TRACE_ATTRIBUTE};
 pub use liveness::Liveness;
 pub use sent::{FIRST_ID_ATTRIBUTE, KEPT_DAYS_MAX, SENT_AT_ATTRIBUTE, effective_sent_at};

@@ -7,6 +7,7 @@
 //! - The wake-up message carries the version that it belongs to; one of an older version is void, since
 //!   every commit sets its own. A lost one costs a sweep's minute.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -79,11 +80,15 @@ pub(crate) async fn run(shared: &Shared, spec: &TargetSpec, work: &Work) -> Resu
     );
     let mut command = command.cloned();
     let (mut wake_rev, must_look, round, notice, found) = match work {
-        Work::Nudge { wake_rev, look, round, notice, found } => {
+        Work::Nudge { wake_rev, look, round, notice, found, .. } => {
             (*wake_rev, *look, round.as_deref(), notice.as_ref(), found.as_ref())
         }
         Work::Command(_) => (None, true, None, None, None),
     };
+    let asked = Mutex::new(match work {
+        Work::Nudge { asked, .. } => asked.clone(),
+        Work::Command(_) => Vec::new(),
+    });
     let mut full = false;
     let mut joined = false;
     if let Some(trace) = command.as_ref().and_then(|command| command.trace.as_deref()) {
@@ -106,7 +111,8 @@ pub(crate) async fn run(shared: &Shared, spec: &TargetSpec, work: &Work) -> Resu
             }
             wake_rev = None;
         }
-        let once = Once { shared, spec, wake_rev, round, notice, found, full };
+        let asked = &asked;
+        let once = Once { shared, spec, wake_rev, round, asked, notice, found, full };
         let pass = Box::pin(once.pass(loaded, command.as_ref()));
         match pass.instrument(span.clone()).await? {
             Ended::Done => return Ok(()),
@@ -162,6 +168,8 @@ struct Once<'a> {
     wake_rev: Option<u64>,
     /// A tick's readings, which are the first of two rounds.
     round: Option<&'a Round>,
+    /// Rounds that were asked and are in no record: by others, or by a pass of this work that lost its write.
+    asked: &'a Mutex<Vec<Round>>,
     /// A spot machine's end, as EC2 has announced it.
     notice: Option<&'a SpotNotice>,
     /// A machine that a sweep found, and that no record knows.
@@ -210,6 +218,7 @@ impl Once<'_> {
             inputs.push(Input::EventsSent(resent));
         }
         // Before the look is planned: where all else says idle, the host is to be asked.
+        inputs.extend(self.asked().iter().cloned().map(Input::Asked));
         inputs.extend(self.round.cloned().map(Input::Round));
         inputs.extend(self.notice.cloned().map(Input::SpotNotice));
         inputs.extend(self.full.then_some(Input::NoSeat));
@@ -344,8 +353,15 @@ impl Once<'_> {
     ) -> Option<Input> {
         let seen = sighting.as_ref().ok()?;
         let over = idle_override(record, inputs);
-        let plan = plan_probes(self.spec, seen, &record.resource, over)?;
-        Some(Input::Round(self.shared.ports.cloud.probe(&plan).await))
+        let plan = plan_probes(self.spec, seen, &record.resource, &record.idle, over)?;
+        let round = self.shared.ports.cloud.probe(&plan).await;
+        self.asked().push(round.clone());
+        Some(Input::Round(round))
+    }
+
+    fn asked(&self) -> MutexGuard<'_, Vec<Round>> {
+        // A panic elsewhere leaves whole rounds.
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What follows a commit: its events, its effect, and the next look. None of it can fail the

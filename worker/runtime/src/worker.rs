@@ -412,11 +412,12 @@ impl Shared {
                 // A wake-up hands its chain on, which a command's pass need not: it keeps its turn.
                 (Work::Command(_), Work::Nudge { wake_rev: Some(_), .. }) => rest.push_back(item),
                 (
-                    Work::Nudge { wake_rev: one, look, round, notice, found },
+                    Work::Nudge { wake_rev: one, look, round, asked, notice, found },
                     Work::Nudge {
                         wake_rev: other,
                         look: too,
                         round: newer,
+                        asked: also_asked,
                         notice: noticed,
                         found: other_found,
                     },
@@ -427,6 +428,7 @@ impl Shared {
                         wake_rev: (*one).max(*other),
                         look: *look || *too,
                         round: newer.clone().or_else(|| round.clone()),
+                        asked: asked.iter().chain(also_asked).cloned().collect(),
                         notice: notice.clone().or_else(|| noticed.clone()),
                         found: found.clone().or_else(|| other_found.clone()),
                     };

@@ -4,8 +4,9 @@
 //! printed is what a `check-idle` of this moment would go by. Nothing is written: the memory that the answers
 //! would make is thrown away.
 //!
-//! *Mind.* Whoever is asked may count the question as activity, as with a tick. A command on the host is an SSM
-//! command, and is not sent unless `--host` asks for it.
+//! A backend may count the question as use. So the workers are sent what was asked and answered, and know it as our
+//! own; where that cannot be sent, the question keeps the target on as any use does, and a line on standard error
+//! says so. A command on the host is an SSM command, and is not sent unless `--host` asks for it.
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -18,6 +19,7 @@ use lamplighter_lifecycle::{
     IdleVerdict, Judged, ObservePlan, Observed, Phase, PowerState, Probe, Question, Reading,
     Resource, Says, TargetRecord, TargetSpec, ends_by_idleness, idle_floor, judge, plan_probes,
 };
+use lamplighter_runtime::asked_message;
 use lamplighter_runtime::ports::Ports;
 use serde_json::{Value, json};
 
@@ -82,10 +84,20 @@ pub(super) async fn run(context: &Context, args: &ProbeArgs) -> Result<ExitCode,
     // What cannot be observed has no addresses to fill in; metrics can be asked all the same.
     let nothing = Observed::bare(ports.clock.now(), PowerState::Missing);
     let from = seen.as_ref().unwrap_or(&nothing);
-    let Some(plan) = plan_probes(spec, from, &record.resource, over) else {
+    let Some(plan) = plan_probes(spec, from, &record.resource, &record.idle, over) else {
         unreachable!("a policy was found above")
     };
     let mut round = ports.cloud.probe(&plan).await;
+    if record.rev > 0 && !plan.http_order.is_empty() {
+        let note = asked_message(&spec.name, &record.resource, &round);
+        if let Err(error) = ports.queue.send(&note).await {
+            eprintln!(
+                "the workers cannot be told of these requests ({error}); a backend that counts requests as use keeps \
+                 the target on for {} more",
+                idle.after
+            );
+        }
+    }
     let place = idle.probes.iter().position(|probe| matches!(probe, Probe::Command(_)));
     if args.host
         && let (Some(place), Some(command)) = (place, idle.host_command())
@@ -160,13 +172,19 @@ fn told_reading(reading: Option<&Reading>) -> String {
             });
             format!("{value}{}", clock.unwrap_or_default())
         }
-        Some(Reading::Series { values }) => match values.as_slice() {
+        Some(Reading::Series { points }) => match points.as_slice() {
             [] => "no data".to_owned(),
             // The newest few: enough to recognise the metric by.
-            values => {
-                let shown: Vec<String> = values.iter().take(5).map(f64::to_string).collect();
-                let more = if values.len() > shown.len() { ", …" } else { "" };
-                format!("{} values, newest first: {}{more}", values.len(), shown.join(", "))
+            points @ [newest, ..] => {
+                let shown: Vec<String> =
+                    points.iter().take(5).map(|point| point.value.to_string()).collect();
+                let more = if points.len() > shown.len() { ", …" } else { "" };
+                format!(
+                    "{} values, newest first: {}{more}; the newest is of {}",
+                    points.len(),
+                    shown.join(", "),
+                    output::time(newest.at)
+                )
             }
         },
         Some(Reading::Exit { code, output }) => {
@@ -234,8 +252,13 @@ fn would(told: &Told<'_>) -> String {
         }
         (IdleVerdict::AskHost, _) => "ask its host, since all else says idle".to_owned(),
         (IdleVerdict::NotYet, _) => {
-            let at =
-                judged.since.and_then(|since| since.checked_add(judged.after.as_signed()).ok());
+            // Knowledge follows the time at its distance.
+            let behind = told.now.duration_since(judged.until);
+            let at = judged
+                .since
+                .and_then(|since| since.checked_add(judged.after.as_signed()).ok())
+                .and_then(|enough| enough.checked_add(behind).ok())
+                .filter(|at| *at > told.now);
             let at = at.map(|at| format!(" before {}", output::time(at))).unwrap_or_default();
             format!("nothing{at}")
         }
@@ -284,6 +307,9 @@ fn as_text(context: &Context, told: &Told<'_>) -> String {
     if let Some(since) = judged.since {
         let long = output::span(told.now.duration_since(since));
         row("idle since", &format!("{} ({long}, of {})", output::time(since), judged.after));
+        if told.now.duration_since(judged.until).as_secs() > 1 && judged.until >= since {
+            row("known", &format!("until {}", output::time(judged.until)));
+        }
     }
     if let Some(since) = judged.memory.unreachable_since {
         let long = if judged.unreachable_for_long { ", which is too long" } else { "" };
@@ -316,6 +342,7 @@ fn as_json(told: &Told<'_>) -> Value {
         "target": told.spec.name, "phase": told.record.phase, "state": state,
         "problem": told.seen.as_ref().err(), "probes": probes,
         "verdict": verdict(&judged.verdict), "why": judged.why, "idle_since": judged.since,
+        "known_until": judged.until,
         "after": after, "unreachable_since": judged.memory.unreachable_since,
         "unreachable_for_long": judged.unreachable_for_long, "would": would(told), "at": told.now,
     })

@@ -329,6 +329,9 @@ fn told_idle(idle: &IdleSpec, memory: &IdleMemory) -> String {
     if let Some(since) = memory.unreachable_since {
         told.push(format!("its backend has not answered since {}", output::time(since)));
     }
+    if let Some(at) = memory.silent_said_at {
+        told.push(format!("a metric of it is silent, as was said at {}", output::time(at)));
+    }
     if let Some(since) = memory.streaks.values().map(|streak| streak.since).max() {
         told.push(format!("idle since {}", output::time(since)));
     }

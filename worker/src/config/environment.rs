@@ -15,8 +15,9 @@ use std::collections::BTreeMap;
 
 use lamplighter_events::{HumanDuration, InstanceId, TargetName};
 use lamplighter_lifecycle::{
-    Condition, HealthUrl, HttpProbe, HttpReads, IdleSpec, InstanceRef, MetricProbe, MetricReads,
-    Place, Probe, ServiceId, ServiceSpec, Statistic, TargetSpec, UnitName,
+    Condition, HealthUrl, HttpProbe, HttpReads, IdleSpec, InstanceRef, METRIC_LAG_SECONDS,
+    MetricProbe, MetricReads, Missing, Place, Probe, ServiceId, ServiceSpec, Statistic, TargetSpec,
+    UnitName,
 };
 use lamplighter_runtime::Fleet;
 
@@ -247,6 +248,8 @@ fn fluidity(
             statistic,
             period_seconds: 60,
             look_back: Some(look_back),
+            lag: seconds(METRIC_LAG_SECONDS),
+            missing: Missing::Unknown,
             reads,
         })
     };

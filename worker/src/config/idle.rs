@@ -3,6 +3,9 @@
 //! *Theory.* A policy stops a machine, so nothing in it is guessed: a key that could have no effect is refused,
 //! and so is a policy that asks nobody, unless it says so (`keep_alive = true`).
 //!
+//! *How late a metric is* (`lag`) and what a missing point means (`missing`) are the user's to say: a shorter lag than
+//! the metric has takes values that are on their way for idleness, so the default is long.
+//!
 //! *Metrics without dimensions* judge whoever publishes under that name: one target's traffic keeps another on,
 //! or its silence stops it. Where one target does so that is a warning; where two do, it is refused.
 
@@ -10,8 +13,8 @@ use std::collections::BTreeMap;
 
 use lamplighter_events::{HumanDuration, TargetName};
 use lamplighter_lifecycle::{
-    CommandProbe, CommandReads, Condition, HealthUrl, HttpProbe, HttpReads, IdleSpec, MetricProbe,
-    MetricReads, Place, Probe, Statistic,
+    CommandProbe, CommandReads, Condition, HealthUrl, HttpProbe, HttpReads, IdleSpec,
+    METRIC_LAG_SECONDS, MetricProbe, MetricReads, Missing, Place, Probe, Statistic,
 };
 use toml::de::DeValue;
 
@@ -31,9 +34,21 @@ const KEYS: [&str; 9] = [
     "command",
 ];
 const HTTP_KEYS: [&str; 4] = ["url", "pointer", "reads", "ignore_own"];
-const METRIC_KEYS: [&str; 8] =
-    ["namespace", "name", "dimensions", "statistic", "period", "look_back", "idle_when", "reads"];
-const CPU_KEYS: [&str; 3] = ["idle_when", "period", "look_back"];
+const METRIC_KEYS: [&str; 10] = [
+    "namespace",
+    "name",
+    "dimensions",
+    "statistic",
+    "period",
+    "look_back",
+    "idle_when",
+    "reads",
+    "lag",
+    "missing",
+];
+const CPU_KEYS: [&str; 4] = ["idle_when", "period", "look_back", "lag"];
+/// A metric that comes later than this says nothing of who is there now.
+const LAG_SECONDS_MAX: u64 = 3600;
 const COMMAND_KEYS: [&str; 4] = ["script", "reads", "idle_when", "timeout"];
 
 /// Each is asked at every tick, and remembered in the record.
@@ -250,11 +265,39 @@ fn metric(item: &Item<'_>, policy: &Policy<'_>) -> Result<MetricProbe, ConfigErr
         (None, MetricReads::IdleWhen(_)) => Statistic::Average,
     };
     let (period_seconds, look_back) = span(item, &reader, policy, 60)?;
+    let lag = lag(&reader, period_seconds)?;
+    let missing = match reader.get("missing") {
+        Some(item) => item.choice(&[("unknown", Missing::Unknown), ("idle", Missing::Idle)])?,
+        None => Missing::Unknown,
+    };
     let dimensions = match reader.get("dimensions") {
         Some(item) => dimensions(&item, policy)?,
         None => BTreeMap::new(),
     };
-    Ok(MetricProbe { namespace, name, dimensions, statistic, period_seconds, look_back, reads })
+    Ok(MetricProbe {
+        namespace,
+        name,
+        dimensions,
+        statistic,
+        period_seconds,
+        look_back,
+        lag,
+        missing,
+        reads,
+    })
+}
+
+/// How late its values arrive, at most.
+fn lag(reader: &Reader<'_>, period_seconds: u32) -> Result<HumanDuration, ConfigError> {
+    let lag = reader.duration_or("lag", seconds(METRIC_LAG_SECONDS))?;
+    let most = (u64::from(period_seconds) * PERIODS_MAX).min(LAG_SECONDS_MAX);
+    match reader.get("lag") {
+        Some(item) if lag.seconds() > most => {
+            Err(item
+                .refuse(&format!("\"{lag}\" is not valid"), &format!("up to {}", seconds(most))))
+        }
+        _ => Ok(lag),
+    }
 }
 
 /// The length of a period, and how far back it is read; `None`: the policy's `after`.
@@ -389,7 +432,7 @@ fn cpu(item: &Item<'_>, policy: &Policy<'_>) -> Result<MetricProbe, ConfigError>
     };
     let expected =
         "a condition such as \"< 5\" (percent), or { idle_when = \"< 5\", period = \"5m\" }";
-    let (condition, (period_seconds, look_back)) = match item.value {
+    let (condition, (period_seconds, look_back), lag) = match item.value {
         DeValue::String(_) => {
             let (condition, after) = (condition(item)?, policy.after);
             let period = seconds(u64::from(default_seconds));
@@ -399,12 +442,14 @@ fn cpu(item: &Item<'_>, policy: &Policy<'_>) -> Result<MetricProbe, ConfigError>
                      expected {{ idle_when = \"…\", period = \"…\" }} with a longer period"
                 )));
             }
-            (condition, (default_seconds, (after < period).then_some(period)))
+            let look_back = (after < period).then_some(period);
+            (condition, (default_seconds, look_back), seconds(METRIC_LAG_SECONDS))
         }
         DeValue::Table(_) => {
             let reader = item.table(&CPU_KEYS)?;
             let idle_when = reader.need("idle_when", "idle_when = \"< 5\"")?;
-            (condition(&idle_when)?, span(item, &reader, policy, default_seconds)?)
+            let span = span(item, &reader, policy, default_seconds)?;
+            (condition(&idle_when)?, span, lag(&reader, span.0)?)
         }
         _ => return Err(item.wrong_type(expected)),
     };
@@ -417,6 +462,8 @@ fn cpu(item: &Item<'_>, policy: &Policy<'_>) -> Result<MetricProbe, ConfigError>
         statistic: Statistic::Average,
         period_seconds,
         look_back,
+        lag,
+        missing: Missing::Unknown,
         reads: MetricReads::IdleWhen(condition),
     })
 }

@@ -20,7 +20,7 @@ use toml::de::DeValue;
 use super::ConfigError;
 use super::reader::{Item, Reader, SHOWN_CHARS_MAX, nearest, one_of, shown};
 
-const TIMINGS: [&str; 17] = [
+const TIMINGS: [&str; 18] = [
     "boot",
     "stop",
     "terminate",
@@ -38,6 +38,7 @@ const TIMINGS: [&str; 17] = [
     "health",
     "scaling",
     "metric_lag",
+    "metric_scatter",
 ];
 const BEHAVIOUR: [&str; 8] =
     ["boot", "stop", "agent", "agent_never", "bounce", "no_capacity", "host_exit", "host_output"];

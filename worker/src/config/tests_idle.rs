@@ -3,7 +3,7 @@
 #![allow(clippy::needless_pass_by_value)] // `expect![…]` reads best by value.
 
 use expect_test::{Expect, expect};
-use lamplighter_lifecycle::{HttpReads, IdleSpec, MetricReads, Probe, Statistic};
+use lamplighter_lifecycle::{HttpReads, IdleSpec, MetricReads, Missing, Probe, Statistic};
 
 use super::{Config, ConfigError, parse};
 
@@ -79,6 +79,44 @@ fn metrics_are_taken_with_their_defaults() {
     assert_eq!((cpu.namespace.as_str(), cpu.period_seconds), ("AWS/EC2", 600));
     assert_eq!(cpu.dimensions["InstanceId"], "{instance_id}");
     assert_eq!(cpu.look_back, None, "the policy's own");
+    assert_eq!((cpu.lag.seconds(), cpu.missing), (180, Missing::Unknown));
+}
+
+#[test]
+fn how_late_a_metric_is_and_what_a_missing_point_means_can_be_said() {
+    let metric = |more: &str| {
+        format!(
+            "after = \"15m\"\nmetrics = [{{ namespace = \"F\", name = \"C\", dimensions = {{ S = \"x\" }}, \
+             idle_when = \"== 0\", {more} }}]"
+        )
+    };
+    let idle = policy(SERVICE, &metric("lag = \"10m\", missing = \"idle\""));
+    let [Probe::Metric(count)] = idle.probes.as_slice() else { panic!("{idle:?}") };
+    assert_eq!((count.lag.seconds(), count.missing), (600, Missing::Idle));
+    let idle = policy(MACHINE, "after = \"1h\"\ncpu = { idle_when = \"< 5\", lag = \"5m\" }");
+    let [Probe::Metric(cpu)] = idle.probes.as_slice() else { panic!("{idle:?}") };
+    assert_eq!(cpu.lag.seconds(), 300);
+    check(
+        SERVICE,
+        &metric("lag = \"2h\""),
+        expect![[
+            r#"f.toml:7:97: targets.a.idle.metrics[0].lag: "2h" is not valid; expected up to 1h"#
+        ]],
+    );
+    check(
+        SERVICE,
+        &metric("period = \"1s\", look_back = \"1m\", lag = \"5m\""),
+        expect![[
+            r#"f.toml:7:129: targets.a.idle.metrics[0].lag: "5m" is not valid; expected up to 200s"#
+        ]],
+    );
+    check(
+        SERVICE,
+        &metric("missing = \"zero\""),
+        expect![[
+            r#"f.toml:7:101: targets.a.idle.metrics[0].missing: "zero" is not valid; expected "unknown" or "idle""#
+        ]],
+    );
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use aws_sdk_cloudwatch::types::MessageData;
 use lamplighter_events::HumanDuration;
-use lamplighter_lifecycle::{Condition, MetricReads, Statistic};
+use lamplighter_lifecycle::{Condition, MetricReads, Missing, Statistic};
 
 use super::*;
 
@@ -14,6 +14,8 @@ fn probe(period_seconds: u32, look_back_seconds: u64) -> MetricProbe {
         statistic: Statistic::Average,
         period_seconds,
         look_back: HumanDuration::from_seconds(look_back_seconds),
+        lag: HumanDuration::from_seconds(180).unwrap(),
+        missing: Missing::Unknown,
         reads: MetricReads::IdleWhen(Condition::parse("== 0").unwrap()),
     }
 }
@@ -31,11 +33,12 @@ fn a_span_is_whole_periods_that_hold_all_of_the_look_back_and_now() {
         assert_eq!((query.from, query.to), expected, "{period} {look_back} {now}");
         assert!(query.from <= now - look_back as i64 && query.to > now);
     };
-    check(60, 600, 6_000, (5_400, 6_060));
-    check(60, 600, 6_059, (5_400, 6_060));
-    check(60, 600, 6_001, (5_400, 6_060));
-    check(300, 600, 6_059, (5_400, 6_300));
-    check(300, 60, 6_059, (5_700, 6_300));
+    // Its lag and two periods older, since the look-back ends where knowledge ends.
+    check(60, 600, 6_000, (5_040, 6_060));
+    check(60, 600, 6_059, (5_040, 6_060));
+    check(60, 600, 6_001, (5_040, 6_060));
+    check(300, 600, 6_059, (4_200, 6_300));
+    check(300, 60, 6_059, (4_200, 6_300));
 }
 
 #[test]
@@ -102,7 +105,9 @@ fn pages_of_one_query_are_one_series_newest_first_within_its_own_span() {
     let mut found = Found::default();
     found.add(&result(StatusCode::PartialData, &[(1_020, 4.0), (960, 3.0)]));
     found.add(&result(StatusCode::Complete, &[(840, 1.0), (780, 9.0), (900, 2.0)]));
-    assert_eq!(found.reading(&query), Reading::Series { values: vec![4.0, 3.0, 2.0, 1.0] });
+    let Reading::Series { points } = found.reading(&query) else { panic!("no series") };
+    let points: Vec<(i64, f64)> = points.iter().map(|it| (it.at.as_second(), it.value)).collect();
+    assert_eq!(points, [(1_020, 4.0), (960, 3.0), (900, 2.0), (840, 1.0), (780, 9.0)]);
 }
 
 #[test]

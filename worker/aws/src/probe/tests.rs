@@ -187,6 +187,7 @@ fn plan(url: &str) -> ProbePlan {
         private_ip: None,
         public_ip: None,
         probes: vec![Probe::Http(http)],
+        http_order: vec![0],
         over: IdleOverride::default(),
     }
 }

@@ -6,8 +6,8 @@ use lamplighter_cloud::metrics::{Datum, MetricName, StatisticSet};
 use lamplighter_events::{Cause, HumanDuration, TargetName};
 use lamplighter_lifecycle::{
     Bounds, Condition, Effect, HealthUrl, HttpProbe, HttpReads, IdleOverride, IdleSpec,
-    MetricProbe, MetricReads, ObservePlan, Observed, Place, PowerState, Probe, ProbePlan, Reading,
-    Resource, ServiceId, ServiceSpec, Statistic, TargetSpec, Timings as Times,
+    MetricProbe, MetricReads, Missing, ObservePlan, Observed, Place, PowerState, Probe, ProbePlan,
+    Reading, Resource, ServiceId, ServiceSpec, Statistic, TargetSpec, Timings as Times,
 };
 use lamplighter_local::{Options, ServiceSeed, Timings};
 use lamplighter_runtime::ports::{Applied, Disposition};
@@ -20,7 +20,7 @@ fn seed(json: &str) -> ServiceSeed {
 
 fn with_services(services: Vec<ServiceSeed>) -> Options {
     let timings = r#"{"placement":"50ms","task_start":"100ms","task_stop":"50ms","health":"50ms",
-                      "scaling":"1h","metric_lag":"0s"}"#;
+                      "scaling":"1h","metric_lag":"0s","metric_scatter":"0s"}"#;
     let timings = serde_json::from_str::<Timings>(timings).unwrap();
     Options { services, timings, ..options() }
 }
@@ -201,6 +201,8 @@ fn metric(name: &str, dimension: (&str, &str), reads: MetricReads) -> Probe {
         statistic: Statistic::Average,
         period_seconds: 60,
         look_back: HumanDuration::from_seconds(600),
+        lag: HumanDuration::from_seconds(180).unwrap(),
+        missing: Missing::Unknown,
         reads,
     })
 }
@@ -221,7 +223,7 @@ fn put(bench: &Bench, name: &str, dimension: (&str, &str), value: f64, at: Times
 
 fn values(reading: Option<Reading>) -> Vec<f64> {
     match reading {
-        Some(Reading::Series { values }) => values,
+        Some(Reading::Series { points }) => points.iter().map(|point| point.value).collect(),
         other => panic!("no series: {other:?}"),
     }
 }
@@ -247,6 +249,7 @@ async fn the_metrics_of_forty_probes_are_one_call_and_each_gets_its_own() {
                 metric("Connections", ("Service", "{service}"), idle_when("== 0")),
                 metric("LastActivity", ("Cluster", "{cluster}"), MetricReads::Epoch),
             ],
+            http_order: Vec::new(),
             over: IdleOverride::default(),
         })
         .collect();
@@ -282,6 +285,7 @@ async fn a_metric_that_cloudwatch_refuses_harms_no_other() {
         private_ip: None,
         public_ip: None,
         probes,
+        http_order: Vec::new(),
         over: IdleOverride::default(),
     };
     let readings = bench.ports.cloud.probe(&plan).await.readings;
@@ -316,6 +320,7 @@ async fn a_denied_metric_is_unknown_and_says_what_is_lacking() {
                 ignore_own: true,
             }),
         ],
+        http_order: vec![1],
         over: IdleOverride::default(),
     };
     let readings = bench.ports.cloud.probe(&plan).await.readings;

@@ -117,6 +117,34 @@ fn a_point_is_seen_when_its_lag_is_over() {
 }
 
 #[test]
+fn a_lag_ends_in_the_order_of_time_and_a_period_may_be_seen_in_part() {
+    let mut world = world();
+    let puts = |world: &mut World, seconds: i64| {
+        world.advance(at(seconds));
+        let data = [Datum { time: None, ..datum(0, 1.0) }];
+        world.put_metric_data(at(seconds), &data).unwrap();
+    };
+    let queries = [query(Statistic::Sum)];
+    let seen = |world: &mut World, seconds: i64| -> Vec<f64> {
+        let range = (at(0), at(3600));
+        let series = world.get_metric_data(at(seconds), &queries, range, true).unwrap();
+        series[0].iter().map(|(_, value)| *value).collect()
+    };
+    world.timings.metric_lag = SignedDuration::from_secs(600);
+    puts(&mut world, 10);
+    world.timings.metric_lag = SignedDuration::ZERO;
+    puts(&mut world, 70);
+    assert!(seen(&mut world, 609).is_empty());
+    assert_eq!(seen(&mut world, 610), [1.0, 1.0]);
+    // Ten points of one period, of which some come up to a minute later.
+    world.timings.metric_scatter = SignedDuration::from_secs(60);
+    (0..10).for_each(|second| puts(&mut world, 1200 + second));
+    let partly = seen(&mut world, 1230)[2];
+    assert!(0.0 < partly && partly < 10.0, "{partly}");
+    assert_eq!(seen(&mut world, 1270)[2], 10.0);
+}
+
+#[test]
 fn a_metric_keeps_its_newest_points_only() {
     let mut world = world();
     let extra = 10;

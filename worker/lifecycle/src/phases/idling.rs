@@ -56,6 +56,11 @@ pub(super) fn look(pass: &mut Pass<'_>) -> Option<Flow> {
     let floor = idle_floor(&pass.record, pass.now);
     let judged = judge(&idle, over, &pass.record.idle, &rounds, floor, pass.now);
     pass.record.idle = judged.memory.clone();
+    if judged.silent_for_long && pass.record.idle.silent_said_at.is_none() {
+        pass.record.idle.silent_said_at = Some(pass.now);
+        let why = format!("{}; it stays on, since unknown is not idle", judged.silence());
+        pass.attention(AttentionKind::MetricSilent, why);
+    }
     if judged.unreachable_for_long {
         let enough = unreachable(pass, &judged, idle.stop_unreachable);
         // Whoever has just started it, or kept it alive, has the policy's time all the same.

@@ -6,7 +6,9 @@ use lamplighter_events::HumanDuration;
 use super::*;
 use crate::address::HealthUrl;
 use crate::plan::IdleWatch;
-use crate::probe::{CommandProbe, Condition, HttpProbe, MetricProbe};
+use crate::probe::{
+    CommandProbe, Condition, HttpProbe, MetricProbe, MetricReads, Missing, Point, Statistic,
+};
 
 fn long(text: &str) -> HumanDuration {
     HumanDuration::parse(text).unwrap()
@@ -44,6 +46,8 @@ fn metric(reads: MetricReads, look_back: Option<&str>) -> Probe {
         },
         period_seconds: 60,
         look_back: look_back.map(long),
+        lag: long("3m"),
+        missing: Missing::Unknown,
         reads,
     })
 }
@@ -65,8 +69,16 @@ fn number(value: f64, asked: i64) -> Option<Reading> {
     Some(Reading::Number { value, asked_at, answered_at, ahead_millis: Some(0) })
 }
 
+/// A point a minute, newest first, the newest of the minute in which `now` lies.
+fn series_at(now: i64, values: &[f64]) -> Option<Reading> {
+    let newest = now.div_euclid(60) * 60;
+    let points =
+        (0..).zip(values).map(|(ago, value)| Point { at: at(newest - 60 * ago), value: *value });
+    Some(Reading::Series { points: points.collect() })
+}
+
 fn series(values: &[f64]) -> Option<Reading> {
-    Some(Reading::Series { values: values.to_vec() })
+    series_at(2000, values)
 }
 
 fn silence(unreachable: bool) -> Option<Reading> {
@@ -151,29 +163,43 @@ fn idleness_never_counts_from_before_the_floor() {
 #[test]
 fn a_metric_is_judged_over_its_look_back() {
     let spec = policy(vec![metric(when("== 0"), Some("10m"))]);
-    check(&spec, 2000, vec![series(&[0.0; 10])], Idle);
+    // Four minutes are younger than its lag, and ten are the look-back before.
+    check(&spec, 2000, vec![series(&[0.0; 14])], Idle);
     check(&spec, 2000, vec![series(&[0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0])], Active);
     check(&spec, 2000, vec![series(&[])], Unknown);
-    // Late by some periods is enough data; less than half is not.
-    check(&spec, 2000, vec![series(&[0.0; 5])], Idle);
-    check(&spec, 2000, vec![series(&[0.0; 4])], Unknown);
+    check(&spec, 2000, vec![series(&[0.0; 12])], Unknown);
     let mut spec = policy(vec![metric(when("< 5"), None)]);
-    check(&spec, 2000, vec![series(&[4.0; 15])], Idle);
+    check(&spec, 2000, vec![series(&[4.0; 19])], Idle);
     if let Probe::Metric(metric) = &mut spec.probes[0] {
         metric.statistic = Statistic::Sum;
     }
-    check(&spec, 2000, vec![series(&[4.0; 15])], Active);
+    check(&spec, 2000, vec![series(&[4.0; 19])], Active);
+}
+
+#[test]
+fn idleness_by_a_metric_must_be_known_for_its_whole_length() {
+    let spec = policy(vec![metric(when("== 0"), None)]);
+    // Ready at noon: a quarter of an hour is over, and the last minutes are not known yet.
+    check(&spec, 900, vec![series_at(900, &[0.0; 40])], NotYet);
+    check(&spec, 1079, vec![series_at(1079, &[0.0; 40])], NotYet);
+    check(&spec, 1080, vec![series_at(1080, &[0.0; 40])], Idle);
+    // A backend beside it that knows the moment changes nothing.
+    let both = policy(vec![metric(when("== 0"), None), http(HttpReads::Epoch)]);
+    let judged =
+        |now: i64| once(&both, now, vec![series_at(now, &[0.0; 40]), number(epoch_at(100), now)]);
+    assert_eq!((judged(1199).verdict, judged(1200).verdict), (NotYet, Idle));
+    assert_eq!(judged(1199).until, at(960));
 }
 
 #[test]
 fn seed_001_needs_both_metrics() {
     let spec = policy(vec![metric(when("== 0"), Some("10m")), metric(MetricReads::Epoch, None)]);
-    let zeros = || series(&[0.0; 10]);
-    check(&spec, 2000, vec![zeros(), series(&[epoch_at(1000), epoch_at(1100)])], Idle);
-    check(&spec, 2000, vec![zeros(), series(&[epoch_at(1101)])], NotYet);
-    check(&spec, 2000, vec![series(&[1.0; 10]), series(&[epoch_at(1000)])], Active);
+    let zeros = || series(&[0.0; 14]);
+    check(&spec, 2000, vec![zeros(), series(&[epoch_at(800), epoch_at(900)])], Idle);
+    check(&spec, 2000, vec![zeros(), series(&[epoch_at(901)])], NotYet);
+    check(&spec, 2000, vec![series(&[1.0; 14]), series(&[epoch_at(900)])], Active);
     check(&spec, 2000, vec![zeros(), series(&[])], Unknown);
-    check(&spec, 2000, vec![series(&[]), series(&[epoch_at(1000)])], Unknown);
+    check(&spec, 2000, vec![series(&[]), series(&[epoch_at(900)])], Unknown);
     check(&spec, 2000, vec![zeros(), series(&[0.0])], Unknown);
     check(&spec, 2000, vec![zeros(), series(&[epoch_at(9000)])], Unknown);
 }
@@ -184,15 +210,53 @@ fn the_callers_thresholds_stand_before_the_policys() {
     let over =
         |after, look_back| IdleOverride { after_seconds: after, look_back_seconds: look_back };
     let judged = |over, zeros: usize| {
-        let readings = vec![series(&vec![0.0; zeros]), series(&[epoch_at(1800)])];
+        let readings = vec![series(&vec![0.0; zeros]), series(&[epoch_at(1700)])];
         let memory = IdleMemory::default();
         judge(&spec, over, &memory, &[round(2000, readings)], at(0), at(2000)).verdict
     };
-    assert_eq!(judged(over(None, None), 10), NotYet);
-    assert_eq!(judged(over(Some(60), None), 10), Idle);
+    assert_eq!(judged(over(None, None), 14), NotYet);
+    assert_eq!(judged(over(Some(60), None), 14), Idle);
     // A longer look-back wants more data.
-    assert_eq!(judged(over(Some(60), Some(1800)), 10), Unknown);
-    assert_eq!(judged(over(Some(60), Some(1800)), 15), Idle);
+    assert_eq!(judged(over(Some(60), Some(1800)), 14), Unknown);
+    assert_eq!(judged(over(Some(60), Some(1800)), 34), Idle);
+}
+
+#[test]
+fn a_silent_publisher_is_said_once_until_it_is_heard_again() {
+    let spec = policy(vec![metric(when("== 0"), Some("10m"))]);
+    let mut memory = IdleMemory::default();
+    let mut told = Vec::new();
+    // It dies after its point of 12:30 and is back at 13:00.
+    for now in [1850, 2100, 2400, 2700, 3000, 3900, 5400, 6000] {
+        let alive = |minute: &i64| *minute <= 1800 || (3600..4500).contains(minute);
+        let minutes = (0..=now / 60).rev().map(|minute| minute * 60).filter(alive);
+        let points = minutes.map(|minute| Point { at: at(minute), value: 0.0 }).collect();
+        let round = round(now, vec![Some(Reading::Series { points })]);
+        let judged = judge(&spec, IdleOverride::default(), &memory, &[round], at(0), at(now));
+        memory = judged.memory.clone();
+        if judged.silent_for_long && memory.silent_said_at.is_none() {
+            assert_eq!(judged.verdict, Unknown, "{}", judged.why);
+            assert!(judged.silence().contains("ActiveConnections"), "{}", judged.silence());
+            memory.silent_said_at = Some(at(now));
+            told.push(now);
+        }
+    }
+    assert_eq!(
+        told,
+        [2400, 5400],
+        "ten minutes after its last point, and once more after it was heard"
+    );
+    // Where CloudWatch does not answer, nobody knows whether it is silent.
+    memory.silent_said_at = Some(at(0));
+    let judged = judge(
+        &spec,
+        IdleOverride::default(),
+        &memory,
+        &[round(2000, vec![silence(false)])],
+        at(0),
+        at(2000),
+    );
+    assert_eq!(judged.memory.silent_said_at, Some(at(0)));
 }
 
 /// Rounds at these times, each with a count.
@@ -365,10 +429,14 @@ fn a_tick_gives_a_pass_only_to_what_would_change() {
         let round = round(now, vec![reading]);
         watch.judge(spec, IdleOverride::default(), &round, at(now)).1
     };
-    assert!(!pass(&watch, &spec, 2000, series(&[1.0; 10])), "active");
-    assert!(!pass(&watch, &spec, 2000, series(&[])), "no data");
-    assert!(!pass(&watch, &spec, 300, series(&[0.0; 10])), "not yet");
-    assert!(pass(&watch, &spec, 2000, series(&[0.0; 10])), "idle");
+    assert!(!pass(&watch, &spec, 2000, series(&[1.0; 14])), "active");
+    assert!(!pass(&watch, &spec, 500, series_at(500, &[])), "no data yet");
+    assert!(pass(&watch, &spec, 2000, series(&[])), "no data for long: it is to be said");
+    assert!(!pass(&watch, &spec, 300, series_at(300, &[0.0; 10])), "not yet");
+    assert!(pass(&watch, &spec, 2000, series(&[0.0; 14])), "idle");
+    watch.memory.silent_said_at = Some(at(1900));
+    assert!(!pass(&watch, &spec, 2000, series(&[])), "it was said");
+    watch.memory.silent_said_at = None;
     spec.probes = vec![http(HttpReads::Count)];
     assert!(!pass(&watch, &spec, 2000, number(1.0, 2000)), "active, and nothing to forget");
     assert!(pass(&watch, &spec, 2000, number(0.0, 2000)), "a count begins");

@@ -1,7 +1,10 @@
 //! What idleness does to a target that is on: stories.
 
 use super::*;
-use crate::probe::{CommandProbe, CommandReads, HttpProbe, HttpReads, Probe, Reading, Round};
+use crate::probe::{
+    CommandProbe, CommandReads, Condition, HttpProbe, HttpReads, MetricProbe, MetricReads, Missing,
+    Point, Probe, Reading, Round, Statistic,
+};
 
 fn http() -> Probe {
     Probe::Http(HttpProbe {
@@ -244,6 +247,52 @@ fn out_of_reach_for_too_long_is_said_once_and_stops_only_if_so_configured() {
             true => story.is(Phase::Stopping, Some(Step::StopInstance)),
         };
     }
+}
+
+#[test]
+fn a_metric_that_falls_silent_keeps_its_target_on_and_is_said_once_until_it_is_heard() {
+    let metric = Probe::Metric(MetricProbe {
+        namespace: "Backends".to_owned(),
+        name: "ActiveConnections".to_owned(),
+        dimensions: BTreeMap::new(),
+        statistic: Statistic::Maximum,
+        period_seconds: 60,
+        look_back: None,
+        lag: seconds("3m"),
+        missing: Missing::Unknown,
+        reads: MetricReads::IdleWhen(Condition::parse("== 0").unwrap()),
+    });
+    let mut story = Story::idling_with(vec![metric]);
+    let since = story.now;
+    // Its publisher dies at once, after an hour of zeros.
+    let zeros = |until: Timestamp, now: Timestamp| {
+        let minute = until.as_second().div_euclid(60) * 60;
+        let points = (0..60).map(|ago| Timestamp::from_second(minute - ago * 60).unwrap());
+        let points = points.filter(|at| *at <= now).map(|at| Point { at, value: 0.0 });
+        vec![Some(Reading::Series { points: points.collect() })]
+    };
+    for _ in 0..12 {
+        let round = story.after(300);
+        let round = round.reads(zeros(since, round.now));
+        story.told(vec![], &[round.clone(), round]).is(Phase::On, None).did_nothing();
+    }
+    assert_eq!(story.attentions(), [AttentionKind::MetricSilent]);
+    assert!(story.record.idle.silent_said_at.is_some());
+    // It is heard again; so the hour of silence is still unknown.
+    let round = story.after(300);
+    let round = round.reads({
+        let mut readings = zeros(round.now, round.now);
+        if let Some(Some(Reading::Series { points })) = readings.first_mut() {
+            points.truncate(5);
+        }
+        readings
+    });
+    story.told(vec![], &[round.clone(), round]).is(Phase::On, None).did_nothing();
+    assert_eq!(story.record.idle.silent_said_at, None);
+    let round = story.after(1200);
+    let round = round.reads(zeros(round.now, round.now));
+    story.told(vec![], &[round.clone(), round]).is(Phase::Stopping, Some(Step::StopInstance));
+    assert_eq!(story.attentions(), [AttentionKind::MetricSilent]);
 }
 
 #[test]
