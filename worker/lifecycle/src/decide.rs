@@ -136,7 +136,7 @@ fn decide_in(
             Input::Command(command) => commands::apply(&mut pass, command),
             Input::SpotNotice(notice) => phases::notice(&mut pass, notice),
             Input::Asked(round) => {
-                if let Some(idle) = &spec.idle {
+                if let Some(idle) = &pass.spec.idle {
                     remember_requests(idle, &mut pass.record.idle, round);
                 }
             }

@@ -27,7 +27,7 @@ use crate::limits::{
     CLEAR_SECONDS, EPOCH_SECONDS_MAX, GAP_SECONDS_MAX, HOST_READING_SECONDS, IDLE_LOOK_SECONDS,
     OWN_LOOK_SECONDS, OWN_PROBE_MILLIS,
 };
-use crate::own::{Asked, OwnRequests, Shown};
+use crate::own::{Asked, OwnProbe, OwnRequests, Shown};
 use crate::pass::{add, later};
 use crate::probe::{
     CommandReads, HttpProbe, HttpReads, IdleOverride, IdleSpec, Probe, Reading, Round,
@@ -58,6 +58,9 @@ pub struct IdleMemory {
     /// By the probe's label.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub streaks: BTreeMap<String, Streak>,
+    /// By the probe's label, as the previous release wrote it; the next round takes it over.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub own: BTreeMap<String, OwnProbe>,
     /// Our own requests to its addresses.
     #[serde(default, skip_serializing_if = "OwnRequests::is_empty")]
     pub requests: OwnRequests,
@@ -255,6 +258,11 @@ pub fn remember_requests(
             _ => None,
         })
         .collect();
+    if !asked.is_empty() {
+        for (label, old) in std::mem::take(&mut memory.own) {
+            memory.requests.take_over(&label, old);
+        }
+    }
     memory.requests.add(&asked)
 }
 

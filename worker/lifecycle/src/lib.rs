@@ -53,7 +53,7 @@ pub use observed::{
     Agent, Bounds, CheckReading, HealthReading, InstanceSeen, ObservePlan, ObserveTrouble,
     Observed, PowerState, Seen, ServiceSeen, Sighting, TaskStopped,
 };
-pub use own::{OwnReport, OwnRequests, OwnRound};
+pub use own::{OwnProbe, OwnReport, OwnRequests, OwnRound};
 pub use pass::{AcceptedCommand, Input, SpotNotice};
 pub use plan::{
     IdleWatch, align, ends_by_idleness, idle_floor, idle_override, plan_observation, plan_probes,

@@ -90,6 +90,23 @@ fn near(from: Timestamp, until: Timestamp, at: Timestamp) -> bool {
     (from..=until).contains(&at)
 }
 
+/// One request, as the release before rounds were remembered wrote it: its probe's latest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnProbe {
+    /// Just before it.
+    pub asked_at: Timestamp,
+    /// Just after its answer.
+    pub answered_at: Timestamp,
+    /// What it reported.
+    pub said: Timestamp,
+    /// The last reported activity that was not ours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub real: Option<Timestamp>,
+    /// Whether the backend counts our requests, once that showed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub marks: Option<bool>,
+}
+
 /// A request of the round that is being put together, and what it was told.
 #[derive(Debug, Clone)]
 pub(crate) struct Asked {
@@ -136,6 +153,24 @@ impl OwnRequests {
     /// Whether this probe's backend is known not to count our requests.
     pub(crate) fn is_unmarked(&self, label: &str) -> bool {
         self.unmarked.contains(label)
+    }
+
+    /// Takes over what the previous release remembered of a probe.
+    pub(crate) fn take_over(&mut self, label: &str, old: OwnProbe) {
+        if old.marks == Some(false) {
+            self.unmarked.insert(label.to_owned());
+            return;
+        }
+        let (asked_at, answered_at) = (old.asked_at, old.answered_at);
+        let said = Some(old.said);
+        self.used.insert(label.to_owned(), old.real.unwrap_or(asked_at));
+        self.add(&[Asked { label: label.to_owned(), asked_at, answered_at, said }]);
+        // What it was told is in `real` already, unless it was another request of ours.
+        for round in &mut self.rounds {
+            if let Some(report) = round.said.get_mut(label).filter(|_| round.from == asked_at) {
+                report.near = Near::Forgotten;
+            }
+        }
     }
 
     /// When this probe's last clear report was made.

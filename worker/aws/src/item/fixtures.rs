@@ -262,6 +262,7 @@ fn idle_memory() -> IdleMemory {
         look_at: Some(at(300)),
         ended_since: Some(at(2)),
         ended_level: Some(0.25),
+        ..IdleMemory::default()
     }
 }
 

@@ -173,6 +173,26 @@ fn a_backend_that_does_not_count_requests_is_found_out_and_costs_nothing_more() 
 }
 
 #[test]
+fn what_the_previous_release_remembered_is_taken_over() {
+    let old = |marks, real: Option<f64>| OwnProbe {
+        asked_at: at(300.0),
+        answered_at: at(300.04),
+        said: at(250.0),
+        real: real.map(at),
+        marks,
+    };
+    let mut backend = Counting::used_at(&[100.0]);
+    backend.last = 300.04;
+    let mut requests = OwnRequests::default();
+    requests.take_over(ONE, old(Some(true), Some(100.0)));
+    requests.add(&backend.asked(600.0, &[ONE]));
+    shows(&requests, ONE, 600.0, ours(100.0));
+    let mut requests = OwnRequests::default();
+    requests.take_over(ONE, old(Some(false), Some(100.0)));
+    assert!(requests.is_unmarked(ONE));
+}
+
+#[test]
 fn what_is_remembered_is_bounded_and_the_latest_use_survives() {
     let mut backend = Counting::used_at(&[100.0, 1250.0]);
     let mut requests = OwnRequests::default();
