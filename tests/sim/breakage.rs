@@ -159,7 +159,13 @@ impl Breakage {
     }
 
     /// What a mistake breaks besides, in some crowds before anything else.
-    pub const ALSO: [(Self, Rule); 4] = [
+    pub const ALSO: [(Self, Rule); 7] = [
+        // What nobody looks at again stays on.
+        (Self::NeverLooksAgain, Rule::D1),
+        // The machine that was forgotten is adopted by nobody's wish.
+        (Self::DropsItsMachine, Rule::D1),
+        // A command waits as the stop does.
+        (Self::WaitsForTheBus, Rule::D8),
         // An id that is taken twice is one that changes what was finished, or one that is open still.
         (Self::ForgetsCommands, Rule::D8),
         // A window that nobody finds, a tick that nobody shares out.
