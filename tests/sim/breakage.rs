@@ -79,7 +79,7 @@ pub enum Breakage {
     CountsItsOwnProbe,
     /// Use just before a question of its own counts as that question.
     WidensItsQuestions,
-    /// The points of a metric count as its newest, however old they are.
+    /// The points of a metric count as its newest, however old they are, and for those that are missing.
     ForgetsTimesOfPoints,
     /// What cannot be reached is stopped at once and in silence.
     StopsTheUnreachable,
@@ -159,7 +159,9 @@ impl Breakage {
     }
 
     /// What a mistake breaks besides, in some crowds before anything else.
-    pub const ALSO: [(Self, Rule); 7] = [
+    pub const ALSO: [(Self, Rule); 8] = [
+        // Whatever is asked seems to be used just then.
+        (Self::WidensItsQuestions, Rule::I2),
         // What nobody looks at again stays on.
         (Self::NeverLooksAgain, Rule::D1),
         // The machine that was forgotten is adopted by nobody's wish.

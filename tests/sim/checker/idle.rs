@@ -306,6 +306,11 @@ impl Watch {
         if blind || host {
             return;
         }
+        // Whose publisher is dead for good stays on.
+        let reads_metrics = idle.probes.iter().any(|it| matches!(it, Probe::Metric(_)));
+        if reads_metrics && backend.and_then(|it| it.dies_at).is_some_and(|at| at <= now) {
+            return;
+        }
         let kept = table.commands.values().filter(|command| {
             command.action == Some(Action::KeepAlive)
                 && command.target.as_ref() == Some(&record.target)

@@ -368,6 +368,21 @@ impl Crowd {
         });
         let flows = self.sim.true_now() + late;
         self.sim.inspect(|state| state.watch.metrics_flow_from(flows));
+        // Some publishers die later, and for good, while the backend is used on.
+        let now = self.sim.true_now();
+        for target in 0..self.members.len() {
+            if !self.dice.one_in(3) {
+                continue;
+            }
+            let dies = now + self.dice.seconds(60, 600);
+            let until = dies + self.dice.seconds(60, 900);
+            let resource = self.members[target].resource.clone();
+            self.sim.with_backend(&resource, |backend| {
+                backend.dies_at = Some(dies);
+                backend.use_it(dies + SignedDuration::from_secs(5), until);
+            });
+            self.tell(format!("{resource} is used from {dies} until {until}, unpublished"));
+        }
         for member in &self.members {
             let spare = member.spare.clone().map(Resource::Instance);
             for resource in [Some(member.resource.clone()), spare].into_iter().flatten() {

@@ -55,6 +55,8 @@ pub struct Backend {
     pub trouble: Option<Trouble>,
     /// Its metrics are not published now.
     pub silent: bool,
+    /// From then on they are not, for good.
+    pub dies_at: Option<Timestamp>,
     began: Timestamp,
     uses: Vec<(Timestamp, Timestamp)>,
     /// The last probe that it took for a use.
@@ -79,6 +81,7 @@ impl Backend {
             ahead,
             trouble: None,
             silent: false,
+            dies_at: None,
             began,
             uses: Vec::new(),
             own: None,
@@ -172,7 +175,10 @@ impl Backend {
             let end = Timestamp::from_second(now.as_second().div_euclid(every) * every).unwrap();
             (end - self.every, end, end - self.every)
         };
-        if self.silent || self.published.last() == Some(&end) {
+        if self.silent
+            || self.dies_at.is_some_and(|at| at <= now)
+            || self.published.last() == Some(&end)
+        {
             return Vec::new();
         }
         let busy = self.uses_by(end).filter(|(_, until)| *until > before).count();

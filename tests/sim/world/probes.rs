@@ -179,7 +179,10 @@ impl Sim {
         if let (true, Ok((points, now))) =
             (self.broken(Breakage::ForgetsTimesOfPoints), &mut answer)
         {
-            // What is there counts as the newest.
+            // What is there counts as the newest, and for what is missing.
+            if let Some(oldest) = points.last().copied() {
+                points.resize(points.len().max(60), oldest);
+            }
             let period = metric.period();
             let newest = now.as_second().div_euclid(period) * period;
             for (ago, point) in (0..).zip(points) {
