@@ -159,9 +159,7 @@ impl Breakage {
     }
 
     /// What a mistake breaks besides, in some crowds before anything else.
-    pub const ALSO: [(Self, Rule); 8] = [
-        // Whatever is asked seems to be used just then.
-        (Self::WidensItsQuestions, Rule::I2),
+    pub const ALSO: [(Self, Rule); 7] = [
         // What nobody looks at again stays on.
         (Self::NeverLooksAgain, Rule::D1),
         // The machine that was forgotten is adopted by nobody's wish.

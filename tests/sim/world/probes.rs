@@ -9,7 +9,8 @@ use jiff::{SignedDuration, Timestamp};
 use lamplighter_cloud::metrics::{MetricQuery, Statistic as CloudStatistic};
 use lamplighter_events::InstanceId;
 use lamplighter_lifecycle::{
-    CheckReading, HttpProbe, MetricProbe, Point, Probe, ProbePlan, Reading, Resource, Round,
+    CheckReading, HttpProbe, HttpReads, MetricProbe, Point, Probe, ProbePlan, Reading, Resource,
+    Round,
 };
 use lamplighter_runtime::ports::Clock;
 
@@ -20,8 +21,8 @@ use crate::checker::Sample;
 
 /// An address that has not answered by then is given up.
 const GIVEN_UP_AFTER: Duration = Duration::from_secs(5);
-/// A worker that takes what was used just before its question for the question believes that it asked so early.
-const ASKED_EARLIER: SignedDuration = SignedDuration::from_secs(150);
+/// A worker that takes what was used just before its question for the question looks so far past it.
+const OVERLOOKED_SECONDS: f64 = 150.0;
 /// A worker that is too sure of itself takes its last readings for new ones this long.
 const TAKEN_FOR_NEW: SignedDuration = SignedDuration::from_mins(10);
 
@@ -37,6 +38,21 @@ struct Answer {
 
 fn unknown(detail: impl Into<String>, unreachable: bool) -> Reading {
     Reading::Unknown { detail: detail.into(), unreachable }
+}
+
+/// A report without what was used in the last minutes.
+fn overlook_recent(reads: HttpReads, value: f64, date: i64) -> f64 {
+    let ago = match reads {
+        HttpReads::Epoch => date as f64 - value,
+        HttpReads::IdleSeconds => value,
+        HttpReads::Count => return value,
+    };
+    let overlooked = 5.0 < ago && ago < OVERLOOKED_SECONDS;
+    match reads {
+        HttpReads::Epoch if overlooked => value - 3600.0,
+        HttpReads::IdleSeconds if overlooked => value + 3600.0,
+        _ => value,
+    }
 }
 
 impl Sim {
@@ -147,9 +163,9 @@ impl Sim {
                 sample.busy = Some(busy);
                 let middle = (asked_at.as_millisecond() + answered_at.as_millisecond()) / 2;
                 let ahead_millis = Some(date * 1000 + 500 - middle);
-                let asked_at = match self.broken(Breakage::WidensItsQuestions) {
-                    true => asked_at - ASKED_EARLIER,
-                    false => asked_at,
+                let value = match self.broken(Breakage::WidensItsQuestions) {
+                    true => overlook_recent(http.reads, value, date),
+                    false => value,
                 };
                 Reading::Number { value, asked_at, answered_at, ahead_millis }
             }
