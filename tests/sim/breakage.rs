@@ -12,11 +12,17 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use lamplighter_events::{InstanceId, TargetName};
 use lamplighter_lifecycle::{
-    Contradiction, EffectKind, HoldKind, OwnRequests, Phase, PowerState, Resource, TargetRecord,
+    Contradiction, EffectKind, HistoryEntry, HoldKind, OwnRequests, Phase, PowerState, Resource,
+    TargetRecord,
 };
 use lamplighter_runtime::ports::{Commit, Seat, SeatChange};
 
 use crate::checker::Rule;
+
+/// What EC2 says of a shortage, in about as many words.
+const PARAGRAPH: &str = " We currently do not have sufficient capacity in the Availability Zone you requested. Our \
+    system will be working on provisioning additional capacity. You can currently get capacity by not specifying an \
+    Availability Zone in your request or choosing another one.";
 
 /// A mistake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -100,6 +106,10 @@ pub enum Breakage {
     HidesTheHealthy,
     /// A place is given back when the end is asked for, and not when the machine is gone.
     FreesPlacesEarly,
+    /// AWS's words are kept as they come, and history without end.
+    KeepsEverything,
+    /// What a newer release wrote is read, and written over.
+    ReadsNewerFormats,
 }
 
 impl Breakage {
@@ -143,6 +153,8 @@ impl Breakage {
         (Self::LaunchesWithoutToken, Rule::D4),
         (Self::CountsWithoutCondition, Rule::L1),
         (Self::FreesPlacesEarly, Rule::L1),
+        (Self::KeepsEverything, Rule::R1),
+        (Self::ReadsNewerFormats, Rule::R2),
     ];
 
     /// Whether it is about machines that are launched.
@@ -245,6 +257,16 @@ pub(crate) fn write_wrongly(
             }
         }
         Breakage::ForgetsItsBounds => commit.record.bounds = None,
+        Breakage::KeepsEverything => {
+            let before = before.map(|before| before.history.as_slice()).unwrap_or_default();
+            let lost = before.iter().filter(|entry| !commit.record.history.contains(entry));
+            let mut history: Vec<HistoryEntry> = lost.cloned().collect();
+            history.append(&mut commit.record.history);
+            for entry in history.iter_mut().filter(|entry| entry.rev == commit.record.rev) {
+                entry.what.push_str(&PARAGRAPH.repeat(8));
+            }
+            commit.record.history = history;
+        }
         Breakage::FreesPlacesEarly
             if commit.record.phase == Phase::Stopping && commit.record.seated =>
         {

@@ -31,6 +31,12 @@ impl Watch {
         let Writer { worker_now, .. } = by;
         let after = &commit.record;
         let name = format!("{} rev {}", after.target, after.rev);
+        if let Some(there) = around.table.format_of(&after.target)
+            && there > by.format
+        {
+            let what = format!("{name}: format {} written over format {there}", by.format);
+            self.wrong(Rule::R2, now, what);
+        }
         self.minded.entry(after.target.clone()).or_default().insert(after.resource.clone());
         let rev = before.map_or(0, |before| before.rev);
         if after.rev != rev + 1 {

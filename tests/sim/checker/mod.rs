@@ -135,6 +135,8 @@ pub(crate) struct Writer {
     pub(crate) worker_now: Timestamp,
     /// The true time then.
     pub(crate) decided: Timestamp,
+    /// What its release writes.
+    pub(crate) format: u32,
 }
 
 /// The world around a commit.

@@ -2,7 +2,7 @@
 
 use lamplighter_sim::breakage::Breakage;
 use lamplighter_sim::checker::Rule;
-use lamplighter_sim::crowd::{Play, play, play_requests, play_without_bus};
+use lamplighter_sim::crowd::{Play, play, play_releases, play_requests, play_without_bus};
 
 /// Within so many crowds each mistake must be found. Most are in the first few; an effect must be lost,
 /// and come true very late, and be wanted by nobody then, for the rarest.
@@ -14,6 +14,7 @@ fn find(breakage: Breakage, name: Rule) -> Result<(), String> {
     for seed in 0..SEEDS {
         let how = Play { breakage: Some(breakage), loud: false };
         let report = match breakage.is_of_launches() {
+            _ if breakage == Breakage::ReadsNewerFormats => play_releases(seed, how),
             true => play_requests(seed, how),
             false if breakage.is_of_the_bus() => play_without_bus(seed, how),
             false => play(seed, how),
@@ -61,8 +62,8 @@ fn each_mistake_with_idleness_and_hours_and_scaling_and_places_is_found_and_name
 
 #[test]
 fn each_rule_has_a_mistake_that_it_names() {
-    use Rule::{B1, D1, D2, D3, D4, D5, D6, D7, D8, D9, D10, I1, I2, I3, L1, W1};
-    for rule in [D1, D2, D3, D4, D5, D6, D7, D8, D9, D10, I1, I2, I3, W1, B1, L1] {
+    use Rule::{B1, D1, D2, D3, D4, D5, D6, D7, D8, D9, D10, I1, I2, I3, L1, R1, R2, W1};
+    for rule in [D1, D2, D3, D4, D5, D6, D7, D8, D9, D10, I1, I2, I3, W1, B1, L1, R1, R2] {
         assert!(Breakage::EACH.iter().any(|(_, name)| *name == rule), "nothing breaks {rule:?}");
     }
 }

@@ -7,6 +7,7 @@ mod bus;
 mod crowds;
 mod directed;
 mod drills;
+mod formats;
 mod incidents;
 mod pool;
 mod rolling;

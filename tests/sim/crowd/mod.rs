@@ -15,6 +15,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use lamplighter_cloud::delivery::Unrest;
 use lamplighter_events::{Action, CommandId, HumanDuration, TargetName};
+use lamplighter_lifecycle::STORED_FORMAT;
 use lamplighter_runtime::{FIRST_ID_ATTRIBUTE, Fleet, SENT_AT_ATTRIBUTE, WorkerOptions};
 use serde_json::{Value, json};
 
@@ -112,6 +113,17 @@ fn unrest(dice: &mut Dice) -> Unrest {
     }
 }
 
+/// Plays the crowd of a seed while a release rolls forward and back: workers of two formats at once.
+pub fn play_releases(seed: u64, how: Play) -> Report {
+    run(|| async move {
+        let mut crowd = Crowd::new(seed, how);
+        crowd.rolls = true;
+        crowd.sim.set_release(STORED_FORMAT - 1);
+        crowd.live().await;
+        crowd.end().await
+    })
+}
+
 struct Crowd {
     seed: u64,
     sim: Sim,
@@ -134,6 +146,8 @@ struct Crowd {
     is_watched: bool,
     /// How late metrics are while CloudWatch is well.
     metric_timings: (SignedDuration, SignedDuration),
+    /// Releases roll forward and back.
+    rolls: bool,
     ticks_every: SignedDuration,
     next_tick: Timestamp,
     publisher: tokio::task::JoinHandle<()>,
@@ -191,6 +205,7 @@ impl Crowd {
             bad_clocks,
             is_watched,
             metric_timings,
+            rolls: false,
         }
     }
 
@@ -334,6 +349,7 @@ impl Crowd {
             self.ticks_until(at, false).await;
             self.zone_goes_out(out_from);
             self.somebody_acts();
+            self.roll_a_release();
             if let Some((_, place)) = old.take_if(|(until, _)| *until <= self.sim.true_now()) {
                 tokio::spawn(place.close());
             }
@@ -344,6 +360,11 @@ impl Crowd {
         self.zone_goes_out(out_from);
         self.ticks_until(until, false).await;
         self.sim.set_zone_out(cast::ZONE_AT_RISK, false);
+        if self.rolls {
+            self.tell("the newer release stays");
+            self.sim.set_release(STORED_FORMAT);
+            self.places.iter().for_each(Place::deploy);
+        }
         self.tell("the faults cease");
         self.backends_heal();
         for target in 0..self.members.len() {
@@ -360,6 +381,18 @@ impl Crowd {
             self.tell("a zone is impaired");
             self.sim.set_zone_out(cast::ZONE_AT_RISK, true);
         }
+    }
+
+    /// One worker after another is replaced by one of the newer release, or of the one before.
+    fn roll_a_release(&mut self) {
+        if !self.rolls || !self.dice.one_in(4) {
+            return;
+        }
+        let format = STORED_FORMAT - u32::from(self.dice.one_in(2));
+        let place = self.dice.roll(self.places.len() as u64) as usize;
+        self.tell(format!("worker {place} is replaced by one of format {format}"));
+        self.sim.set_release(format);
+        self.places[place].deploy();
     }
 
     async fn end(mut self) -> Report {

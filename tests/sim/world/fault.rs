@@ -114,6 +114,17 @@ pub(super) fn fail(operation: &'static str, gate: Gate) -> CallError {
     }
 }
 
+/// What stands there was written by a newer release.
+pub(super) fn newer(operation: &'static str, format: u32, reads: u32) -> CallError {
+    CallError {
+        operation,
+        cause: Cause::Conflict,
+        message: format!("the item has format {format}; this worker reads up to {reads}"),
+        disposition: Disposition::Newer,
+        applied: Applied::No,
+    }
+}
+
 /// xorshift64*: enough for drawing delays, and the same on every machine.
 pub(crate) struct Chance(u64);
 

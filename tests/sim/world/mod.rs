@@ -30,7 +30,7 @@ use lamplighter_cloud::queue::{Message, Outgoing as CloudMessage};
 use lamplighter_cloud::{MachineSeed, Timings, World};
 use lamplighter_events::{CommandId, InstanceId, LifecycleEvent, TargetName};
 use lamplighter_lifecycle::{
-    Bounds, CommandRecord, Phase, Resource, Round, ServiceId, TargetRecord,
+    Bounds, CommandRecord, Phase, Resource, Round, STORED_FORMAT, ServiceId, TargetRecord,
 };
 use lamplighter_runtime::ports::{CallError, Ports};
 use serde_json::json;
@@ -106,8 +106,13 @@ pub(crate) struct State {
     /// The effect's call under way takes place so many seconds later.
     later: Option<u64>,
     chance: Chance,
+    /// A series of its own, so that the other draws stay what they were.
+    index_chance: Chance,
     ids: u64,
     workers: u64,
+    /// The format that workers to come read and write.
+    format: u32,
+    formats: BTreeMap<u64, u32>,
     /// How far the machine clocks of workers to come are ahead of AWS's.
     ahead: SignedDuration,
     clocks: BTreeMap<u64, clock::MachineClock>,
@@ -163,8 +168,11 @@ impl Sim {
             bodies: BTreeMap::new(),
             later: None,
             chance: Chance::new(seed),
+            index_chance: Chance::new(seed ^ 0x1dea),
             ids: 0,
             workers: 0,
+            format: STORED_FORMAT,
+            formats: BTreeMap::new(),
             ahead: SignedDuration::ZERO,
             clocks: BTreeMap::new(),
             remembered: BTreeMap::new(),
@@ -242,9 +250,22 @@ impl Sim {
             state.workers += 1;
             let (number, ahead) = (state.workers, state.ahead);
             state.clocks.insert(number, clock::MachineClock::ahead(ahead));
+            let format = state.format;
+            state.formats.insert(number, format);
             number
         };
         Self { killed: Arc::default(), died: Arc::default(), worker, ..self.clone() }
+    }
+
+    /// Workers to come are of a release that reads and writes this format.
+    pub fn set_release(&self, format: u32) {
+        self.lock().format = format;
+    }
+
+    /// What this worker reads at most, and writes.
+    pub(crate) fn format(&self) -> u32 {
+        let state = self.lock();
+        state.formats.get(&self.worker).copied().unwrap_or(STORED_FORMAT)
     }
 
     /// Whose ports these are.

@@ -5,13 +5,18 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
-use lamplighter_events::{CommandId, TargetName};
-use lamplighter_lifecycle::{CommandRecord, IdleWatch, OUTBOX_BACKLOG_MAX, Resource, TargetRecord};
+use lamplighter_events::{Cause, CommandId, TargetName};
+use lamplighter_lifecycle::{
+    CommandRecord, IdleWatch, OUTBOX_BACKLOG_MAX, Resource, TargetRecord, stored_bytes,
+};
 use lamplighter_runtime::ports::{
-    CallError, Commit, Committed, PutCommand, SHARDS, Seat, SeatChange, Store, UpTarget,
+    Applied, CallError, Commit, Committed, Disposition, PutCommand, SHARDS, Seat, SeatChange,
+    Store, Stored, UpTarget,
 };
 
-use super::fault::{Gate, fail};
+use serde_json::{Value, json};
+
+use super::fault::{Gate, fail, newer};
 use super::{Sim, State};
 use crate::breakage::{self, Breakage};
 use crate::checker::{Around, Writer};
@@ -27,7 +32,16 @@ struct Version {
     at: Timestamp,
     nonce: String,
     record: TargetRecord,
+    /// The format of the release that wrote it.
+    format: u32,
 }
+
+/// DynamoDB refuses a larger item.
+const ITEM_BYTES_MAX: usize = 400 * 1024;
+/// DynamoDB refuses a larger transaction.
+const TRANSACTION_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Of so many index queries one finds the index short of capacity.
+const INDEX_THROTTLED_ONE_IN: u64 = 150;
 
 /// What DynamoDB holds.
 #[derive(Default)]
@@ -36,6 +50,10 @@ pub(crate) struct Table {
     pub(crate) commands: BTreeMap<CommandId, CommandRecord>,
     resources: BTreeMap<Resource, TargetName>,
     seats: BTreeMap<TargetName, BTreeSet<TargetName>>,
+    /// The formats of the commands' items.
+    command_formats: BTreeMap<CommandId, u32>,
+    /// The indexes are short of capacity until then.
+    index_throttled_until: Option<Timestamp>,
     /// How old an eventually consistent read is.
     pub(super) lag: SignedDuration,
 }
@@ -65,26 +83,101 @@ impl Table {
 
     /// What an eventually consistent read at `now` shows of each target.
     fn lagging(&self, now: Timestamp) -> impl Iterator<Item = &TargetRecord> {
+        self.lagging_versions(now).map(|version| &version.record)
+    }
+
+    fn lagging_versions(&self, now: Timestamp) -> impl Iterator<Item = &Version> {
         let at = now - self.lag;
         self.versions
             .values()
             .filter_map(move |versions| versions.iter().rev().find(|version| version.at <= at))
-            .map(|version| &version.record)
     }
 
-    fn write(&mut self, at: Timestamp, commit: &Commit) {
+    /// The format of what is there.
+    pub(crate) fn format_of(&self, target: &TargetName) -> Option<u32> {
+        self.newest(target).map(|version| version.format)
+    }
+
+    fn write(&mut self, at: Timestamp, commit: &Commit, format: u32) {
         let versions = self.versions.entry(commit.record.target.clone()).or_default();
         let (nonce, record) = (commit.nonce.clone(), commit.record.clone());
-        versions.push_back(Version { at, nonce, record });
+        versions.push_back(Version { at, nonce, record, format });
         if versions.len() > VERSIONS_MAX {
             versions.pop_front();
         }
     }
 }
 
+/// What a worker of this format reads of an item.
+fn stored(record: TargetRecord, format: u32, reads: u32) -> Stored {
+    if format <= reads {
+        return Stored::Record(Box::new(record));
+    }
+    let error = newer("dynamodb:GetItem", format, reads);
+    let why = error.message.clone();
+    let TargetRecord { target, kind, resource, phase, since, .. } = record;
+    let outline = TargetRecord::outline(target, &kind, resource, phase, since, why);
+    Stored::Unreadable { outline: Box::new(outline), error }
+}
+
+/// The table's own words for what is too large, for good.
+fn too_large(what: &str, bytes: usize) -> CallError {
+    CallError {
+        operation: "dynamodb:write",
+        cause: Cause::Invalid,
+        message: format!(
+            "ValidationException: {what} size has exceeded the maximum: {bytes} bytes"
+        ),
+        disposition: Disposition::Fail,
+        applied: Applied::No,
+    }
+}
+
+fn bytes_of(item: &Value) -> usize {
+    item.to_string().len()
+}
+
+/// DynamoDB's limits, for all that a commit writes.
+fn check_size(commit: &Commit) -> Result<(), CallError> {
+    let record = stored_bytes(&commit.record);
+    let accepted = commit.accepted.as_ref().map_or(0, |command| bytes_of(&json!(command)));
+    let outcomes = commit.outcomes.iter().map(|outcome| bytes_of(&json!(outcome)));
+    let items: Vec<usize> = [record, accepted].into_iter().chain(outcomes).collect();
+    if let Some(bytes) = items.iter().find(|bytes| **bytes > ITEM_BYTES_MAX) {
+        return Err(too_large("Item", *bytes));
+    }
+    match items.iter().sum() {
+        bytes if bytes > TRANSACTION_BYTES_MAX => Err(too_large("Transaction", bytes)),
+        _ => Ok(()),
+    }
+}
+
+/// An index that is short of capacity refuses queries, and the writes to the table that would change it.
+fn index_has_capacity(
+    state: &mut State,
+    operation: &'static str,
+    now: Timestamp,
+) -> Result<(), CallError> {
+    let State { table, chaos, index_chance, .. } = state;
+    let unkind = chaos.as_ref().is_some_and(|chaos| now < chaos.until);
+    if unkind && operation != "dynamodb:write" {
+        let drawn = index_chance.next();
+        if drawn.is_multiple_of(INDEX_THROTTLED_ONE_IN) {
+            let long = SignedDuration::from_secs(i64::try_from(5 + drawn % 55).unwrap_or(5));
+            table.index_throttled_until = Some(now + long);
+        }
+    }
+    let throttled = unkind && table.index_throttled_until.is_some_and(|until| now < until);
+    if throttled && (operation != "dynamodb:write" || index_chance.next().is_multiple_of(4)) {
+        return Err(fail(operation, Gate::Closed));
+    }
+    Ok(())
+}
+
 #[async_trait]
 impl Store for Sim {
-    async fn load(&self, target: &TargetName) -> Result<Option<TargetRecord>, CallError> {
+    async fn look_up(&self, target: &TargetName) -> Result<Option<Stored>, CallError> {
+        let reads = self.format();
         self.call(
             "dynamodb:GetItem",
             || target.to_string(),
@@ -93,25 +186,35 @@ impl Store for Sim {
                 if let (Some(breakage), Some(record)) = (state.breakage, &mut record) {
                     breakage::read_wrongly(breakage, record, &state.secrets, now);
                 }
-                Ok(record)
+                let mut format = state.table.format_of(target).unwrap_or(reads);
+                if state.breakage == Some(Breakage::ReadsNewerFormats) {
+                    format = reads;
+                }
+                Ok(record.map(|record| stored(record, format, reads)))
             },
         )
         .await
     }
 
-    async fn load_all(&self, targets: &[TargetName]) -> Result<Vec<TargetRecord>, CallError> {
+    async fn load_all(&self, targets: &[TargetName]) -> Result<Vec<Stored>, CallError> {
+        let reads = self.format();
         self.call("dynamodb:BatchGetItem", String::new, |state, now| {
-            let records = state.table.lagging(now);
-            Ok(records.filter(|record| targets.contains(&record.target)).cloned().collect())
+            let versions = state.table.lagging_versions(now);
+            let asked = versions.filter(|version| targets.contains(&version.record.target));
+            Ok(asked.map(|it| stored(it.record.clone(), it.format, reads)).collect())
         })
         .await
     }
 
     async fn load_command(&self, id: &CommandId) -> Result<Option<CommandRecord>, CallError> {
+        let reads = self.format();
         self.call(
             "dynamodb:GetItem",
             || id.to_string(),
-            |state, _| Ok(state.table.commands.get(id).cloned()),
+            |state, _| match state.table.command_formats.get(id) {
+                Some(format) if *format > reads => Err(newer("dynamodb:GetItem", *format, reads)),
+                _ => Ok(state.table.commands.get(id).cloned()),
+            },
         )
         .await
     }
@@ -132,6 +235,7 @@ impl Store for Sim {
             worker: self.worker(),
             worker_now: self.worker_now(),
             decided: self.true_now(),
+            format: self.format(),
         };
         let record = &commit.record;
         let is_full = |it: TargetRecord| it.outbox.len() >= OUTBOX_BACKLOG_MAX;
@@ -155,18 +259,28 @@ impl Store for Sim {
             let (effect, phase) = (effect.unwrap_or_default(), record.phase.as_str());
             format!("{} rev {}: {phase} {step}{effect}: {}", record.target, record.rev, record.why)
         };
-        self.call("dynamodb:write", what, |state, now| Ok(apply(state, commit.clone(), now, by)))
-            .await
+        self.call("dynamodb:write", what, |state, now| {
+            index_has_capacity(state, "dynamodb:write", now)?;
+            check_size(commit)?;
+            apply(state, commit.clone(), now, by)
+        })
+        .await
     }
 
     async fn put_command(&self, command: &CommandRecord) -> Result<PutCommand, CallError> {
+        let format = self.format();
         self.call(
             "dynamodb:write",
             || format!("command {}", command.id),
             |state, _| {
                 if let Some(existing) = state.table.commands.get(&command.id) {
+                    let there = state.table.command_formats.get(&command.id).copied();
+                    if let Some(there) = there.filter(|there| *there > format) {
+                        return Err(newer("dynamodb:write", there, format));
+                    }
                     return Ok(PutCommand::Exists(Box::new(existing.clone())));
                 }
+                state.table.command_formats.insert(command.id.clone(), format);
                 state.table.commands.insert(command.id.clone(), command.clone());
                 Ok(PutCommand::Done)
             },
@@ -176,6 +290,7 @@ impl Store for Sim {
 
     async fn due(&self, shard: u32, until: Timestamp) -> Result<Vec<TargetName>, CallError> {
         self.call("dynamodb:Query(due)", String::new, |state, now| {
+            index_has_capacity(state, "dynamodb:Query(due)", now)?;
             if state.breakage == Some(Breakage::NeverLooksAgain) {
                 return Ok(Vec::new());
             }
@@ -189,6 +304,7 @@ impl Store for Sim {
 
     async fn up(&self, shard: u32) -> Result<Vec<UpTarget>, CallError> {
         self.call("dynamodb:Query(up)", String::new, |state, now| {
+            index_has_capacity(state, "dynamodb:Query(up)", now)?;
             if state.breakage == Some(Breakage::NeverLooksAgain) {
                 return Ok(Vec::new());
             }
@@ -220,14 +336,15 @@ impl Store for Sim {
         .await
     }
 
-    async fn records_of(&self, template: &TargetName) -> Result<Vec<TargetRecord>, CallError> {
-        let prefix = format!("{template}.");
+    async fn records_of(&self, template: &TargetName) -> Result<Vec<Stored>, CallError> {
+        let (prefix, reads) = (format!("{template}."), self.format());
         self.call(
             "dynamodb:Scan",
             || template.to_string(),
             |state, _| {
-                let made = |it: &&TargetRecord| it.target.as_str().starts_with(&prefix);
-                Ok(state.table.records().filter(made).cloned().collect())
+                let newest = state.table.versions.values().filter_map(VecDeque::back);
+                let made = newest.filter(|it| it.record.target.as_str().starts_with(&prefix));
+                Ok(made.map(|it| stored(it.record.clone(), it.format, reads)).collect())
             },
         )
         .await
@@ -267,13 +384,18 @@ impl Store for Sim {
 }
 
 /// One conditional write, as a transaction makes it.
-fn apply(state: &mut State, mut commit: Commit, now: Timestamp, by: Writer) -> Committed {
+fn apply(
+    state: &mut State,
+    mut commit: Commit,
+    now: Timestamp,
+    by: Writer,
+) -> Result<Committed, CallError> {
     let State { table, watch, world, backends, breakage, .. } = state;
     let broken = *breakage;
     let name = commit.record.target.clone();
     let there = table.newest(&name);
     if there.is_some_and(|version| version.nonce == commit.nonce) {
-        return Committed::Done;
+        return Ok(Committed::Done);
     }
     let rev = there.map_or(0, |version| version.record.rev);
     if rev != commit.expected_rev && broken != Some(Breakage::WritesWithoutCondition) {
@@ -282,24 +404,28 @@ fn apply(state: &mut State, mut commit: Commit, now: Timestamp, by: Writer) -> C
             Some(there) if breakage::ends_idle_holds(there, &commit) => {
                 commit.record.rev = rev + 1;
             }
-            _ => return Committed::Fenced,
+            _ => return Ok(Committed::Fenced),
         }
     }
     if let Some(existing) = commit.accepted.as_ref().and_then(|it| table.commands.get(&it.id))
         && broken != Some(Breakage::ForgetsCommands)
     {
-        return Committed::CommandExists(Box::new(existing.clone()));
+        let there = table.command_formats.get(&existing.id).copied();
+        if let Some(there) = there.filter(|there| *there > by.format) {
+            return Err(newer("dynamodb:write", there, by.format));
+        }
+        return Ok(Committed::CommandExists(Box::new(existing.clone())));
     }
     if let Some(claimed) = &commit.claims
         && let Some(owner) = table.resources.get(claimed).filter(|owner| **owner != name)
     {
-        return Committed::ResourceTaken(owner.clone());
+        return Ok(Committed::ResourceTaken(owner.clone()));
     }
     if let Some(Seat { template, change: SeatChange::Take(limit) }) = &commit.seat {
         let full = |it: &BTreeSet<TargetName>| it.len() >= *limit as usize && !it.contains(&name);
         let counts = broken != Some(Breakage::CountsWithoutCondition);
         if counts && table.seats.get(template).is_some_and(full) {
-            return Committed::Full;
+            return Ok(Committed::Full);
         }
     }
     if let Some(breakage) = broken {
@@ -319,14 +445,16 @@ fn apply(state: &mut State, mut commit: Commit, now: Timestamp, by: Writer) -> C
     }
     if let Some(accepted) = &commit.accepted {
         table.commands.insert(accepted.id.clone(), accepted.clone());
+        table.command_formats.insert(accepted.id.clone(), by.format);
     }
     for outcome in &commit.outcomes {
         if let Some(command) = table.commands.get_mut(&outcome.command) {
             command.outcome = Some(outcome.clone());
+            table.command_formats.insert(outcome.command.clone(), by.format);
         }
     }
-    table.write(now, &commit);
-    Committed::Done
+    table.write(now, &commit, by.format);
+    Ok(Committed::Done)
 }
 
 fn shard_of(target: &TargetName) -> u32 {

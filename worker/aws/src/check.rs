@@ -173,7 +173,9 @@ async fn oldest_unsent(aws: &Aws, names: &Names) -> Result<Option<Unsent>, CallE
     let mut oldest: Option<Unsent> = None;
     for shard in 0..SHARDS {
         let due = store.due(shard, soon).await?;
-        for record in store.load_all(&due).await? {
+        for stored in store.load_all(&due).await? {
+            // The events of a newer release's records are its workers' to send.
+            let Some(record) = stored.record() else { continue };
             let Some(event) = record.outbox.first() else { continue };
             if oldest.as_ref().is_none_or(|oldest| event.at < oldest.at) {
                 let (target, events) = (record.target.clone(), record.outbox.len());

@@ -190,14 +190,14 @@ fn unheard<T>(error: CallError, otherwise: T) -> Result<T, CallError> {
             tracing::warn!(%error, "SSM is not heard; the machine is observed without it");
             Ok(otherwise)
         }
-        Disposition::Fail | Disposition::Park => Err(error),
+        Disposition::Fail | Disposition::Park | Disposition::Newer => Err(error),
     }
 }
 
 /// What waiting does not cure is something that was seen.
 fn trouble(error: CallError) -> Result<ObserveTrouble, CallError> {
     match error.disposition {
-        Disposition::Fail | Disposition::Park => {
+        Disposition::Fail | Disposition::Park | Disposition::Newer => {
             Ok(ObserveTrouble { cause: error.cause, message: error.to_string() })
         }
         Disposition::Retry | Disposition::RetryAfter(_) => Err(error),

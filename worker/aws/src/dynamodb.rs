@@ -19,18 +19,18 @@ use aws_sdk_dynamodb::types::{
 };
 use jiff::Timestamp;
 use lamplighter_events::{Cause, CommandId, TargetName};
-use lamplighter_lifecycle::{COMMAND_LIFE_SECONDS, CommandRecord, Resource, TargetRecord};
+use lamplighter_lifecycle::{COMMAND_LIFE_SECONDS, CommandRecord, Resource, STORED_FORMAT};
 use lamplighter_runtime::ports::{
     Applied, CallError, Commit, Committed, Disposition, PutCommand, Seat, SeatChange, Store,
-    UpTarget,
+    Stored, UpTarget,
 };
 
 use crate::attempts::Attempts;
 use crate::disposition::{call_error, own_error};
 use crate::item::{
-    DUE, Item, ItemError, UP, command_item, command_key, made_prefix, number, read_command,
-    read_name, read_owner, read_target, read_up, resource_key, string, target_item, target_key,
-    template_key, text,
+    DUE, FORMAT_IS_OURS, FORMAT_NAME, Item, ItemError, UP, check_format, command_item, command_key,
+    made_prefix, number, put_format, read_command, read_name, read_owner, read_stored, read_up,
+    resource_key, string, target_item, target_key, template_key, text,
 };
 use crate::transaction::{Cancelled, Part, is_known_token, read_cancelled, request_token};
 
@@ -136,7 +136,7 @@ impl DynamoStore {
         let Some(cancelled) = read_cancelled(&parts, &error) else {
             return Err(attempts.correct(call_error(TRANSACT, &error)));
         };
-        let Cancelled { record, command, resource: taken, seat: full } =
+        let Cancelled { record, command, resource: taken, seat: full, outcome } =
             cancelled.map_err(|e| attempts.correct(e))?;
         if let Some(old) = &record
             && self.lost_or_fenced(commit, old.clone()).await? == Committed::Done
@@ -162,7 +162,14 @@ impl DynamoStore {
             };
             return Ok(owner.map_or(Committed::Fenced, Committed::ResourceTaken));
         }
-        if full.is_some() {
+        if outcome {
+            // An item that was not shown with its failed condition: reading it tells whether it is a newer release's.
+            for outcome in &commit.outcomes {
+                self.load_command(&outcome.command).await?;
+            }
+        }
+        if let (Some(_), Some(seat)) = (&full, &commit.seat) {
+            self.seats(&seat.template).await?;
             return Ok(Committed::Full);
         }
         Ok(Committed::Fenced)
@@ -200,8 +207,15 @@ impl DynamoStore {
                 .set_key(Some(command_key(&outcome.command)))
                 .update_expression(
                     "SET outcome = if_not_exists(outcome, :outcome), \
-                     expires_at = if_not_exists(expires_at, :expires)",
+                     expires_at = if_not_exists(expires_at, :expires), \
+                     #format = :format",
                 )
+                .condition_expression(FORMAT_IS_OURS)
+                .return_values_on_condition_check_failure(
+                    ReturnValuesOnConditionCheckFailure::AllOld,
+                )
+                .expression_attribute_names(FORMAT_NAME.0, FORMAT_NAME.1)
+                .expression_attribute_values(":format", number(STORED_FORMAT))
                 .expression_attribute_values(":outcome", text(json))
                 .expression_attribute_values(
                     ":expires",
@@ -214,16 +228,18 @@ impl DynamoStore {
         }
         if let Some(resource) = &commit.claims {
             let mut item = resource_key(resource);
+            put_format(&mut item);
             let me = text(commit.record.target.as_str());
             item.insert("owner".to_owned(), me.clone());
             if let Some(at) = commit.record.retire_at {
                 item.insert("expires_at".to_owned(), number(at.as_second()));
             }
             parts.push(Part::Resource);
-            let values = Some(Item::from([(":me".to_owned(), me)]));
+            let values = values([(":me", me), (":format", number(STORED_FORMAT))]);
             // `owner` is a word that DynamoDB keeps for itself.
-            let rule = "attribute_not_exists(pk) OR #owner = :me";
-            items.push(self.put(item, rule, values, &[("#owner", "owner")])?);
+            let rule = format!("attribute_not_exists(pk) OR (#owner = :me AND ({FORMAT_IS_OURS}))");
+            let names = [("#owner", "owner"), FORMAT_NAME];
+            items.push(self.put(item, &rule, Some(values), &names)?);
         }
         if let Some(seat) = &commit.seat {
             parts.push(Part::Seat);
@@ -243,17 +259,25 @@ impl DynamoStore {
         let update = Update::builder()
             .table_name(&self.table)
             .set_key(Some(template_key(&seat.template)))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .expression_attribute_names(FORMAT_NAME.0, FORMAT_NAME.1)
+            .expression_attribute_values(":format", number(STORED_FORMAT))
             .expression_attribute_values(":me", me);
         let update = match seat.change {
             SeatChange::Take(limit) => update
-                .update_expression("ADD seats :me")
-                .condition_expression(
-                    "attribute_not_exists(seats) OR size(seats) < :limit OR contains(seats, :name)",
-                )
+                .update_expression("SET #format = :format ADD seats :me")
+                .condition_expression(format!(
+                    "({FORMAT_IS_OURS}) AND (attribute_not_exists(seats) OR size(seats) < :limit \
+                     OR contains(seats, :name))"
+                ))
                 .expression_attribute_values(":limit", number(limit))
                 .expression_attribute_values(":name", text(target.as_str())),
-            SeatChange::Force => update.update_expression("ADD seats :me"),
-            SeatChange::Leave => update.update_expression("DELETE seats :me"),
+            SeatChange::Force => update
+                .update_expression("SET #format = :format ADD seats :me")
+                .condition_expression(FORMAT_IS_OURS),
+            SeatChange::Leave => update
+                .update_expression("SET #format = :format DELETE seats :me")
+                .condition_expression(FORMAT_IS_OURS),
         };
         let update = update.build().map_err(|error| malformed(TRANSACT, error.to_string()))?;
         Ok(TransactWriteItem::builder().update(update).build())
@@ -364,6 +388,16 @@ fn keys<T: Ord>(key: impl Fn(&T) -> Item, of: &[T]) -> Vec<Item> {
     once.into_iter().map(key).collect()
 }
 
+/// What a list shows. One item that is not even in outline ours must not hide the others.
+fn read_each(items: &[Item], operation: &'static str) -> Vec<Stored> {
+    let read = |item: &Item| {
+        read_stored(item, operation)
+            .inspect_err(|error| tracing::error!(%error, "left out of a list"))
+            .ok()
+    };
+    items.iter().filter_map(read).collect()
+}
+
 /// The condition for a record that has `rev`, or does not exist (0).
 fn condition(expected_rev: u64) -> (&'static str, Option<Item>) {
     match expected_rev {
@@ -386,30 +420,21 @@ fn unwritable(error: serde_json::Error) -> CallError {
     malformed(PUT, format!("the record cannot be written as JSON: {error}"))
 }
 
-fn unreadable(operation: &'static str, error: &ItemError) -> CallError {
-    malformed(operation, error.to_string())
-}
-
 #[async_trait]
 impl Store for DynamoStore {
-    async fn load(&self, target: &TargetName) -> Result<Option<TargetRecord>, CallError> {
+    async fn look_up(&self, target: &TargetName) -> Result<Option<Stored>, CallError> {
         let item = self.get(target_key(target)).await?;
-        item.as_ref().map(read_target).transpose().map_err(|error| unreadable(GET, &error))
+        item.as_ref().map(|item| read_stored(item, GET)).transpose()
     }
 
-    async fn load_all(&self, targets: &[TargetName]) -> Result<Vec<TargetRecord>, CallError> {
+    async fn load_all(&self, targets: &[TargetName]) -> Result<Vec<Stored>, CallError> {
         let keys = keys(target_key, targets);
-        let items = self.get_all(&keys, false).await?;
-        // As for commands: one that cannot be read must not hide the others.
-        let read = |item: &Item| {
-            read_target(item).inspect_err(|error| tracing::warn!(%error, "passed over")).ok()
-        };
-        Ok(items.iter().filter_map(read).collect())
+        Ok(read_each(&self.get_all(&keys, false).await?, GET_ALL))
     }
 
     async fn load_command(&self, id: &CommandId) -> Result<Option<CommandRecord>, CallError> {
         let item = self.get(command_key(id)).await?;
-        item.as_ref().map(read_command).transpose().map_err(|error| unreadable(GET, &error))
+        item.as_ref().map(read_command).transpose().map_err(|error| error.into_call_error(GET))
     }
 
     async fn load_commands(&self, ids: &[CommandId]) -> Result<Vec<CommandRecord>, CallError> {
@@ -480,12 +505,13 @@ impl Store for DynamoStore {
 
     async fn seats(&self, template: &TargetName) -> Result<Vec<TargetName>, CallError> {
         let item = self.get(template_key(template)).await?;
+        item.as_ref().map_or(Ok(()), check_format).map_err(|error| error.into_call_error(GET))?;
         let names = item.as_ref().and_then(|item| item.get("seats")).and_then(|it| it.as_ss().ok());
         let names = names.into_iter().flatten().filter_map(|name| TargetName::parse(name).ok());
         Ok(names.collect())
     }
 
-    async fn records_of(&self, template: &TargetName) -> Result<Vec<TargetRecord>, CallError> {
+    async fn records_of(&self, template: &TargetName) -> Result<Vec<Stored>, CallError> {
         let mut records = Vec::new();
         let mut from: Option<Item> = None;
         loop {
@@ -501,9 +527,7 @@ impl Store for DynamoStore {
                 .send()
                 .await
                 .map_err(|error| call_error(SCAN, &error))?;
-            for item in answer.items.unwrap_or_default() {
-                records.push(read_target(&item).map_err(|error| unreadable(SCAN, &error))?);
-            }
+            records.extend(read_each(&answer.items.unwrap_or_default(), SCAN));
             from = answer.last_evaluated_key.filter(|key| !key.is_empty());
             if from.is_none() {
                 return Ok(records);
@@ -538,15 +562,21 @@ impl Store for DynamoStore {
             .await;
         let Err(error) = answer else { return Ok(true) };
         match read_cancelled(&[Part::Record, Part::Seat], &error) {
-            // Giving a place back has no condition: it was the record.
-            Some(cancelled) => cancelled.map(|_| false).map_err(|error| attempts.correct(error)),
+            // What a newer release wrote is an error already: it was the record.
+            Some(cancelled) => {
+                let cancelled = cancelled.map_err(|error| attempts.correct(error))?;
+                if cancelled.seat.is_some() {
+                    self.seats(template).await?;
+                }
+                Ok(false)
+            }
             None => Err(attempts.correct(call_error(TRANSACT, &error))),
         }
     }
 
     async fn owner(&self, resource: &Resource) -> Result<Option<TargetName>, CallError> {
         let item = self.get(resource_key(resource)).await?;
-        item.as_ref().map(read_owner).transpose().map_err(|error| unreadable(GET, &error))
+        item.as_ref().map(read_owner).transpose().map_err(|error| error.into_call_error(GET))
     }
 }
 

@@ -231,7 +231,7 @@ pub(crate) async fn look_at_tasks(
             tracing::warn!(%error, %service, "the service is observed without its stopped tasks");
             Ok(Vec::new())
         }
-        Disposition::Fail | Disposition::Park => Err(error),
+        Disposition::Fail | Disposition::Park | Disposition::Newer => Err(error),
     })?;
     seen.healthy = running?.map(|tasks| healthy(&tasks));
     seen.stopped = newest_stopped(&stopped);

@@ -3,6 +3,9 @@
 //! *Theory.* A record is one JSON document in the attribute `doc`; beside it stand only the attributes
 //! that conditions and indexes read. An item is in a sparse index exactly when it has the index's key.
 //!
+//! Every item has a `format` (see `STORED_FORMAT`). One of a newer release is not read here, and nothing is written over
+//! it: the record's `rev` guards the record and the commands that it took, a condition of its own each other item.
+//!
 //! | item | `pk` | `sk` | beside `doc` |
 //! | --- | --- | --- | --- |
 //! | target | `TARGET#<name>` | `RECORD` | `rev`, `nonce`, `phase`, `kind`, `expires_at` (TTL, of a launched machine that is gone), `resource`, `watch` (JSON, where a tick has something to look at), `due_shard` + `wake_at`, `up_shard` + `up_since` |
@@ -13,11 +16,14 @@
 use std::collections::HashMap;
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use lamplighter_events::{CommandId, Outcome, TargetName};
+use jiff::Timestamp;
+use lamplighter_events::{Cause, CommandId, Outcome, TargetName};
 use lamplighter_lifecycle::{
-    COMMAND_LIFE_SECONDS, CommandRecord, IdleWatch, Phase, Resource, TargetRecord,
+    COMMAND_LIFE_SECONDS, CommandRecord, IdleWatch, Phase, Resource, STORED_FORMAT, TargetRecord,
 };
-use lamplighter_runtime::ports::{SHARDS, UpTarget};
+use lamplighter_runtime::ports::{Applied, CallError, Disposition, SHARDS, Stored, UpTarget};
+
+use crate::disposition::own_error;
 
 /// The SDK's shape of an item.
 pub(crate) type Item = HashMap<String, AttributeValue>;
@@ -43,6 +49,17 @@ pub(crate) enum ItemError {
         /// Which attribute.
         attribute: &'static str,
     },
+    /// A newer release wrote it.
+    #[error(
+        "the item {key} has format {format}, of a newer release; this one reads formats up to {STORED_FORMAT}, and \
+         changes nothing of it"
+    )]
+    Newer {
+        /// Its `pk`.
+        key: String,
+        /// Its format.
+        format: u64,
+    },
     /// Its document is none of ours.
     #[error("the document of the item {key} cannot be read (line {line}, column {column})")]
     Document {
@@ -55,6 +72,17 @@ pub(crate) enum ItemError {
     },
 }
 
+impl ItemError {
+    /// As whoever made the call hears it.
+    pub(crate) fn into_call_error(self, operation: &'static str) -> CallError {
+        let (cause, disposition) = match &self {
+            Self::Newer { .. } => (Cause::Conflict, Disposition::Newer),
+            Self::Attribute { .. } | Self::Document { .. } => (Cause::Invalid, Disposition::Fail),
+        };
+        own_error(operation, cause, disposition, Applied::No, self.to_string())
+    }
+}
+
 /// A string attribute.
 pub(crate) fn text(value: impl Into<String>) -> AttributeValue {
     AttributeValue::S(value.into())
@@ -63,6 +91,28 @@ pub(crate) fn text(value: impl Into<String>) -> AttributeValue {
 /// A number attribute.
 pub(crate) fn number(value: impl Into<i128>) -> AttributeValue {
     AttributeValue::N(value.into().to_string())
+}
+
+/// The condition under which an item that is not guarded by a record's `rev` may be written over.
+pub(crate) const FORMAT_IS_OURS: &str = "attribute_not_exists(#format) OR #format <= :format";
+/// `format` is a word that DynamoDB keeps for itself.
+pub(crate) const FORMAT_NAME: (&str, &str) = ("#format", "format");
+
+/// Puts this release's format into an item.
+pub(crate) fn put_format(item: &mut Item) {
+    item.insert(FORMAT_NAME.1.to_owned(), number(STORED_FORMAT));
+}
+
+/// An error where a newer release wrote the item. What has no format is older than formats are.
+pub(crate) fn check_format(item: &Item) -> Result<(), ItemError> {
+    let Some(attribute) = item.get(FORMAT_NAME.1) else { return Ok(()) };
+    let key = string(item, "pk").unwrap_or("?").to_owned();
+    let format = attribute.as_n().ok().and_then(|number| number.parse::<u64>().ok());
+    match format {
+        Some(format) if format <= u64::from(STORED_FORMAT) => Ok(()),
+        Some(format) => Err(ItemError::Newer { key, format }),
+        None => Err(ItemError::Attribute { key, attribute: FORMAT_NAME.1 }),
+    }
 }
 
 fn key(pk: String, sk: &str) -> Item {
@@ -106,6 +156,7 @@ pub(crate) fn shard(target: &TargetName) -> u32 {
 /// A target's item.
 pub(crate) fn target_item(record: &TargetRecord, nonce: &str) -> Result<Item, serde_json::Error> {
     let mut item = target_key(&record.target);
+    put_format(&mut item);
     let mut put = |name: &str, value| item.insert(name.to_owned(), value);
     put("rev", number(record.rev));
     put("nonce", text(nonce));
@@ -133,6 +184,7 @@ pub(crate) fn target_item(record: &TargetRecord, nonce: &str) -> Result<Item, se
 /// A command's item. Its outcome stands beside the document: it is set later, once.
 pub(crate) fn command_item(record: &CommandRecord) -> Result<Item, serde_json::Error> {
     let mut item = command_key(&record.id);
+    put_format(&mut item);
     let mut bare = record.clone();
     if let Some(outcome) = bare.outcome.take() {
         item.insert("outcome".to_owned(), text(serde_json::to_string(&outcome)?));
@@ -169,11 +221,38 @@ fn document<T: serde::de::DeserializeOwned>(
 
 /// A target's record.
 pub(crate) fn read_target(item: &Item) -> Result<TargetRecord, ItemError> {
+    check_format(item)?;
     document(item, "doc")
+}
+
+/// A target's record, or what stands beside a document that cannot be read.
+pub(crate) fn read_stored(item: &Item, operation: &'static str) -> Result<Stored, CallError> {
+    let error = match read_target(item) {
+        Ok(record) => return Ok(Stored::Record(Box::new(record))),
+        Err(error) => error,
+    };
+    let unreadable = error.into_call_error(operation);
+    let Ok(target) = read_name(item) else { return Err(unreadable) };
+    let resource = string(item, "resource").and_then(|text| Resource::parse(text).ok());
+    let (Some(resource), Some(kind)) = (resource, string(item, "kind")) else {
+        return Err(unreadable);
+    };
+    // A phase of a newer release has no word here; that it is up is in the index.
+    let up_since = item.get("up_since").and_then(|value| value.as_n().ok()?.parse::<i64>().ok());
+    let since = up_since.and_then(|millis| Timestamp::from_millisecond(millis).ok());
+    let otherwise = if up_since.is_some() { Phase::On } else { Phase::Off };
+    let phase = string(item, "phase").and_then(read_phase).unwrap_or(otherwise);
+    let since = since.unwrap_or(Timestamp::UNIX_EPOCH);
+    let why = format!("its record cannot be read: {}", unreadable.message);
+    let mut outline = TargetRecord::outline(target, kind, resource, phase, since, why);
+    let rev = item.get("rev").and_then(|value| value.as_n().ok()?.parse().ok());
+    outline.rev = rev.unwrap_or_default();
+    Ok(Stored::Unreadable { outline: Box::new(outline), error: unreadable })
 }
 
 /// A command's record.
 pub(crate) fn read_command(item: &Item) -> Result<CommandRecord, ItemError> {
+    check_format(item)?;
     let outcome = match item.contains_key("outcome") {
         true => Some(document::<Outcome>(item, "outcome")?),
         false => None,
@@ -198,6 +277,7 @@ pub(crate) fn read_command(item: &Item) -> Result<CommandRecord, ItemError> {
 
 /// The owner of a machine or service.
 pub(crate) fn read_owner(item: &Item) -> Result<TargetName, ItemError> {
+    check_format(item)?;
     string(item, "owner").and_then(|name| TargetName::parse(name).ok()).ok_or_else(|| {
         let key = string(item, "pk").unwrap_or("?").to_owned();
         ItemError::Attribute { key, attribute: "owner" }
@@ -218,7 +298,9 @@ pub(crate) fn read_up(item: &Item) -> Result<UpTarget, ItemError> {
     let wrong = |attribute| ItemError::Attribute { key: format!("{TARGET}{target}"), attribute };
     let resource = string(item, "resource").and_then(|text| Resource::parse(text).ok());
     let phase = string(item, "phase").and_then(read_phase);
-    let watch = match item.contains_key("watch") {
+    // A newer release's workers ask its probes.
+    let ours = check_format(item).is_ok();
+    let watch = match item.contains_key("watch") && ours {
         true => Some(document(item, "watch")?),
         false => None,
     };

@@ -12,7 +12,7 @@ use lamplighter_runtime::ports::CallError;
 
 use crate::disposition::entry_error;
 use crate::dynamodb::TRANSACT;
-use crate::item::Item;
+use crate::item::{Item, check_format};
 
 /// DynamoDB's bound for a client request token.
 const TOKEN_BYTES_MAX: usize = 36;
@@ -34,6 +34,7 @@ pub(crate) struct Cancelled {
     pub(crate) command: Option<Option<Item>>,
     pub(crate) resource: Option<Option<Item>>,
     pub(crate) seat: Option<Option<Item>>,
+    pub(crate) outcome: bool,
 }
 
 /// Whether the token was used before, with what DynamoDB takes for another request.
@@ -65,13 +66,16 @@ fn read_reasons(parts: &[Part], reasons: &[CancellationReason]) -> Result<Cancel
             Some("ConditionalCheckFailed") => {
                 said = true;
                 let item = reason.item().cloned().filter(|item| !item.is_empty());
+                if let Some(error) = item.as_ref().and_then(|item| check_format(item).err()) {
+                    return Err(error.into_call_error(TRANSACT));
+                }
                 match part {
                     Part::Record => cancelled.record = Some(item),
                     Part::Command => cancelled.command = Some(item),
                     Part::Resource => cancelled.resource = Some(item),
                     Part::Seat => cancelled.seat = Some(item),
-                    // It has no condition.
-                    Part::Outcome => {}
+                    // Its only condition is the format.
+                    Part::Outcome => cancelled.outcome = true,
                 }
             }
             Some(code) => return Err(entry_error(TRANSACT, Some(code), reason.message(), true)),

@@ -195,6 +195,7 @@ impl From<CallError> for Problem {
         let told = match (error.disposition, error.applied) {
             (_, Applied::Perhaps) => "did not answer",
             (Disposition::Retry | Disposition::RetryAfter(_), _) => "cannot take it at the moment",
+            (Disposition::Newer, _) => "holds what only a newer release can read",
             (Disposition::Park | Disposition::Fail, _) => "refused the door's call",
         };
         Self::unavailable(format!("{what} {told} ({})", error.cause))

@@ -12,7 +12,7 @@ use lamplighter_events::{Action, InstanceId, TargetName};
 use lamplighter_lifecycle::{
     LastOutcome, Resource, Run, StatusView, TargetRecord, TargetSpec, usual_start_seconds,
 };
-use lamplighter_runtime::ports::CallError;
+use lamplighter_runtime::ports::{CallError, Stored};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -30,6 +30,8 @@ pub(crate) struct Looked<'d> {
     /// What it is made of is not known here: it stands in a secret, which the door may not read, and no worker has
     /// looked at it yet.
     unresolved: bool,
+    /// Why its record cannot be read here, where it cannot.
+    unreadable: Option<String>,
 }
 
 /// Targets by name.
@@ -70,7 +72,12 @@ impl RunShown {
 
 impl<'d> Looked<'d> {
     pub(crate) fn new(spec: Cow<'d, TargetSpec>, record: TargetRecord) -> Self {
-        Self { spec, record, unresolved: false }
+        Self { spec, record, unresolved: false, unreadable: None }
+    }
+
+    fn of(spec: Cow<'d, TargetSpec>, stored: Stored) -> Self {
+        let unreadable = stored.unreadable();
+        Self { spec, record: stored.shown(), unresolved: false, unreadable }
     }
 
     /// The same, for longer than the fleet is at hand.
@@ -79,6 +86,7 @@ impl<'d> Looked<'d> {
             spec: Cow::Owned(self.spec.into_owned()),
             record: self.record,
             unresolved: self.unresolved,
+            unreadable: self.unreadable,
         }
     }
 
@@ -96,6 +104,9 @@ impl<'d> Looked<'d> {
         let mut json = serde_json::to_value(&shown).unwrap_or_default();
         if self.unresolved {
             json["instance"] = Value::Null;
+        }
+        if let Some(why) = &self.unreadable {
+            json["unreadable"] = why.as_str().into();
         }
         json
     }
@@ -140,7 +151,7 @@ fn unseen<'d>(spec: Cow<'d, TargetSpec>, now: Timestamp) -> Option<Looked<'d>> {
     let resource =
         resource.or_else(|| InstanceId::parse(PLACEHOLDER).ok().map(Resource::Instance))?;
     let record = TargetRecord::first_contact(spec.name.clone(), spec.kind(), resource, now);
-    Some(Looked { spec, record, unresolved })
+    Some(Looked { spec, record, unresolved, unreadable: None })
 }
 
 impl Door {
@@ -171,9 +182,9 @@ impl Door {
         }
         let spec = self.fleet.spec(&name).ok_or_else(unknown)?;
         let now = self.clock.now();
-        let record = self.store.load(&name).await?.filter(|record| is_there(record, now));
-        match record {
-            Some(record) => Ok(Looked::new(spec, record)),
+        let stored = self.store.look_up(&name).await?.filter(|stored| is_there(stored, now));
+        match stored {
+            Some(stored) => Ok(Looked::of(spec, stored)),
             None => unseen(spec, now).ok_or_else(unknown),
         }
     }
@@ -211,27 +222,27 @@ impl Door {
             true => Vec::new(),
             false => self.store.load_all(&names).await?,
         };
-        let mut found: BTreeMap<TargetName, TargetRecord> =
-            found.into_iter().map(|record| (record.target.clone(), record)).collect();
+        let mut found: BTreeMap<TargetName, Stored> =
+            found.into_iter().map(|stored| (stored.target().clone(), stored)).collect();
         let mut looked = Vec::with_capacity(names.len());
         for (at, name) in names.iter().enumerate() {
             let Some(spec) = self.fleet.spec(name) else { continue };
-            let record = match found.remove(name).filter(|record| is_there(record, now)) {
-                Some(record) => Some(record),
+            let stored = match found.remove(name).filter(|stored| is_there(stored, now)) {
+                Some(stored) => Some(stored),
                 None if at < fixed => {
                     looked.extend(unseen(spec, now));
                     continue;
                 }
                 // A machine has its place before its record can be read everywhere.
-                None => self.store.load(name).await?,
+                None => self.store.look_up(name).await?,
             };
-            looked.extend(record.map(|record| Looked::new(spec, record)));
+            looked.extend(stored.map(|stored| Looked::of(spec, stored)));
         }
         Ok(looked)
     }
 }
 
 /// DynamoDB takes its time to delete what has expired.
-fn is_there(record: &TargetRecord, now: Timestamp) -> bool {
-    record.retire_at.is_none_or(|at| at > now)
+fn is_there(stored: &Stored, now: Timestamp) -> bool {
+    stored.record().and_then(|record| record.retire_at).is_none_or(|at| at > now)
 }

@@ -20,6 +20,10 @@ pub const WHY_CHARS_MAX: usize = 1_500;
 pub const TRIED_CHARS_MAX: usize = 160;
 /// The parameters of one create together, as JSON, defaults included: they stand in the record and in each answer.
 pub const PARAMETERS_BYTES_MAX: usize = 8 * 1024;
+/// The format of stored items. Items without a number have 1, from before there were numbers. It is raised when an
+/// earlier release would misread what this one writes, or must not write over it; fields that are only added do not
+/// raise it. A release reads its own format and the one before.
+pub const STORED_FORMAT: u32 = 2;
 /// Holds of one target.
 pub const HOLDS_MAX: usize = 64;
 /// Commands of one target that have no outcome yet. With the record itself they must fit into one

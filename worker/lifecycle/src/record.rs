@@ -565,6 +565,19 @@ impl TargetRecord {
         }
     }
 
+    /// What is known of a record that this release cannot read, by what stands beside its document. It is for people who
+    /// look: nothing may be decided by it, and it is never written.
+    pub fn outline(
+        target: TargetName,
+        kind: &str,
+        resource: Resource,
+        phase: Phase,
+        since: Timestamp,
+        why: String,
+    ) -> Self {
+        Self { phase, why, ..Self::first_contact(target, kind, resource, since) }
+    }
+
     /// The holds in force.
     pub fn holds_in_force(&self, now: Timestamp) -> impl Iterator<Item = &Hold> {
         self.holds.iter().filter(move |hold| hold.in_force(now))

@@ -17,7 +17,7 @@ use lamplighter_lifecycle::{ObservePlan, Phase, PowerState, TargetRecord};
 
 use crate::fleet::Fleet;
 use crate::ledger::{Standing, standing};
-use crate::ports::{CallError, Ports, SHARDS, Tagged};
+use crate::ports::{CallError, Ports, SHARDS, Stored, Tagged};
 
 /// What is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -95,10 +95,15 @@ pub async fn find(
 
 async fn machine(ports: &Ports, fleet: &Fleet, tagged: Tagged) -> Result<Option<Leak>, CallError> {
     let target = TargetName::parse(&tagged.target).ok();
-    let record = match &target {
-        Some(target) => ports.store.load(target).await?,
+    let stored = match &target {
+        Some(target) => ports.store.look_up(target).await?,
         None => None,
     };
+    // Nobody can tell here what a record says that only a newer release reads.
+    if stored.as_ref().is_some_and(|stored| stored.record().is_none()) {
+        return Ok(None);
+    }
+    let record = stored.map(Stored::shown);
     let kind = match standing(&tagged, fleet, record.as_ref()) {
         Standing::Minded => return Ok(None),
         Standing::Late => LeakKind::Late,
@@ -135,7 +140,9 @@ async fn gone(ports: &Ports, fleet: &Fleet) -> Result<Vec<Leak>, CallError> {
     }
     names.retain(|name| fleet.spec(name).is_some_and(|spec| spec.template().is_some()));
     let records = ports.store.load_all(&names).await?;
-    let records: Vec<TargetRecord> = records.into_iter().filter(claims_a_machine).collect();
+    let records = records.iter().filter_map(Stored::record);
+    let records: Vec<TargetRecord> =
+        records.filter(|record| claims_a_machine(record)).cloned().collect();
     let plans: Vec<ObservePlan> =
         records.iter().map(|record| ObservePlan::bare(record.resource.clone())).collect();
     let mut leaks = Vec::new();
@@ -166,17 +173,18 @@ async fn gone(ports: &Ports, fleet: &Fleet) -> Result<Vec<Leak>, CallError> {
 async fn places(ports: &Ports, template: &TargetName) -> Result<Vec<Leak>, CallError> {
     let mut leaks = Vec::new();
     for target in ports.store.seats(template).await? {
-        let record = ports.store.load(&target).await?;
-        if record.as_ref().is_some_and(|record| record.seated) {
+        let stored = ports.store.look_up(&target).await?;
+        let record = stored.as_ref().and_then(Stored::record);
+        if record.is_some_and(|record| record.seated) || stored.is_some() && record.is_none() {
             continue;
         }
         leaks.push(Leak {
             kind: LeakKind::StalePlace,
             target: target.to_string(),
-            instance: record.as_ref().and_then(|record| record.resource.instance().cloned()),
+            instance: record.and_then(|record| record.resource.instance().cloned()),
             instance_type: None,
             state: None,
-            since: record.as_ref().map(|record| record.since),
+            since: record.map(|record| record.since),
             cost_millionths: None,
             rev: record.map_or(0, |record| record.rev),
         });

@@ -16,7 +16,7 @@ use lamplighter_lifecycle::{Resource, TargetRecord};
 use crate::failures::Failures;
 use crate::fleet::Fleet;
 use crate::inbox::Work;
-use crate::ports::{CallError, Tagged};
+use crate::ports::{CallError, Stored, Tagged};
 use crate::worker::Shared;
 
 /// What a machine with our tags is.
@@ -75,10 +75,15 @@ pub(crate) async fn reconcile(
                 None => continue,
             },
         };
-        let records: BTreeMap<&str, &TargetRecord> =
-            records.iter().map(|record| (record.target.as_str(), record)).collect();
+        let records: BTreeMap<&str, &Stored> =
+            records.iter().map(|stored| (stored.target().as_str(), stored)).collect();
         for tagged in &all {
-            let record = records.get(tagged.target.as_str()).copied();
+            let stored = records.get(tagged.target.as_str()).copied();
+            // What cannot be read here is looked after by a newer release's workers.
+            if stored.is_some_and(|stored| stored.record().is_none()) {
+                continue;
+            }
+            let record = stored.and_then(Stored::record);
             let standing = standing(tagged, &shared.fleet, record);
             let target = TargetName::parse(&tagged.target);
             match (standing, target) {

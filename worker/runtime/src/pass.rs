@@ -487,7 +487,7 @@ impl Once<'_> {
                 let millis = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
                 Refusal::RetryAfter(grown.max(millis))
             }
-            Disposition::Park | Disposition::Fail => Refusal::Final,
+            Disposition::Park | Disposition::Fail | Disposition::Newer => Refusal::Final,
         };
         EffectAnswer::Refused { cause: error.cause, message: error.message.clone(), refusal }
     }

@@ -31,6 +31,9 @@ pub enum Disposition {
     Park,
     /// It will not succeed until somebody changes something: an outcome with the cause.
     Fail,
+    /// What is stored was written by a newer release, whose workers know what to do with it. Nothing is changed, and the
+    /// message waits for one of them.
+    Newer,
 }
 
 /// Whether a failed call may have had its effect.
@@ -104,6 +107,52 @@ pub trait Queue: Send + Sync {
     /// Sends to the dead letters. Attributes that would pass SQS's size limit are dropped by the
     /// adapter, the least important (alphabetically last) first; the body never is.
     async fn park(&self, message: &Outgoing) -> Result<(), CallError>;
+}
+
+/// A record as it is stored, for those who show it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Stored {
+    /// It was read.
+    Record(Box<TargetRecord>),
+    /// It is there and cannot be read.
+    Unreadable {
+        /// What stands beside its document; its `why` says what is wrong.
+        outline: Box<TargetRecord>,
+        /// Why it cannot be read.
+        error: CallError,
+    },
+}
+
+impl Stored {
+    /// Whose it is.
+    pub fn target(&self) -> &TargetName {
+        match self {
+            Self::Record(record) | Self::Unreadable { outline: record, .. } => &record.target,
+        }
+    }
+
+    /// What may be decided by.
+    pub fn record(&self) -> Option<&TargetRecord> {
+        match self {
+            Self::Record(record) => Some(record),
+            Self::Unreadable { .. } => None,
+        }
+    }
+
+    /// What there is to show.
+    pub fn shown(self) -> TargetRecord {
+        match self {
+            Self::Record(record) | Self::Unreadable { outline: record, .. } => *record,
+        }
+    }
+
+    /// Why it cannot be read, where it cannot.
+    pub fn unreadable(&self) -> Option<String> {
+        match self {
+            Self::Record(_) => None,
+            Self::Unreadable { outline, .. } => Some(outline.why.clone()),
+        }
+    }
 }
 
 /// What one commit writes, all of it or nothing.
@@ -185,10 +234,18 @@ pub struct UpTarget {
 /// The table.
 #[async_trait]
 pub trait Store: Send + Sync {
-    /// A target's record, read consistently.
-    async fn load(&self, target: &TargetName) -> Result<Option<TargetRecord>, CallError>;
+    /// A target's record, read consistently, whether or not it can be read here.
+    async fn look_up(&self, target: &TargetName) -> Result<Option<Stored>, CallError>;
+    /// A target's record, read consistently. One that cannot be read here is an error.
+    async fn load(&self, target: &TargetName) -> Result<Option<TargetRecord>, CallError> {
+        match self.look_up(target).await? {
+            Some(Stored::Record(record)) => Ok(Some(*record)),
+            Some(Stored::Unreadable { error, .. }) => Err(error),
+            None => Ok(None),
+        }
+    }
     /// Several records (eventually consistent); missing ones are left out. In no order.
-    async fn load_all(&self, targets: &[TargetName]) -> Result<Vec<TargetRecord>, CallError>;
+    async fn load_all(&self, targets: &[TargetName]) -> Result<Vec<Stored>, CallError>;
     /// A command's item, read consistently.
     async fn load_command(&self, id: &CommandId) -> Result<Option<CommandRecord>, CallError>;
     /// Several commands' items, read consistently; missing ones are left out. In no order.
@@ -207,7 +264,7 @@ pub trait Store: Send + Sync {
     async fn seats(&self, template: &TargetName) -> Result<Vec<TargetName>, CallError>;
     /// Every record of this template's machines, also of those that are gone and not yet forgotten, read
     /// consistently. It reads the whole table: for people who ask, and for no worker.
-    async fn records_of(&self, template: &TargetName) -> Result<Vec<TargetRecord>, CallError>;
+    async fn records_of(&self, template: &TargetName) -> Result<Vec<Stored>, CallError>;
     /// Takes its place from a target whose record has none at this `rev` (0: that has no record). `false`: the
     /// record is another one by now, and nothing was changed.
     async fn free_seat(

@@ -20,7 +20,7 @@ use lamplighter_lifecycle::{
 
 use crate::failures::Failures;
 use crate::ledger;
-use crate::ports::{CallError, SHARDS};
+use crate::ports::{CallError, Disposition, SHARDS, Stored};
 use crate::worker::Shared;
 
 /// A describe takes this many instances at once; the adapter may cut it smaller.
@@ -87,8 +87,12 @@ async fn due(shared: &Arc<Shared>) -> Result<(), CallError> {
             if !shared.fleet.has(&target) {
                 continue;
             }
-            let record = failures.note(shared.ports.store.load(&target).await).flatten();
-            let Some(record) = record else { continue };
+            let loaded = shared.ports.store.load(&target).await;
+            // A newer release's workers look after it: that is no failure.
+            if loaded.as_ref().is_err_and(|error| error.disposition == Disposition::Newer) {
+                continue;
+            }
+            let Some(record) = failures.note(loaded).flatten() else { continue };
             if let Some(event) = record.outbox.first() {
                 oldest_event = Some(oldest_event.map_or(event.at, |oldest| oldest.min(event.at)));
             }
@@ -208,7 +212,12 @@ async fn mind_hours(shared: &Arc<Shared>, up: &BTreeSet<TargetName>) -> Result<(
     }
     let records = shared.ports.store.load_all(&names).await?;
     for (name, needed) in timed {
-        let record = records.iter().find(|record| record.target == *name);
+        let stored = records.iter().find(|stored| stored.target() == name);
+        // What cannot be read here is looked after by a newer release's workers.
+        if stored.is_some_and(|stored| stored.record().is_none()) {
+            continue;
+        }
+        let record = stored.and_then(Stored::record);
         let suppressed = record.and_then(|record| record.suppressed_until);
         let needed = suppressed.map_or(needed, |until| until.max(needed));
         let minded = record.and_then(|record| record.wake_at).is_some_and(|at| at <= needed);

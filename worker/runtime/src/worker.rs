@@ -470,6 +470,11 @@ impl Shared {
             Disposition::RetryAfter(pause) => {
                 grown.max(u32::try_from(pause.as_secs()).unwrap_or(u32::MAX))
             }
+            Disposition::Newer => {
+                let age = self.ports.clock.now().duration_since(held.message.sent_at);
+                let jitter = self.ports.clock.jitter();
+                backoff::newer_seconds(held.message.receives, age, jitter)
+            }
             Disposition::Retry | Disposition::Fail | Disposition::Park => grown,
         };
         self.meters.redelivered(error.cause.as_str());

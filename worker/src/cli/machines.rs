@@ -5,10 +5,10 @@
 
 use jiff::Timestamp;
 use lamplighter_events::TargetName;
-use lamplighter_lifecycle::{LaunchRecord, ProvisionedStatus, StatusView, TargetRecord};
+use lamplighter_lifecycle::{LaunchRecord, ProvisionedStatus, StatusView};
 use lamplighter_lifecycle::{TargetSpec, TemplateSpec};
 use lamplighter_runtime::Fleet;
-use lamplighter_runtime::ports::{CallError, Ports};
+use lamplighter_runtime::ports::{CallError, Ports, Stored};
 
 use super::output::{self, Style};
 
@@ -22,7 +22,7 @@ pub(super) struct Machines<'c> {
     /// How many have a place.
     pub(super) taken: usize,
     /// Their records, oldest first.
-    pub(super) records: Vec<TargetRecord>,
+    pub(super) records: Vec<Stored>,
 }
 
 /// The targets that have a place of one of the fleet's templates.
@@ -47,23 +47,24 @@ pub(super) async fn of<'c>(
         false => load(ports, &places).await?,
     };
     // DynamoDB takes its time to delete what has expired.
-    records.retain(|record| record.retire_at.is_none_or(|at| at > now));
+    let retires = |stored: &Stored| stored.record().and_then(|record| record.retire_at);
+    records.retain(|stored| retires(stored).is_none_or(|at| at > now));
     records.sort_by(|one, other| {
-        let created = |it: &TargetRecord| it.launch.as_ref().map(|launch| launch.created_at);
-        (created(one), &one.target).cmp(&(created(other), &other.target))
+        let created = |it: &Stored| Some(it.record()?.launch.as_ref()?.created_at);
+        (created(one), one.target()).cmp(&(created(other), other.target()))
     });
     Ok(Machines { spec, taken: places.len(), records })
 }
 
 /// Records of machines. One that was made a moment ago is not left out.
-async fn load(ports: &Ports, names: &[TargetName]) -> Result<Vec<TargetRecord>, CallError> {
+async fn load(ports: &Ports, names: &[TargetName]) -> Result<Vec<Stored>, CallError> {
     if names.is_empty() {
         return Ok(Vec::new());
     }
     let mut records = ports.store.load_all(names).await?;
     for name in names {
-        if !records.iter().any(|record| record.target == *name) {
-            records.extend(ports.store.load(name).await?);
+        if !records.iter().any(|stored| stored.target() == name) {
+            records.extend(ports.store.look_up(name).await?);
         }
     }
     Ok(records)

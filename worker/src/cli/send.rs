@@ -448,7 +448,7 @@ fn passing<T>(result: Result<T, CallError>) -> Result<Option<T>, CallError> {
         // What is missing or forbidden will not be there at the next look.
         Err(error) if matches!(error.cause, Cause::NotFound | Cause::Denied) => Err(error),
         Err(error) => match error.disposition {
-            Disposition::Retry | Disposition::RetryAfter(_) => {
+            Disposition::Retry | Disposition::RetryAfter(_) | Disposition::Newer => {
                 tracing::debug!(%error, "looking again");
                 Ok(None)
             }

@@ -11,7 +11,7 @@ use lamplighter_lifecycle::{
     Agent, CheckReading, HealthReading, IdleMemory, IdleSpec, LaunchRecord, ObservePlan, Observed,
     Probe, Seen, ServiceSeen, StatusView, TargetRecord, TargetSpec, plan_observation,
 };
-use lamplighter_runtime::ports::Ports;
+use lamplighter_runtime::ports::{Ports, Stored};
 use serde_json::{Value, json};
 
 use super::machines::{self, Machines};
@@ -39,6 +39,8 @@ struct Looked<'c> {
     memory: IdleMemory,
     launch: Option<LaunchRecord>,
     live: Option<Result<Observed, String>>,
+    /// Why its record cannot be read here, where it cannot.
+    unreadable: Option<String>,
 }
 
 pub(super) async fn run(context: &Context, args: &StatusArgs) -> Result<ExitCode, CliError> {
@@ -70,11 +72,11 @@ pub(super) async fn run(context: &Context, args: &StatusArgs) -> Result<ExitCode
         }
         Some(one) => {
             let spec = one.spec(&config, &ports).await?;
-            let record = match ports.store.load(&spec.name).await? {
-                Some(record) => record,
-                None => unseen(&ports, &spec, now).await?,
+            let stored = match ports.store.look_up(&spec.name).await? {
+                Some(stored) => stored,
+                None => Stored::Record(Box::new(unseen(&ports, &spec, now).await?)),
             };
-            let looked = look.at(spec, record).await;
+            let looked = look.at(spec, stored).await;
             if context.json {
                 output::json(&as_json(&looked));
             } else {
@@ -99,11 +101,11 @@ async fn everything(
     };
     let mut looked = Vec::new();
     for spec in config.fleet.targets.values() {
-        let place = found.iter().position(|record| record.target == spec.name);
-        let record = match place.map(|place| found.swap_remove(place)) {
-            Some(record) => record,
+        let place = found.iter().position(|stored| *stored.target() == spec.name);
+        let stored = match place.map(|place| found.swap_remove(place)) {
+            Some(stored) => stored,
             None => match unseen(look.ports, spec, look.now).await {
-                Ok(record) => record,
+                Ok(record) => Stored::Record(Box::new(record)),
                 // One that cannot be named from here hides no other.
                 Err(error) => {
                     let warning = context.style.on_stderr("33", "warning:");
@@ -112,7 +114,7 @@ async fn everything(
                 }
             },
         };
-        looked.push(look.at(Cow::Borrowed(spec), record).await);
+        looked.push(look.at(Cow::Borrowed(spec), stored).await);
     }
     let mut made = Vec::new();
     for template in config.fleet.templates.values().filter_map(TargetSpec::template) {
@@ -170,13 +172,15 @@ struct Look<'p> {
 }
 
 impl Look<'_> {
-    async fn at<'c>(&self, spec: Cow<'c, TargetSpec>, record: TargetRecord) -> Looked<'c> {
+    async fn at<'c>(&self, spec: Cow<'c, TargetSpec>, stored: Stored) -> Looked<'c> {
+        let unreadable = stored.unreadable();
+        let record = stored.shown();
         let live = match self.live {
             true => Some(observe(self.ports, &spec, &record).await),
             false => None,
         };
         let view = StatusView::of(&record, &spec, self.now);
-        Looked { spec, view, memory: record.idle, launch: record.launch, live }
+        Looked { spec, view, memory: record.idle, launch: record.launch, live, unreadable }
     }
 
     async fn at_machines<'c>(
@@ -185,10 +189,10 @@ impl Look<'_> {
         machines: &Machines<'_>,
     ) -> Vec<Looked<'c>> {
         let mut looked = Vec::new();
-        for record in &machines.records {
+        for stored in &machines.records {
             // A name that only looks like one of the template's machines is none.
-            if let Some(spec) = config.fleet.spec(&record.target) {
-                looked.push(self.at(spec, record.clone()).await);
+            if let Some(spec) = config.fleet.spec(stored.target()) {
+                looked.push(self.at(spec, stored.clone()).await);
             }
         }
         looked
@@ -243,6 +247,9 @@ pub(super) async fn look(ports: &Ports, plan: ObservePlan) -> Result<Observed, S
 
 fn as_json(looked: &Looked<'_>) -> Value {
     let mut value = json!(looked.view);
+    if let Some(why) = &looked.unreadable {
+        value["unreadable"] = json!(why);
+    }
     if let Some(idle) = &looked.spec.idle {
         let probes: Vec<String> = idle.probes.iter().map(Probe::label).collect();
         value["idle"] =

@@ -105,8 +105,8 @@ async fn views(
     let mut views = Vec::new();
     for name in names {
         let Some(spec) = config.fleet.spec(name) else { continue };
-        let record = match records.iter().find(|record| record.target == *name) {
-            Some(record) => record.clone(),
+        let record = match records.iter().find(|stored| stored.target() == name) {
+            Some(stored) => stored.clone().shown(),
             None => match status::unseen(ports, &spec, now).await {
                 Ok(record) => record,
                 Err(error) if must_be_there => return Err(error),

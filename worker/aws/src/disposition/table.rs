@@ -44,6 +44,7 @@ fn decision(operation: &str, code: &str) -> String {
         Disposition::Retry => "retry".to_owned(),
         Disposition::RetryAfter(pause) => format!("retry after {} s", pause.as_secs()),
         Disposition::Park => "park".to_owned(),
+        Disposition::Newer => "newer".to_owned(),
         Disposition::Fail => "fail".to_owned(),
     };
     let applied = match meaning.applied {

@@ -20,6 +20,7 @@ use lamplighter_lifecycle::{
     IdleOverride, InstanceSeen, LastOutcome, Launch, LaunchOption, LaunchRecord, LaunchToken,
     Observed, OpenCommand, OwnProbe, Paused, PowerState, Question, Quiet, Reading, Run, Seen, Sent,
     ServiceId, ServiceSeen, Step, Streak, TaskStopped, Unanswered, UnitHealth, UnitName, UnitProbe,
+    stored_bytes,
 };
 use serde_json::{Map, Value, json};
 
@@ -604,7 +605,7 @@ fn the_fixtures_are_written_where_that_is_asked_for() {
     if std::env::var_os("LAMPLIGHTER_WRITE_FIXTURES").is_none() {
         return;
     }
-    let folder = folder(1);
+    let folder = folder(STORED_FORMAT);
     std::fs::create_dir_all(&folder).unwrap();
     let all: [(&str, Named); 5] = [
         ("targets", items(&targets())),
@@ -635,6 +636,27 @@ fn read(format: u32, name: &str) -> Named {
         .collect();
     assert!(!named.is_empty(), "{path:?}");
     named
+}
+
+/// What DynamoDB counts of an item.
+fn bytes(item: &Item) -> usize {
+    let value = |value: &AttributeValue| match value {
+        AttributeValue::S(text) => text.len(),
+        // At most so many, whatever the number.
+        AttributeValue::N(_) => 21,
+        other => panic!("{other:?} is in no target's item"),
+    };
+    item.iter().map(|(name, it)| name.len() + value(it)).sum()
+}
+
+#[test]
+fn an_item_is_no_larger_than_the_rules_count_it() {
+    let nonce = "n".repeat(36);
+    for (name, fixture) in read(1, "targets") {
+        let record = read_target(&from_json(&fixture)).unwrap();
+        let (counted, is) = (stored_bytes(&record), bytes(&target_item(&record, &nonce).unwrap()));
+        assert!((is..=is + 256).contains(&counted), "{name}: {is} bytes, counted as {counted}");
+    }
 }
 
 /// Whatever an older document says is still said by the record that was read from it.

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod commands;
+mod formats;
 mod outages;
 mod services;
 mod templates;
