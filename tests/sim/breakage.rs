@@ -12,8 +12,8 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use lamplighter_events::{InstanceId, TargetName};
 use lamplighter_lifecycle::{
-    Contradiction, EffectKind, HistoryEntry, HoldKind, OwnRequests, Phase, PowerState, Resource,
-    TargetRecord,
+    AcceptedChanges, Contradiction, EffectKind, HistoryEntry, HoldKind, OwnRequests, Phase,
+    PowerState, Resource, TargetRecord,
 };
 use lamplighter_runtime::ports::{Commit, Seat, SeatChange};
 
@@ -43,6 +43,8 @@ pub enum Breakage {
     DropsItsMachine,
     /// A question to a host is sent again without the guard that makes it once.
     SendsBlindly,
+    /// The guard lies in memory, and a reboot of the host forgets it.
+    GuardsInMemory,
     /// A record is written whatever version is there.
     WritesWithoutCondition,
     /// An effect is made though its permission is over.
@@ -110,11 +112,15 @@ pub enum Breakage {
     KeepsEverything,
     /// What a newer release wrote is read, and written over.
     ReadsNewerFormats,
+    /// What AWS accepted is not remembered: after some seconds every description is believed.
+    BelievesOldDescriptions,
+    /// The bounds that scaling accepted are not remembered: every description of them is believed.
+    BelievesOldBounds,
 }
 
 impl Breakage {
     /// All of them, each with the rule by which the checker must name it.
-    pub const EACH: [(Self, Rule); 38] = [
+    pub const EACH: [(Self, Rule); 43] = [
         (Self::ForgetsUnansweredStarts, Rule::D1),
         (Self::StopsWithoutLooking, Rule::D2),
         (Self::ForgetsUnansweredStops, Rule::D3),
@@ -122,6 +128,7 @@ impl Breakage {
         (Self::KeepsNoMargin, Rule::D3),
         (Self::DropsItsMachine, Rule::D4),
         (Self::SendsBlindly, Rule::D5),
+        (Self::GuardsInMemory, Rule::D5),
         (Self::WritesWithoutCondition, Rule::D6),
         (Self::ActsTooLate, Rule::D6),
         (Self::DeletesFirst, Rule::D7),
@@ -155,6 +162,8 @@ impl Breakage {
         (Self::FreesPlacesEarly, Rule::L1),
         (Self::KeepsEverything, Rule::R1),
         (Self::ReadsNewerFormats, Rule::R2),
+        (Self::BelievesOldDescriptions, Rule::D3),
+        (Self::BelievesOldBounds, Rule::B1),
     ];
 
     /// Whether it is about machines that are launched.
@@ -171,7 +180,7 @@ impl Breakage {
     }
 
     /// What a mistake breaks besides, in some crowds before anything else.
-    pub const ALSO: [(Self, Rule); 7] = [
+    pub const ALSO: [(Self, Rule); 8] = [
         // What nobody looks at again stays on.
         (Self::NeverLooksAgain, Rule::D1),
         // The machine that was forgotten is adopted by nobody's wish.
@@ -183,6 +192,8 @@ impl Breakage {
         // A window that nobody finds, a tick that nobody shares out.
         (Self::NeverLooksAgain, Rule::W1),
         (Self::NeverLooksAgain, Rule::I2),
+        // What contradicts the record is never confirmed.
+        (Self::NeverLooksAgain, Rule::D3),
         // The holds that were overlooked are ended by nobody.
         (Self::StopsWithoutLooking, Rule::I1),
     ];
@@ -226,6 +237,11 @@ pub(crate) fn read_wrongly(
             let hour_ago = now - SignedDuration::from_hours(1);
             record.idle.unreachable_since = Some(hour_ago);
             record.idle.unreachable_said_at = Some(hour_ago);
+        }
+        Breakage::BelievesOldDescriptions => record.accepted = AcceptedChanges::default(),
+        Breakage::BelievesOldBounds => {
+            record.accepted.bounds = None;
+            record.accepted.suspension = None;
         }
         Breakage::ReopensWindows => record.suppressed_until = None,
         Breakage::MissesWindows if record.holds.iter().all(|it| it.kind != HoldKind::Window) => {

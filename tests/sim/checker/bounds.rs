@@ -31,11 +31,11 @@ pub(super) struct Scaling {
 
 impl Scaling {
     /// An effect was permitted.
-    pub(super) fn permitted(&mut self, effect: &Effect, now: Timestamp) {
+    pub(super) fn permitted(&mut self, effect: &Effect, lag: SignedDuration, now: Timestamp) {
         match effect {
             Effect::RegisterScalableTarget { service, .. } => {
                 self.ours_at.insert(service.clone(), now);
-                if self.theirs_at.get(service).is_some_and(|at| now < *at + SEEN_BEFORE) {
+                if self.theirs_at.get(service).is_some_and(|at| now < *at + SEEN_BEFORE + lag) {
                     self.theirs.insert(service.clone(), None);
                 }
             }

@@ -4,13 +4,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use lamplighter_cloud::{Machine, MachineState, World};
 use lamplighter_events::TargetName;
 use lamplighter_lifecycle::{OWNER_TAG, Resource, TARGET_TAG};
 
 use super::{Rule, Watch, is_wanted};
 use crate::world::Table;
+
+/// A worker's clock is right within this.
+const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_secs(2);
 
 /// What is known of them beforehand.
 #[derive(Debug, Default)]
@@ -46,9 +49,20 @@ impl Watch {
         world.machines.iter().filter(|it| is_there(it)).filter(ours).collect()
     }
 
-    /// After a launch: nobody has two machines, and no template too many.
-    pub(crate) fn check_launch(&mut self, world: &World, now: Timestamp) {
+    /// After a launch: nobody has two machines, and no template too many. A machine whose launch came true after its
+    /// target had given it up is one too many, and nobody's fault: in the end it is gone (`check_ledger`).
+    pub(crate) fn check_launch(&mut self, world: &World, table: &Table, now: Timestamp) {
         let ours = self.ours(world);
+        let came_late = |machine: &&Machine| {
+            let Some(launch) = &machine.launch else { return false };
+            let record = table.records().find(|it| it.target.as_str() == target_of(machine));
+            let given_up = record.and_then(|record| record.launch.as_ref()).into_iter();
+            given_up.flat_map(|launch| &launch.given_up).any(|given_up| {
+                Some(given_up.token.as_str()) == launch.client_token.as_deref()
+                    && launch.at + CLOCKS_DIFFER > given_up.at
+            })
+        };
+        let ours: Vec<&Machine> = ours.into_iter().filter(|it| !came_late(it)).collect();
         let mut by_target: BTreeMap<&str, usize> = BTreeMap::new();
         let mut by_template: BTreeMap<&str, usize> = BTreeMap::new();
         for machine in &ours {

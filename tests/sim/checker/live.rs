@@ -76,11 +76,14 @@ impl Watch {
                 self.wrong(Rule::D6, now, format!("{name}: a permission of another nonce"));
             }
             let decided_at = doing.act_by - SignedDuration::from_secs(ACT_WITHIN_SECONDS);
-            if doing.effect.kind() == EffectKind::Stop && is_wanted(after, decided_at) {
+            // A machine of a launch that was given up is not the one that is wanted.
+            let another = matches!(doing.effect, Effect::TerminateInstance { .. })
+                && doing.effect.resource() != after.resource;
+            if doing.effect.kind() == EffectKind::Stop && !another && is_wanted(after, decided_at) {
                 self.wrong(Rule::D2, now, format!("{name}: a stop beside a hold in force"));
             }
             self.permitted.push((doing.effect.clone(), doing.act_by, false));
-            self.bounds.permitted(&doing.effect, now);
+            self.bounds.permitted(&doing.effect, self.describe_lag, now);
         } else if let (Some(before), Some(_)) = (before, &after.doing)
             && (before.phase, before.step) != (after.phase, after.step)
         {
@@ -129,7 +132,8 @@ impl Watch {
     ) {
         let after = &commit.record;
         let came_on = after.phase == Phase::On && before.is_none_or(|it| it.phase != Phase::On);
-        if came_on && !was_running(world, &after.resource, now, after) {
+        let look = LOOK_SECONDS + self.describe_lag.as_secs();
+        if came_on && !was_running(world, &after.resource, now, after, look) {
             let what = format!("{name}: said to be on, and it was not");
             self.wrong(Rule::D3, now, what);
         }
@@ -298,10 +302,16 @@ impl Watch {
 }
 
 /// Whether it ran a moment ago. A service that is adopted on its way up wants tasks, and no more.
-fn was_running(world: &World, resource: &Resource, now: Timestamp, after: &TargetRecord) -> bool {
+fn was_running(
+    world: &World,
+    resource: &Resource,
+    now: Timestamp,
+    after: &TargetRecord,
+    look_seconds: i64,
+) -> bool {
     let adopted = after.holds.iter().any(|hold| hold.kind == HoldKind::Adopted);
     // Close together: somebody may stop a machine in its first second, and a look that lags has seen that one.
-    (0..=LOOK_SECONDS * 10).any(|tenths| {
+    (0..=look_seconds * 10).any(|tenths| {
         let at = now - SignedDuration::from_millis(tenths * 100);
         match resource {
             Resource::Instance(id) => {

@@ -169,6 +169,8 @@ pub struct Watch {
     policies: BTreeMap<TargetName, Policy>,
     /// Bodies that belong among the dead letters.
     pub(crate) poison: BTreeSet<String>,
+    /// How old a description is at most.
+    pub(crate) describe_lag: SignedDuration,
     /// A fleet in which a start may honestly fail (no capacity, a unit that dies).
     pub(crate) may_fail: bool,
 }

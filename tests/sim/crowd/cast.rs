@@ -104,6 +104,18 @@ pub(super) fn beginning(dice: &mut Dice) -> Timestamp {
     time.parse().unwrap()
 }
 
+/// One world in ten shows what was so up to a minute ago, and goes back and forth.
+pub(super) fn describes_go_back(sim: &Sim, dice: &mut Dice) {
+    if !dice.one_in(10) {
+        return;
+    }
+    let lag = dice.seconds(5, 60);
+    sim.with_world(|world, _| {
+        world.timings.describe_lag = lag;
+        world.describes_go_back = true;
+    });
+}
+
 pub(super) fn timings(dice: &mut Dice) -> Timings {
     // In some worlds points take a while, and some longer than others; what is more than a minute, policies know.
     let (metric_lag, metric_scatter) = match dice.roll(4) {
@@ -148,6 +160,7 @@ impl Cast {
         if dice.one_in(2) {
             sim.set_index_lag(dice.seconds(0, 3));
         }
+        describes_go_back(sim, dice);
         // AWS's signals never come, or only those of some services.
         for service in ["ec2", "ssm", "ecs"] {
             if dice.one_in(5) {

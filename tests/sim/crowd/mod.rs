@@ -167,6 +167,7 @@ impl Crowd {
         sim.inspect(|state| {
             state.watch.may_fail = cast.may_fail;
             state.watch.limit_slots(SLOTS);
+            state.watch.describe_lag = state.world.timings.describe_lag;
         });
         let keeps = cast.fleet.targets.values().filter(|spec| spec.keep_failed);
         let ending = Ending {

@@ -192,6 +192,7 @@ impl Requests {
         sim.inspect(|state| {
             state.watch.may_fail = may_fail;
             state.watch.limit_slots(SLOTS);
+            state.watch.describe_lag = state.world.timings.describe_lag;
             state.watch.limit_machines(OWNER, limits);
         });
         if dice.one_in(2) {
@@ -202,6 +203,7 @@ impl Requests {
         if dice.one_in(2) {
             sim.set_index_lag(dice.seconds(0, 3));
         }
+        cast::describes_go_back(&sim, &mut dice);
         for service in ["ec2", "ssm"] {
             if dice.one_in(5) {
                 sim.with_world(|world, _| {

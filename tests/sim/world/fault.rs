@@ -40,9 +40,11 @@ impl Fault {
 }
 
 /// The calls that change machines and services: few among many, and the ones that matter most.
-const EFFECTS: [&str; 5] = [
+const EFFECTS: [&str; 7] = [
     "ec2:StartInstances",
     "ec2:StopInstances",
+    "ec2:RunInstances",
+    "ec2:TerminateInstances",
     "ssm:SendCommand",
     "ecs:UpdateService",
     "application-autoscaling:RegisterScalableTarget",

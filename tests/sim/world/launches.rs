@@ -107,8 +107,8 @@ pub(super) fn run(
     let launched =
         launched.map_err(|error| cloud::machine("ec2:RunInstances", &error, state.made))?;
     let id = launched.machine.id;
-    let State { watch, world, .. } = state;
-    watch.check_launch(world, now);
+    let State { watch, world, table, .. } = state;
+    watch.check_launch(world, table, now);
     if let Ok(instance) = InstanceId::parse(&id) {
         state.watch.went_up(&Resource::Instance(instance), now);
     }

@@ -24,6 +24,8 @@ pub(super) fn instance_seen(machine: &Machine, view: &MachineView) -> InstanceSe
     seen.user_stopped_at = stopped
         .and_then(|rest| rest.strip_suffix(" GMT)"))
         .and_then(|time| format!("{}Z", time.replace(' ', "T")).parse().ok());
+    // EC2's times are whole seconds.
+    seen.launched_at = Timestamp::from_second(view.launched.as_second()).ok();
     seen.private_ip = Some(machine.private_ip.clone());
     seen.public_ip.clone_from(&view.public_ip);
     seen

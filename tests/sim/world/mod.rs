@@ -285,7 +285,9 @@ impl Sim {
 
     /// The worker is broken so.
     pub fn break_it(&self, breakage: Option<Breakage>) {
-        self.lock().breakage = breakage;
+        let mut state = self.lock();
+        state.world.guards_in_memory = breakage == Some(Breakage::GuardsInMemory);
+        state.breakage = breakage;
     }
 
     /// Looks at everything that the independent checker needs.

@@ -61,11 +61,12 @@ impl Sim {
     async fn read_bounds(&self, id: &ServiceId) -> Result<Option<Bounds>, CallError> {
         let what = || id.to_string();
         self.call("application-autoscaling:DescribeScalableTargets", what, |state, now| {
-            state.world.advance(now);
+            let targets = state.world.describe_scalable_targets(now);
             if state.breakage == Some(Breakage::LeavesItsBounds) {
                 return Ok(None);
             }
-            let target = state.world.scaling.get(&resource_id(id.cluster(), id.service()));
+            let resource = resource_id(id.cluster(), id.service());
+            let target = targets.iter().find(|it| it.resource_id == resource);
             Ok(target.map(|it| Bounds { min: i64::from(it.min), max: i64::from(it.max) }))
         })
         .await

@@ -50,7 +50,7 @@ become() {
     umask 022
     limit=$1
     file=$2
-    # Its interpreter is started by us: /run is often mounted so that nothing on it can be executed.
+    # Its interpreter is started by us: the directory may be mounted so that nothing on it can be executed.
     IFS= read -r opening <"$file" || :
     set -f
     case $opening in

@@ -353,9 +353,15 @@ pub(crate) fn seen(instance: Option<&Instance>) -> InstanceSeen {
         state,
         reason: reason.or_else(|| transition.map(ToOwned::to_owned)),
         user_stopped_at: transition.and_then(user_stopped_at),
+        launched_at: launched_at(instance),
         private_ip: instance.private_ip_address().map(ToOwned::to_owned),
         public_ip: instance.public_ip_address().map(ToOwned::to_owned),
     }
+}
+
+/// When it was last started.
+pub(crate) fn launched_at(instance: &Instance) -> Option<Timestamp> {
+    instance.launch_time().and_then(|at| Timestamp::from_second(at.secs()).ok())
 }
 
 /// The time in "User initiated (2026-11-20 10:00:00 GMT)".

@@ -1,10 +1,11 @@
 # What every question of Lamplighter's to a host begins with. The lines above set: token.
 #
 # Once: AWS may deliver a question twice. Who makes the directory does the work; who finds it prints the
-# result that the first one left, and never does the work again.
+# result that the first one left, and never does the work again. The directory is on the disk, because the second
+# delivery may come after a reboot: /run is lost with it.
 set -u
 umask 077
-base=${LAMPLIGHTER_RUN_DIR:-/run/lamplighter}
+base=${LAMPLIGHTER_RUN_DIR:-/var/lib/lamplighter}
 
 if ! mkdir -p "$base" 2>/dev/null || ! [ -w "$base" ]; then
     base=${TMPDIR:-/tmp}/lamplighter-$(id -u)

@@ -206,7 +206,6 @@ pub(crate) async fn tagged(client: &Client, owner: &str) -> Result<Vec<Tagged>, 
             let tag = tags.find(|tag| tag.key() == Some(key));
             tag.and_then(|tag| tag.value()).unwrap_or_default().to_owned()
         };
-        let launched = instance.launch_time().and_then(|at| Timestamp::from_second(at.secs()).ok());
         Some(Tagged {
             instance: InstanceId::parse(instance.instance_id()?).ok()?,
             target: tag(TARGET_TAG),
@@ -216,7 +215,7 @@ pub(crate) async fn tagged(client: &Client, owner: &str) -> Result<Vec<Tagged>, 
                 false => instance.client_token().unwrap_or_default().to_owned(),
             },
             state: ec2::seen(Some(instance)).state,
-            launched_at: launched,
+            launched_at: ec2::launched_at(instance),
             instance_type: instance.instance_type().map_or("", |it| it.as_str()).to_owned(),
         })
     };

@@ -46,6 +46,9 @@ pub struct BootstrapRun {
     pub exit: Option<u8>,
     /// When it will end by itself.
     ends: Option<Timestamp>,
+    /// Its guard lay in memory, and its machine was stopped since.
+    #[serde(default)]
+    pub(crate) is_forgotten: bool,
 }
 
 /// What a delivery comes to.
@@ -90,6 +93,7 @@ pub(crate) fn deliver(
         ended: None,
         exit: None,
         ends,
+        is_forgotten: false,
     });
     Delivery { runs: true, completes: ends }
 }
@@ -142,7 +146,7 @@ pub(crate) fn complete(
 
 impl BootstrapRun {
     fn is_of(&self, token: &str) -> bool {
-        self.token.as_deref() == Some(token)
+        !self.is_forgotten && self.token.as_deref() == Some(token)
     }
 }
 

@@ -36,7 +36,7 @@ pub mod template;
 pub mod timings;
 pub mod units;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 pub use ids::Ids;
@@ -66,6 +66,12 @@ pub struct World {
     pub region: String,
     /// How long things take.
     pub timings: Timings,
+    /// Each description lags by an amount of its own, up to `describe_lag`: a later one may show an older state.
+    #[serde(default)]
+    pub describes_go_back: bool,
+    /// Guarded scripts note their results in memory (`/run`), which a stop forgets, and not on the disk.
+    #[serde(default)]
+    pub guards_in_memory: bool,
     /// The latest moment the world has seen.
     clock: Timestamp,
     ids: Ids,
@@ -110,6 +116,8 @@ impl World {
             account: account.to_owned(),
             region: region.to_owned(),
             timings,
+            describes_go_back: false,
+            guards_in_memory: false,
             clock: now,
             ids: Ids::new(seed),
             queues: queue::Queues::default(),
@@ -185,6 +193,20 @@ impl World {
         .into_iter()
         .flatten()
         .min_by_key(|(at, _)| *at)
+    }
+
+    /// The moment whose state a description made at `now` shows.
+    fn shown_at(&mut self, now: Timestamp) -> Timestamp {
+        let now = self.at(now);
+        let most = self.timings.describe_lag;
+        let lag = match u64::try_from(most.as_millis()) {
+            Ok(millis) if self.describes_go_back && millis > 0 => {
+                let drawn = self.ids.draw() % (millis + 1);
+                SignedDuration::from_millis(i64::try_from(drawn).unwrap_or(0))
+            }
+            _ => most,
+        };
+        queue::plus(now, -lag)
     }
 
     /// Brings the clock to `now` and everything due with it; operations begin with this.

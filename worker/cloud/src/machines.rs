@@ -35,7 +35,7 @@ use crate::units::{Unit, UnitSeed, UnitState};
 /// How long EC2 still shows a machine that was terminated.
 pub const SHOWN_AFTER_END: SignedDuration = SignedDuration::from_hours(1);
 /// How many past states of a machine are kept for descriptions that lag.
-const VIEWS_MAX: usize = 16;
+const VIEWS_MAX: usize = 64;
 
 /// The states of an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -158,7 +158,7 @@ pub struct Machine {
     pub agent_last_ping: Option<Timestamp>,
     /// Since when it is running.
     pub running_since: Option<Timestamp>,
-    /// The results of guarded scripts, by token: the guard lies on its disk and survives a stop.
+    /// The results of guarded scripts, by token: the guards lie on its disk and survive a stop.
     pub guards: BTreeMap<String, (i64, String)>,
     /// How often it went from off to pending.
     #[serde(default)]
@@ -274,11 +274,16 @@ impl Machine {
     }
 
     /// Whether a description made at `now` shows it at all.
-    fn is_visible(&self, now: Timestamp, timings: &Timings, by_id: bool) -> bool {
+    fn is_visible(
+        &self,
+        now: Timestamp,
+        shown_at: Timestamp,
+        timings: &Timings,
+        by_id: bool,
+    ) -> bool {
         let Some(launch) = &self.launch else { return true };
         let not_found = self.behaviour.not_found_for.unwrap_or(timings.not_found_for);
-        let lag = timings.describe_lag;
-        plus(launch.at, if by_id { lag.max(not_found) } else { lag }) <= now
+        launch.at <= shown_at && (!by_id || plus(launch.at, not_found) <= now)
     }
 
     /// It is pending from now on, and what it was decided to become comes in its time.
@@ -341,6 +346,14 @@ impl Machine {
             }
         }
         self.note_view(at);
+    }
+
+    /// Guards that lay in memory are lost: a guarded script that is delivered again runs again.
+    fn forget_guards(&mut self) {
+        self.guards.clear();
+        for run in &mut self.bootstraps {
+            run.is_forgotten = true;
+        }
     }
 
     fn note_view(&mut self, at: Timestamp) {
@@ -548,21 +561,21 @@ impl World {
         ids: &[String],
         keep: impl Fn(&Machine, &MachineView) -> bool,
     ) -> Result<Vec<(Machine, MachineView)>, MachineError> {
-        let now = self.at(now);
-        let seen_at = plus(now, -self.timings.describe_lag);
+        let shown_at = self.shown_at(now);
+        let now = self.clock;
         let by_id = !ids.is_empty();
         if !by_id && !self.machines.zones_out.is_empty() {
             return Err(MachineError::ZoneImpaired);
         }
         let found = if by_id { self.machines.find(ids)? } else { self.machines.iter().collect() };
         let (found, hidden): (Vec<&Machine>, Vec<&Machine>) =
-            found.into_iter().partition(|it| it.is_visible(now, &self.timings, by_id));
+            found.into_iter().partition(|it| it.is_visible(now, shown_at, &self.timings, by_id));
         if by_id && !hidden.is_empty() {
             return Err(MachineError::NotFound(hidden.iter().map(|it| it.id.clone()).collect()));
         }
         Ok(found
             .into_iter()
-            .map(|machine| (machine, machine.seen_at(seen_at)))
+            .map(|machine| (machine, machine.seen_at(shown_at)))
             .filter(|(machine, view)| keep(machine, view))
             .map(|(machine, view)| (machine.clone(), view.clone()))
             .collect())
@@ -698,6 +711,13 @@ impl World {
     pub(crate) fn tell_state(&mut self, at: Timestamp, id: &str, state: MachineState) {
         if state == MachineState::Terminated {
             self.machines.ended.push_back((plus(at, SHOWN_AFTER_END), id.to_owned()));
+        }
+        let goes_down = !matches!(state, MachineState::Pending | MachineState::Running);
+        if self.guards_in_memory
+            && goes_down
+            && let Some(machine) = self.machines.get_mut(id)
+        {
+            machine.forget_guards();
         }
         let arn = self.machine_arn(id);
         let detail = json!({"instance-id": id, "state": state.name()});

@@ -8,10 +8,11 @@
 //!
 //! Scaling out that is suspended leaves a count below `min` alone, scaling in one above `max`.
 //!
-//! Not here: policies, scheduled actions, activities, other resources than ECS services, lagging
-//! descriptions.
+//! Its descriptions lag as those of the services do.
+//!
+//! Not here: policies, scheduled actions, activities, other resources than ECS services.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -20,6 +21,8 @@ use crate::queue::plus;
 use crate::services::{ScalingSeed, ServiceStatus};
 use crate::{ServiceFault, World};
 
+/// How many bounds of a target are remembered, for descriptions that lag.
+const BOUNDS_MAX: usize = 32;
 /// The one namespace the model knows.
 pub const NAMESPACE: &str = "ecs";
 /// The one dimension the model knows.
@@ -80,6 +83,21 @@ pub struct ScalableTarget {
     pub created: Timestamp,
     /// When the count is put back.
     due: Option<Timestamp>,
+    /// Its bounds, the last ones at the back, each since when.
+    #[serde(default)]
+    past: VecDeque<(Timestamp, u32, u32)>,
+}
+
+impl ScalableTarget {
+    /// With the bounds that a description shows of this moment.
+    fn shown(&self, at: Timestamp) -> Self {
+        let past = self.past.iter().rev().find(|(since, ..)| *since <= at);
+        let (min, max) = match past.or_else(|| self.past.front()) {
+            Some((_, min, max)) => (*min, *max),
+            None => (self.min, self.max),
+        };
+        Self { min, max, ..self.clone() }
+    }
 }
 
 /// What RegisterScalableTarget sets; what is left out stays as it was.
@@ -180,6 +198,11 @@ impl World {
             Some(old) => old.id.clone(),
             None => self.ids.uuid().replace('-', ""),
         };
+        let mut past = old.as_ref().map(|it| it.past.clone()).unwrap_or_default();
+        past.push_back((now, min, max));
+        if past.len() > BOUNDS_MAX {
+            past.pop_front();
+        }
         let target = ScalableTarget {
             resource_id: resource_id.to_owned(),
             id,
@@ -192,10 +215,17 @@ impl World {
                 .unwrap_or_default(),
             created: old.as_ref().map_or(now, |it| it.created),
             due: old.and_then(|it| it.due),
+            past,
         };
         self.scaling.targets.insert(resource_id.to_owned(), target.clone());
         self.mind_bounds(now, &cluster, &service);
         Ok(target)
+    }
+
+    /// DescribeScalableTargets: all, in the order of their resources, as they are shown.
+    pub fn describe_scalable_targets(&mut self, now: Timestamp) -> Vec<ScalableTarget> {
+        let shown_at = self.shown_at(now);
+        self.scaling.iter().map(|target| target.shown(shown_at)).collect()
     }
 
     /// Forgets a target: its service's count is let alone again.

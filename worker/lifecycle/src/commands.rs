@@ -11,6 +11,7 @@ use lamplighter_events::{Action, Cause, Holder, HumanDuration, Verdict};
 use crate::answer;
 use crate::effect::EffectKind;
 use crate::hold::{Hold, HoldKind, Sent};
+use crate::lag;
 use crate::limits::{HOLDS_MAX, OPEN_COMMANDS_MAX, RECORD_BYTES_TAKEN_MAX, RELEASES_MAX};
 use crate::observed::Agent;
 use crate::pass::{AcceptedCommand, Pass, add};
@@ -255,7 +256,9 @@ fn release(pass: &mut Pass<'_>, open: OpenCommand) {
     if pass.wanted() {
         return close_held(pass, &open);
     }
-    let off = pass.seen().is_some_and(|seen| phases::is_gone(pass, seen.state()));
+    let off = pass.seen().is_some_and(|seen| {
+        phases::is_gone(pass, seen.state()) && lag::old_until(&pass.record, seen).is_none()
+    });
     let rests = matches!(pass.record.phase, Phase::Off | Phase::Failed);
     if rests && off && !pass.in_flight() && pass.quiet_after(EffectKind::Start).is_none() {
         let answer = answer::stop(pass, &open, false, "it was not running");

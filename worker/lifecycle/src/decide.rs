@@ -24,7 +24,7 @@ use crate::record::{
 };
 use crate::size;
 use crate::spec::TargetSpec;
-use crate::{commands, phases, runs, windows};
+use crate::{commands, lag, phases, runs, windows};
 
 /// A phase can hand over to another in the same pass; more than this would be a circle.
 const TRANSITIONS_MAX: usize = 8;
@@ -87,6 +87,9 @@ pub fn decide(
     now: Timestamp,
     nonce: &str,
 ) -> Decision {
+    // A terminated machine stays so: an older description is read as the last one.
+    let ended = sighting.as_ref().ok().and_then(|seen| lag::ended(record, seen)).map(Ok);
+    let sighting = ended.as_ref().unwrap_or(sighting);
     let pass = Pass::new(record.clone(), spec, Some(sighting), now, nonce);
     let (decision, fits) = decide_in(pass, record, inputs, sighting, now);
     if fits {
@@ -123,7 +126,8 @@ fn decide_in(
         Ok(seen) => last_act_by.is_none_or(|act_by| seen.at >= act_by),
         Err(_) => true,
     };
-    let may_conclude = !pass.in_flight() && fresh;
+    let goes_back = sighting.as_ref().is_ok_and(|seen| lag::goes_back(record, seen));
+    let may_conclude = !pass.in_flight() && fresh && !goes_back;
     if let (true, Ok(seen)) = (may_conclude, sighting) {
         pass.record.observed = Some(seen.shortened());
         phases::recognise(&mut pass);
@@ -140,7 +144,7 @@ fn decide_in(
                     remember_requests(idle, &mut pass.record.idle, round);
                 }
             }
-            Input::EventsSent(_) | Input::Round(_) | Input::NoSeat => {}
+            Input::EventsSent(_) | Input::Round(_) | Input::NoSeat | Input::GivenUpLaunch(_) => {}
         }
     }
     if may_conclude {
@@ -148,10 +152,18 @@ fn decide_in(
         while phases::advance(&mut pass) == Flow::Again && rounds < TRANSITIONS_MAX {
             rounds += 1;
         }
+        for input in inputs {
+            if let Input::GivenUpLaunch(instance) = input {
+                phases::end_given_up_launch(&mut pass, instance);
+            }
+        }
     } else if !fresh {
         // Another worker's clock may be ahead: looking again at once would only find the same.
         pass.look(last_act_by.map_or(now, |act_by| act_by.max(now)));
         pass.why("the observation is older than the last effect's permission; looking again");
+    } else if goes_back && !pass.in_flight() {
+        pass.look_after_poll();
+        pass.why("EC2 shows an older state than before; looking again");
     } else if let Some(doing) = &pass.record.doing {
         let (operation, act_by) = (doing.effect.operation(), doing.act_by);
         pass.why(format!(
@@ -176,13 +188,20 @@ pub fn apply_answer(
     let effect = match pass.record.doing.take_if(|doing| doing.nonce == nonce) {
         Some(doing) => doing.effect,
         None => {
+            let until = pass.record.unanswered_until(nonce);
             let Some(lost) = pass.record.forget_unanswered(nonce) else {
                 return ApplyAnswer::Stale;
             };
-            if let (Effect::RunInstance(_), EffectAnswer::Accepted { id: Some(id) }) =
+            let ours = !phases::is_of_given_up_launch(&pass.record, &lost);
+            if let (true, EffectAnswer::Accepted { .. }, Some(until)) = (ours, answer, until) {
+                // The call was made by then, whenever its answer is committed.
+                let act_by = later(until, -(SIGNATURE_LIFE_SECONDS + SKEW_MAX_SECONDS));
+                pass.record.accepted.note(&lost, act_by.min(now));
+            }
+            if let (Effect::RunInstance(launch), EffectAnswer::Accepted { id: Some(id) }) =
                 (&lost, answer)
             {
-                phases::launched(&mut pass, id);
+                phases::launched(&mut pass, &launch.token, id);
             }
             // Decided anew already: all that this answer still says is that nothing is outstanding.
             pass.why(record.why.clone());
@@ -191,6 +210,9 @@ pub fn apply_answer(
         }
     };
     match answer {
+        _ if phases::is_of_given_up_launch(&pass.record, &effect) => {
+            phases::ended_given_up_launch(&mut pass, &effect, answer);
+        }
         EffectAnswer::Accepted { id } => accepted(&mut pass, &effect, id.clone()),
         EffectAnswer::NotMade => not_made(&mut pass, effect.kind()),
         EffectAnswer::Refused { cause, message, refusal } => {
@@ -216,13 +238,14 @@ fn accepted(pass: &mut Pass<'_>, effect: &Effect, id: Option<String>) {
     let until = pass.in_seconds(CONSISTENCY_MARGIN_SECONDS);
     pass.record.retry_at = None;
     pass.record.refusal = None;
+    pass.record.accepted.note(effect, pass.now);
     let (speaker, noun) = (pass.record.resource.speaker(), pass.record.resource.noun());
     match kind {
         EffectKind::Start => {
             pass.record.quiet = Some(Quiet { until, after: kind });
             pass.record.accepted_at = Some(pass.now);
-            if let (Effect::RunInstance(_), Some(id)) = (effect, &id) {
-                phases::launched(pass, id);
+            if let (Effect::RunInstance(launch), Some(id)) = (effect, &id) {
+                phases::launched(pass, &launch.token, id);
             }
             let step = phases::way_step(pass);
             let asked = if matches!(effect, Effect::RunInstance(_)) { "launch" } else { "start" };
@@ -315,6 +338,7 @@ fn refused(pass: &mut Pass<'_>, effect: &Effect, cause: Cause, message: &str, re
             pass.look(retry_at);
             pass.why(format!("AWS refused for now ({cause}): {message}; trying again"));
             if let (Effect::RunInstance(launch), Cause::Capacity) = (effect, cause) {
+                phases::refused_again(pass, &launch.token);
                 phases::try_next_option(pass, &launch.option, message);
             }
         }
@@ -347,9 +371,16 @@ fn drop_what_is_over(pass: &mut Pass<'_>) {
         let kind = doing.effect.kind();
         let until = later(doing.act_by, SIGNATURE_LIFE_SECONDS + SKEW_MAX_SECONDS);
         let quiet = Quiet { until: later(doing.act_by, CONSISTENCY_MARGIN_SECONDS), after: kind };
+        let ours = !phases::is_of_given_up_launch(&pass.record, &doing.effect);
         pass.note(format!("the answer to {} was lost", doing.effect.operation()));
+        if kind == EffectKind::Scale {
+            // It may be in force, or not: only a look tells.
+            pass.record.accepted.bounds = None;
+        }
         pass.record.remember_unanswered(doing.effect, doing.nonce, until);
-        pass.record.quiet = Some(quiet);
+        if ours {
+            pass.record.quiet = Some(quiet);
+        }
     }
     pass.record.forget_unanswered_before(now);
     // A margin is over once something was seen after it: a look that failed saw nothing.
@@ -376,6 +407,10 @@ fn finish(mut pass: Pass<'_>, before: &TargetRecord) -> (Decision, bool) {
         pass.look(at);
     }
     if !pass.record.unanswered.is_empty() {
+        let at = pass.in_seconds(UNANSWERED_LOOK_SECONDS);
+        pass.look(at);
+    }
+    if lag::awaits_own_start(&pass.record, pass.now) {
         let at = pass.in_seconds(UNANSWERED_LOOK_SECONDS);
         pass.look(at);
     }

@@ -23,6 +23,7 @@ mod effect;
 mod hold;
 mod hours;
 mod idle;
+mod lag;
 mod limits;
 mod observed;
 mod own;
@@ -48,6 +49,7 @@ pub use hours::{Hours, HoursError, Window};
 pub use idle::{
     HostReading, IdleMemory, IdleVerdict, Judged, ProbeWord, Says, Streak, judge, remember_requests,
 };
+pub use lag::{AcceptedBounds, AcceptedChanges};
 pub use limits::*;
 pub use observed::{
     Agent, Bounds, CheckReading, HealthReading, InstanceSeen, ObservePlan, ObserveTrouble,
@@ -76,8 +78,8 @@ pub use spec::{
 };
 pub use status::{InstanceStatus, ProvisionedStatus, ServiceStatus, StatusView};
 pub use template::{
-    BadParameters, Bootstrap, LAUNCH_TAG, Launch, LaunchOption, LaunchRecord, MANAGED_TAG, Market,
-    OWNER_TAG, Parameter, Pattern, TARGET_TAG, TemplateSpec,
+    BadParameters, Bootstrap, GivenUpLaunch, LAUNCH_TAG, Launch, LaunchOption, LaunchRecord,
+    MANAGED_TAG, Market, OWNER_TAG, Parameter, Pattern, TARGET_TAG, TemplateSpec,
 };
 
 #[cfg(test)]

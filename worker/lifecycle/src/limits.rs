@@ -53,9 +53,18 @@ pub const OUTBOX_BACKLOG_MAX: usize = 32;
 /// How long a commit allows its effect to be issued. The SDK's attempts (5 s each) must fit, and a
 /// crashed worker's target stands still for this long, so it is short.
 pub const ACT_WITHIN_SECONDS: i64 = 15;
-/// EC2's describes are eventually consistent; AWS names no figure, seconds are what is seen. Inside
-/// this margin after an effect, or after the first sight of a contradiction, nothing is concluded.
+/// Inside this margin after an effect, or after the first sight of a contradiction, nothing is concluded. It is for
+/// races between workers and calls; descriptions that lag have `SHOWS_WITHIN_SECONDS`.
 pub const CONSISTENCY_MARGIN_SECONDS: i64 = 5;
+/// A description may be older than a start or stop that AWS accepted so long before; after this it is believed. It is
+/// what incidents of EC2's control plane show, and short beside the time that a start may take.
+pub const SHOWS_WITHIN_SECONDS: i64 = 60;
+/// What shows up within this time of a start or stop that AWS accepted is ours: twice EC2's own "up to five minutes".
+pub const OWN_CHANGE_SECONDS: i64 = 10 * 60;
+/// A machine that we started and that shows as stopped for so long has fallen back, where EC2 names no newer stop.
+pub const FELL_BACK_SECONDS: i64 = SHOWS_WITHIN_SECONDS;
+/// EC2's times are whole seconds, and workers' clocks are set by whole seconds.
+pub const TIMES_DIFFER_SECONDS: i64 = 2;
 /// A signed request can be accepted for 15 minutes after its signature (SigV4).
 pub const SIGNATURE_LIFE_SECONDS: i64 = 15 * 60;
 /// Above this difference between its clock and AWS's a worker refuses work.
@@ -117,6 +126,14 @@ pub const STOPPED_TASKS_MAX: usize = 2;
 /// A machine that EC2 has just launched may not be known to its describes yet; AWS asks for patience in minutes
 /// ("eventual consistency"), seconds are what is seen. Later it is gone.
 pub const LAUNCH_VISIBLE_SECONDS: i64 = 2 * 60;
+/// A launch without an answer counts as not made once the same token was refused this often...
+pub const GIVEN_UP_REFUSALS: u32 = 2;
+/// ...later than this after its `act_by`: a request that is still on its way then is a rare one, and its machine is
+/// found by its token.
+pub const GIVEN_UP_AFTER_SECONDS: i64 = 60;
+/// Launches that were given up and that a record remembers. Each takes more than a minute, and none can come true
+/// after 16.
+pub const GIVEN_UP_MAX: usize = 16;
 /// Refused ways to launch that a record remembers, each with its last refusal.
 pub const TRIED_MAX: usize = 24;
 /// New rights take seconds to arrive everywhere: for so long after a way began, or a command was sent, a denied call

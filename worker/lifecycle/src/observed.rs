@@ -77,6 +77,10 @@ pub struct InstanceSeen {
     /// where it says that a user did it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_stopped_at: Option<Timestamp>,
+    /// EC2's `LaunchTime`. After a stop and a start it is the time of that start (*Find the initial and most recent
+    /// launch times*, EC2 User Guide).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub launched_at: Option<Timestamp>,
     /// Private address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub private_ip: Option<String>,
@@ -93,6 +97,7 @@ impl InstanceSeen {
             state,
             reason: None,
             user_stopped_at: None,
+            launched_at: None,
             private_ip: None,
             public_ip: None,
         }

@@ -79,6 +79,8 @@ pub enum Input {
     SpotNotice(SpotNotice),
     /// The template has its most machines already: no place was left when a launch was to be committed.
     NoSeat,
+    /// A sweep found this machine, of a launch of the target that was given up.
+    GivenUpLaunch(InstanceId),
 }
 
 /// EC2 takes a spot machine back.
@@ -340,6 +342,11 @@ impl<'a> Pass<'a> {
     /// Whether an observation that contradicts the record has stood for the consistency margin, and
     /// the margin of the last effect is over. If not, somebody looks again.
     pub(crate) fn confirmed(&mut self, state: PowerState) -> bool {
+        self.confirmed_for(state, CONSISTENCY_MARGIN_SECONDS)
+    }
+
+    /// The same for an observation that must have stood for so many seconds.
+    pub(crate) fn confirmed_for(&mut self, state: PowerState, seconds: i64) -> bool {
         if let Some(quiet) = self.record.quiet.filter(|quiet| self.seen_at() < quiet.until) {
             self.look(quiet.until);
             self.why(format!(
@@ -357,11 +364,15 @@ impl<'a> Pass<'a> {
                 at
             }
         };
-        let at = later(since, CONSISTENCY_MARGIN_SECONDS);
+        let at = later(since, seconds);
         if self.seen_at() >= at {
             return true;
         }
         self.look(at);
+        if seconds > CONSISTENCY_MARGIN_SECONDS {
+            // It may turn out otherwise long before.
+            self.look_after_poll();
+        }
         let speaker = self.record.resource.speaker();
         let state = state.as_str();
         self.why(format!("{speaker} says {state}, unexpectedly; looking again to be sure"));

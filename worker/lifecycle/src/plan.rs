@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::hold::{Hold, HoldKind};
 use crate::idle::{IdleMemory, IdleVerdict, Judged, judge};
+use crate::lag::{self, AcceptedChanges};
 use crate::observed::{CheckReading, ObservePlan, Observed, PowerState, Seen, Sighting};
 use crate::pass::Input;
 use crate::phases;
@@ -19,11 +20,14 @@ use crate::spec::TargetSpec;
 
 /// The record with the resource that the fleet names now. A target that is up, or whose last effect may
 /// still happen, keeps its old one until it is surely off: two machines are never minded as one.
-pub fn align(mut record: TargetRecord, resource: &Resource) -> TargetRecord {
+pub fn align(mut record: TargetRecord, resource: &Resource, now: Timestamp) -> TargetRecord {
     // A launched machine's record says itself which it is.
     let launched = record.kind == "ec2-template";
-    let at_rest =
-        !launched && !record.is_up() && record.doing.is_none() && record.unanswered.is_empty();
+    let at_rest = !launched
+        && !record.is_up()
+        && record.doing.is_none()
+        && record.unanswered.is_empty()
+        && !lag::awaits_own_start(&record, now);
     if record.resource != *resource && at_rest {
         record.resource = resource.clone();
         record.observed = None;
@@ -31,6 +35,7 @@ pub fn align(mut record: TargetRecord, resource: &Resource) -> TargetRecord {
         record.contradiction = None;
         record.quiet = None;
         record.bounds = None;
+        record.accepted = AcceptedChanges::default();
     }
     record
 }

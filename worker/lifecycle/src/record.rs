@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::effect::{Effect, EffectKind};
 use crate::hold::{Hold, Sent};
 use crate::idle::IdleMemory;
+use crate::lag::AcceptedChanges;
 use crate::limits::UNANSWERED_MAX;
 use crate::observed::{Bounds, Observed, PowerState};
 use crate::probe::IdleOverride;
@@ -167,6 +168,9 @@ pub struct Unanswered {
     /// an hour would fill the record with copies of its tags.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub repeats: Vec<(String, Timestamp)>,
+    /// How often a launch with its token was refused for want of capacity, late enough to tell.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub refusals: u32,
 }
 
 impl Unanswered {
@@ -174,6 +178,11 @@ impl Unanswered {
     pub(crate) fn knows(&self, nonce: &str) -> bool {
         self.nonce == nonce || self.repeats.iter().any(|(earlier, _)| earlier == nonce)
     }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// The consistency margin after an effect.
@@ -421,6 +430,9 @@ pub struct TargetRecord {
     /// When AWS accepted the start or stop.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accepted_at: Option<Timestamp>,
+    /// The last changes that AWS accepted, which it may show late.
+    #[serde(default, skip_serializing_if = "AcceptedChanges::is_none")]
+    pub accepted: AcceptedChanges,
     /// An effect that was refused is not tried before this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_at: Option<Timestamp>,
@@ -534,6 +546,7 @@ impl TargetRecord {
             contradiction: None,
             began_at: None,
             accepted_at: None,
+            accepted: AcceptedChanges::default(),
             retry_at: None,
             refusal: None,
             refusals: 0,
@@ -596,13 +609,25 @@ impl TargetRecord {
             Some(known) => {
                 let earlier = std::mem::replace(&mut known.nonce, nonce);
                 known.repeats.push((earlier, std::mem::replace(&mut known.until, until)));
+                // What was refused before says nothing of this call.
+                known.refusals = 0;
                 let excess = known.repeats.len().saturating_sub(UNANSWERED_MAX);
                 known.repeats.drain(..excess);
             }
-            None => self.unanswered.push(Unanswered { effect, nonce, until, repeats: Vec::new() }),
+            None => {
+                let repeats = Vec::new();
+                self.unanswered.push(Unanswered { effect, nonce, until, repeats, refusals: 0 });
+            }
         }
         let excess = self.unanswered.len().saturating_sub(UNANSWERED_MAX);
         self.unanswered.drain(..excess);
+    }
+
+    /// Until when the call that was permitted by this nonce may be accepted.
+    pub(crate) fn unanswered_until(&self, nonce: &str) -> Option<Timestamp> {
+        let lost = self.unanswered.iter().find(|lost| lost.knows(nonce))?;
+        let earlier = lost.repeats.iter().find(|(earlier, _)| earlier == nonce);
+        Some(earlier.map_or(lost.until, |(_, until)| *until))
     }
 
     /// The answer to this call came after all. The effect, if the record knew of the call.

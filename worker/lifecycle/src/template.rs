@@ -389,6 +389,19 @@ pub struct LaunchRecord {
     /// What an hour costs, as the fleet said at the launch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub price_per_hour_millionths: Option<u64>,
+    /// Launches without an answer that another way to launch was tried in place of. A machine of theirs is ended
+    /// when a sweep finds it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub given_up: Vec<GivenUpLaunch>,
+}
+
+/// A launch that was given up without an answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GivenUpLaunch {
+    /// Its client token.
+    pub token: LaunchToken,
+    /// When it was given up.
+    pub at: Timestamp,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // As serde calls it.
@@ -413,6 +426,7 @@ impl LaunchRecord {
             interrupted_at: None,
             ended_at: None,
             price_per_hour_millionths: None,
+            given_up: Vec::new(),
         }
     }
 

@@ -61,6 +61,8 @@ pub(crate) enum Work {
         notice: Option<SpotNotice>,
         /// A machine that bears the target's tags, where a sweep found one that no record knows.
         found: Option<InstanceId>,
+        /// A machine of a launch that the target gave up.
+        given_up: Option<InstanceId>,
     },
 }
 
@@ -68,8 +70,9 @@ impl Work {
     /// Whether it brings what nobody would bring again: it must not be taken for a look among others.
     pub(crate) fn brings_news(&self) -> bool {
         match self {
-            Self::Nudge { round, asked, notice, found, .. } => {
-                round.is_some() || !asked.is_empty() || notice.is_some() || found.is_some()
+            Self::Nudge { round, asked, notice, found, given_up, .. } => {
+                let told = round.is_some() || !asked.is_empty();
+                told || notice.is_some() || found.is_some() || given_up.is_some()
             }
             Self::Command(_) => false,
         }
@@ -83,6 +86,7 @@ impl Work {
             asked: Vec::new(),
             notice: None,
             found: None,
+            given_up: None,
         }
     }
     /// A look with a tick's answers.
@@ -114,6 +118,14 @@ impl Work {
         let mut work = Self::look();
         if let Self::Nudge { found, .. } = &mut work {
             *found = Some(instance);
+        }
+        work
+    }
+    /// A look that ends a machine of a launch that was given up.
+    pub(crate) fn given_up(instance: InstanceId) -> Self {
+        let mut work = Self::look();
+        if let Self::Nudge { given_up, .. } = &mut work {
+            *given_up = Some(instance);
         }
         work
     }

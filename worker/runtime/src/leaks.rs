@@ -106,7 +106,8 @@ async fn machine(ports: &Ports, fleet: &Fleet, tagged: Tagged) -> Result<Option<
     let record = stored.map(Stored::shown);
     let kind = match standing(&tagged, fleet, record.as_ref()) {
         Standing::Minded => return Ok(None),
-        Standing::Late => LeakKind::Late,
+        // The next sweep ends both.
+        Standing::Late | Standing::GivenUp => LeakKind::Late,
         Standing::Orphan => LeakKind::Orphan,
         Standing::Stray => LeakKind::Stray,
     };

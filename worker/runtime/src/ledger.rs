@@ -2,8 +2,9 @@
 //!
 //! *Theory.* A launch is committed before it is made, so a machine of ours always has a record, unless the table
 //! was lost or somebody copied its tags. What no record knows is adopted by a pass of its target; what a record at
-//! rest still has gets a look, which ends it; what is neither is said aloud and left alone, since it may be
-//! somebody's: `lamplighter leaks` lists it.
+//! rest still has gets a look, which ends it; what a launch made that its record gave up is ended by a pass of its
+//! target; what is none of these is said aloud and left alone, since it may be somebody's: `lamplighter leaks` lists
+//! it.
 //!
 //! *Invariant.* Nothing is decided here, and nothing written.
 
@@ -26,6 +27,8 @@ pub enum Standing {
     Minded,
     /// A record knows it and should have ended it.
     Late,
+    /// Its target's record gave its launch up, and it came all the same.
+    GivenUp,
     /// No record of its target is there.
     Orphan,
     /// Its target's record minds another machine, or its tags name no target of the fleet.
@@ -45,6 +48,10 @@ pub fn standing(tagged: &Tagged, fleet: &Fleet, record: Option<&TargetRecord>) -
         Resource::Launch(token) => token.as_str() == tagged.token,
         Resource::Service(_) => false,
     };
+    let given_up = record.launch.iter().flat_map(|launch| &launch.given_up);
+    if !known && given_up.into_iter().any(|launch| launch.token.as_str() == tagged.token) {
+        return Standing::GivenUp;
+    }
     match (known, record.is_up() || record.wake_at.is_some()) {
         (true, true) => Standing::Minded,
         (true, false) => Standing::Late,
@@ -91,6 +98,9 @@ pub(crate) async fn reconcile(
                 (Standing::Late, Ok(target)) => shared.nudge(&target).await,
                 (Standing::Orphan, Ok(target)) => {
                     shared.nudge_with(&target, Work::found(tagged.instance.clone())).await;
+                }
+                (Standing::GivenUp, Ok(target)) => {
+                    shared.nudge_with(&target, Work::given_up(tagged.instance.clone())).await;
                 }
                 (Standing::Stray, _) | (_, Err(_)) => {
                     failures.note(announce(shared, tagged, said).await);

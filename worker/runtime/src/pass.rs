@@ -79,11 +79,11 @@ pub(crate) async fn run(shared: &Shared, spec: &TargetSpec, work: &Work) -> Resu
         step = tracing::field::Empty,
     );
     let mut command = command.cloned();
-    let (mut wake_rev, must_look, round, notice, found) = match work {
-        Work::Nudge { wake_rev, look, round, notice, found, .. } => {
-            (*wake_rev, *look, round.as_deref(), notice.as_ref(), found.as_ref())
+    let (mut wake_rev, must_look, round, notice, found, given_up) = match work {
+        Work::Nudge { wake_rev, look, round, notice, found, given_up, .. } => {
+            (*wake_rev, *look, round.as_deref(), notice.as_ref(), found.as_ref(), given_up.as_ref())
         }
-        Work::Command(_) => (None, true, None, None, None),
+        Work::Command(_) => (None, true, None, None, None, None),
     };
     let asked = Mutex::new(match work {
         Work::Nudge { asked, .. } => asked.clone(),
@@ -112,7 +112,7 @@ pub(crate) async fn run(shared: &Shared, spec: &TargetSpec, work: &Work) -> Resu
             wake_rev = None;
         }
         let asked = &asked;
-        let once = Once { shared, spec, wake_rev, round, asked, notice, found, full };
+        let once = Once { shared, spec, wake_rev, round, asked, notice, found, given_up, full };
         let pass = Box::pin(once.pass(loaded, command.as_ref()));
         match pass.instrument(span.clone()).await? {
             Ended::Done => return Ok(()),
@@ -174,6 +174,8 @@ struct Once<'a> {
     notice: Option<&'a SpotNotice>,
     /// A machine that a sweep found, and that no record knows.
     found: Option<&'a InstanceId>,
+    /// A machine that a sweep found, of a launch that was given up.
+    given_up: Option<&'a InstanceId>,
     /// Its template was found to have no place left.
     full: bool,
 }
@@ -221,6 +223,7 @@ impl Once<'_> {
         inputs.extend(self.asked().iter().cloned().map(Input::Asked));
         inputs.extend(self.round.cloned().map(Input::Round));
         inputs.extend(self.notice.cloned().map(Input::SpotNotice));
+        inputs.extend(self.given_up.cloned().map(Input::GivenUpLaunch));
         inputs.extend(self.full.then_some(Input::NoSeat));
         let sighting = match trouble {
             Some(trouble) => Err(trouble),
@@ -316,7 +319,7 @@ impl Once<'_> {
     ) -> TargetRecord {
         match loaded {
             Some(record) => {
-                let aligned = align(record.clone(), resource);
+                let aligned = align(record.clone(), resource, now);
                 if aligned.resource != *resource {
                     tracing::warn!(
                         target_name = %self.spec.name, minded = %aligned.resource, named = %resource,

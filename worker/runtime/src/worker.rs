@@ -412,7 +412,7 @@ impl Shared {
                 // A wake-up hands its chain on, which a command's pass need not: it keeps its turn.
                 (Work::Command(_), Work::Nudge { wake_rev: Some(_), .. }) => rest.push_back(item),
                 (
-                    Work::Nudge { wake_rev: one, look, round, asked, notice, found },
+                    Work::Nudge { wake_rev: one, look, round, asked, notice, found, given_up },
                     Work::Nudge {
                         wake_rev: other,
                         look: too,
@@ -420,6 +420,7 @@ impl Shared {
                         asked: also_asked,
                         notice: noticed,
                         found: other_found,
+                        given_up: other_given_up,
                     },
                 ) => {
                     // Only the newest version's wake-up can be valid. One that is void must not swallow
@@ -431,6 +432,7 @@ impl Shared {
                         asked: asked.iter().chain(also_asked).cloned().collect(),
                         notice: notice.clone().or_else(|| noticed.clone()),
                         found: found.clone().or_else(|| other_found.clone()),
+                        given_up: given_up.clone().or_else(|| other_given_up.clone()),
                     };
                     items.push(item);
                 }

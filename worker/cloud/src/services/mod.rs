@@ -13,7 +13,8 @@
 //! circuit breaker a deployment that fails too often is `FAILED`, and starts no task any more, whatever
 //! the desired count, until a new deployment.
 //!
-//! A description may lag: with `describe_lag` set, a caller sees what was true that long ago.
+//! A description may lag: with `describe_lag` set, a caller sees what was true that long ago, or with
+//! `describes_go_back` anything up to that.
 //!
 //! Not here: load balancers, capacity providers, container instances, task definitions (any name is
 //! taken), rollback, services that are made or deleted while the world runs, tasks that no service owns.
@@ -192,7 +193,7 @@ impl World {
         cluster: &str,
         services: &[String],
     ) -> Result<Vec<Option<ServiceSight>>, ServiceError> {
-        let seen_at = self.seen_now(now);
+        let seen_at = self.shown_at(now);
         if services.is_empty() {
             return Err(ServiceError::InvalidParameter("Services cannot be empty.".to_owned()));
         }
@@ -245,7 +246,7 @@ impl World {
 
     /// How many of what a cluster has, by name or ARN; `None` for one that is missing.
     pub fn describe_cluster(&mut self, now: Timestamp, cluster: &str) -> Option<ClusterCounts> {
-        let seen_at = self.seen_now(now);
+        let seen_at = self.shown_at(now);
         let services = self.services.clusters.get(name_of(cluster, DEFAULT_CLUSTER))?;
         let mut counts = ClusterCounts::default();
         for sight in services.values().map(|service| service.seen_at(seen_at)) {
@@ -276,7 +277,7 @@ impl World {
         cluster: &str,
         service: Option<&str>,
     ) -> Result<Vec<(&Service, &Task, &TaskView)>, ServiceError> {
-        let seen_at = self.seen_now(now);
+        let seen_at = self.shown_at(now);
         let named = name_of(cluster, DEFAULT_CLUSTER);
         let services = self.services.clusters.get(named).ok_or(ServiceError::ClusterNotFound)?;
         let services: Vec<&Service> = match service {
@@ -309,10 +310,6 @@ impl World {
     pub fn kill_tasks(&mut self, now: Timestamp, cluster: &str, service: &str) -> bool {
         let now = self.at(now);
         self.with_service(now, cluster, service, Service::crash)
-    }
-
-    fn seen_now(&mut self, now: Timestamp) -> Timestamp {
-        plus(self.at(now), -self.timings.describe_lag)
     }
 
     /// Does the one change of a task, or the one look of a scheduler, that is due first.

@@ -18,7 +18,7 @@ use crate::timings::maybe_not_negative;
 /// How many events of a service are kept, as ECS shows them.
 pub const EVENTS_MAX: usize = 100;
 /// How many past views of a service are kept for descriptions that lag.
-const VIEWS_MAX: usize = 32;
+const VIEWS_MAX: usize = 128;
 /// How long a stopped task can be described; ECS says about an hour.
 const STOPPED_KEPT: SignedDuration = SignedDuration::from_hours(1);
 /// How many stopped tasks a service keeps at most: one that fails fast must not fill the world.

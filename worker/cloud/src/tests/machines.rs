@@ -207,3 +207,21 @@ fn units_follow_their_machine_and_their_seed() {
     assert_eq!(world.unit_state(ID, "bad"), Some(Active));
     assert_eq!(world.unit_state(ID, "slow"), Some(Failed));
 }
+
+#[test]
+fn descriptions_go_back_and_are_never_older_than_the_lag() {
+    let mut world = world();
+    world.timings.describe_lag = jiff::SignedDuration::from_secs(60);
+    world.describes_go_back = true;
+    world.start_machines(at(0), &ids(), false).unwrap();
+    let seen: Vec<MachineState> = (1..120)
+        .map(|seconds| {
+            let found = world.describe_machines(at(seconds), &ids(), |_, _| true).unwrap();
+            found[0].1.state
+        })
+        .collect();
+    let goes_back =
+        |two: &[MachineState]| two[0] == MachineState::Running && two[1] == MachineState::Stopped;
+    assert!(seen.windows(2).any(goes_back), "{seen:?}");
+    assert!(seen[63..].iter().all(|state| *state == MachineState::Running), "{seen:?}");
+}

@@ -1,5 +1,7 @@
 //! Bounds that put a desired count back.
 
+use jiff::SignedDuration;
+
 use super::at;
 use super::services::{CLUSTER, NAME, scale, service_world, sight};
 use crate::scaling::{Suspended, TargetSpec};
@@ -86,4 +88,21 @@ fn what_application_auto_scaling_refuses_is_refused() {
     refuse(&format!("service/{CLUSTER}/{NAME}"), None, Some(1), "MinCapacity is required");
     refuse(ID, Some(2), Some(1), "cannot be less than");
     refuse(ID, Some(-1), Some(1), "MinCapacity");
+}
+
+#[test]
+fn descriptions_of_bounds_lag_and_go_back() {
+    let mut world = service_world("{}");
+    register(&mut world, 0, 1, 4);
+    world.timings.describe_lag = SignedDuration::from_secs(60);
+    world.describes_go_back = true;
+    register(&mut world, 100, 0, 0);
+    let mut shown = |seconds| {
+        let found = world.describe_scalable_targets(at(seconds));
+        (found[0].min, found[0].max)
+    };
+    let seen: Vec<(u32, u32)> = (101..200).map(&mut shown).collect();
+    let goes_back = |two: &[(u32, u32)]| two[0] == (0, 0) && two[1] == (1, 4);
+    assert!(seen.windows(2).any(goes_back), "{seen:?}");
+    assert!(seen[59..].iter().all(|bounds| *bounds == (0, 0)), "{seen:?}");
 }

@@ -13,7 +13,8 @@ mod template;
 pub(crate) use idling::{check_answer, host_said_nothing, idle_seconds};
 pub(crate) use on::watch_is_due;
 pub(crate) use template::{
-    is_gone, launched, notice, recognise, settle_ledger, try_next_option, try_other_options,
+    end_given_up_launch, ended_given_up_launch, is_gone, is_of_given_up_launch, launched, notice,
+    recognise, refused_again, settle_ledger, try_next_option, try_other_options,
 };
 
 use lamplighter_events::{Action, AttentionKind, Cause, Verdict};
@@ -22,6 +23,7 @@ use crate::answer;
 use crate::commands::end_holds;
 use crate::effect::EffectKind;
 use crate::hold::{HoldKind, Sent};
+use crate::lag;
 use crate::limits::MESSAGE_CHARS_MAX;
 use crate::limits::{BOOTSTRAP_GRACE_SECONDS, CHECK_GRACE_SECONDS, UNIT_ACTIVATING_SECONDS};
 use crate::limits::{
@@ -275,7 +277,9 @@ fn is_surely_off(pass: &Pass<'_>) -> bool {
     let quiet_until = pass.record.quiet.map(|quiet| quiet.until);
     let off = match &pass.record.observed {
         Some(seen) => {
-            is_gone(pass, seen.state()) && quiet_until.is_none_or(|until| until <= seen.at)
+            is_gone(pass, seen.state())
+                && quiet_until.is_none_or(|until| until <= seen.at)
+                && lag::old_until(&pass.record, seen).is_none()
         }
         None => pass.record.accepted_at.is_none() && pass.record.unanswered.is_empty(),
     };

@@ -98,6 +98,9 @@ pub(super) fn advance(pass: &mut Pass<'_>) -> Flow {
                 pass.look(until);
                 return Flow::Rest;
             }
+            if (pass.record.kept || asked_to_stop(pass)) && pass.may_be_old() {
+                return Flow::Rest;
+            }
             pass.record.kept = false;
             if let Some(flow) = service::suspend_what_came_late(pass) {
                 return flow;
@@ -194,11 +197,15 @@ fn up(pass: &mut Pass<'_>, state: PowerState) -> Flow {
         begin_stop(pass, "its start failed, and nobody wants its machine any more");
         return Flow::Again;
     }
-    if pass.unanswered(EffectKind::Start) || service::scaled_up_late(pass) {
+    if pass.own_stop_does_not_show() {
+        return Flow::Rest;
+    }
+    let ours = pass.unanswered(EffectKind::Start) || pass.own_start_shows();
+    if ours || service::scaled_up_late(pass) {
         begin_stop(pass, "a start of ours took effect late, and nobody wants it any more");
         return Flow::Again;
     }
-    if !pass.confirmed(state) {
+    if pass.phase_is_young() || !pass.confirmed(state) {
         return Flow::Rest;
     }
     if !pass.seen().is_some_and(is_up) {

@@ -7,7 +7,7 @@ use super::{
     Asked, begin_start, begin_stop, idling, is_gone, read_check, service, stopped_outside,
 };
 use crate::answer;
-use crate::limits::OVERDUE_LOOK_SECONDS;
+use crate::limits::{CONSISTENCY_MARGIN_SECONDS, FELL_BACK_SECONDS, OVERDUE_LOOK_SECONDS};
 use crate::observed::{Agent, PowerState};
 use crate::pass::{Flow, Pass, add};
 use crate::record::{Check, CheckPurpose, Contradiction, OpenCommand, TargetRecord, UnitHealth};
@@ -52,11 +52,16 @@ pub(super) fn advance(pass: &mut Pass<'_>) -> Flow {
             Flow::Rest
         }
         PowerState::Stopping | PowerState::Stopped => {
-            let ours = pass.own_stop_may_come() || service::scaled_down_by_us(pass);
+            if pass.may_be_old() {
+                return Flow::Rest;
+            }
+            let ours = pass.own_stop_may_come()
+                || pass.own_stop_shows()
+                || service::scaled_down_by_us(pass);
             if ours && pass.record.quiet.is_none() {
                 return own_stop_came_late(pass);
             }
-            if !pass.confirmed(state) {
+            if pass.phase_is_young() || !pass.confirmed_for(state, until_believed(pass)) {
                 return Flow::Rest;
             }
             stopped_outside(pass);
@@ -69,7 +74,8 @@ pub(super) fn advance(pass: &mut Pass<'_>) -> Flow {
         }
         PowerState::ShuttingDown | PowerState::Terminated | PowerState::Missing => {
             let launched = pass.spec.template().is_some();
-            if launched && pass.own_stop_may_come() && pass.record.quiet.is_none() {
+            let ours = pass.own_stop_may_come() || pass.own_stop_shows();
+            if launched && ours && pass.record.quiet.is_none() {
                 return own_stop_came_late(pass);
             }
             if !pass.confirmed(state) {
@@ -119,6 +125,16 @@ fn came_back(pass: &mut Pass<'_>) {
     if service::seen(pass).is_some() && pass.record.unit_down {
         pass.record.unit_down = false;
         pass.note("it has all of its tasks again");
+    }
+}
+
+/// How long a machine that is on must show as stopped. Minutes after our start an older state may show, unless EC2
+/// names a newer stop.
+fn until_believed(pass: &Pass<'_>) -> i64 {
+    let machine = service::seen(pass).is_none();
+    match machine && pass.started_lately() && !pass.stopped_by_somebody() {
+        true => FELL_BACK_SECONDS,
+        false => CONSISTENCY_MARGIN_SECONDS,
     }
 }
 

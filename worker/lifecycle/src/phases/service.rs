@@ -22,19 +22,18 @@ pub(super) fn seen<'a>(pass: &Pass<'a>) -> Option<&'a ServiceSeen> {
     pass.seen().and_then(|seen| seen.service())
 }
 
-/// The bounds as seen, unless a change of ours may still hide what they are. (The margin of another call says
-/// nothing of them: a service that is turned off just after it was turned on is suspended all the same.)
+/// The bounds that are in force, where scaling manages the service. Those that it has just accepted from us count,
+/// whatever its descriptions say: they lag, and a read of our own 0 and 0 must never pass for somebody's bounds.
 fn settled_bounds(pass: &Pass<'_>) -> Option<Bounds> {
-    let quiet = pass.quiet_after(EffectKind::Scale).is_some();
-    seen(pass).and_then(|service| service.bounds).filter(|_| !quiet)
+    let shown = seen(pass).and_then(|service| service.bounds);
+    shown.map(|bounds| pass.bounds_in_force(bounds))
 }
 
-/// A change of the bounds may not show yet, and it is not the one that `step` waits for: what they are is told
-/// by a look after its margin.
-fn bounds_may_still_show(pass: &mut Pass<'_>, step: Step) -> Option<Flow> {
+/// A change of the bounds has no answer and may not show yet: a look after its margin tells what they are.
+fn bounds_may_still_show(pass: &mut Pass<'_>) -> Option<Flow> {
     let until = pass.quiet_after(EffectKind::Scale)?;
-    let made = pass.record.step == Some(step) && !pass.unanswered(EffectKind::Scale);
-    if made || seen(pass).is_none_or(|service| service.bounds.is_none()) {
+    let answered = pass.record.accepted.bounds.is_some();
+    if answered || seen(pass).is_none_or(|service| service.bounds.is_none()) {
         return None;
     }
     pass.look(until);
@@ -44,14 +43,15 @@ fn bounds_may_still_show(pass: &mut Pass<'_>, step: Step) -> Option<Flow> {
 
 /// On the way up, and while on: bounds of 0 and 0 are set back to what they were.
 pub(super) fn restore_bounds(pass: &mut Pass<'_>, step: Option<Step>) -> Option<Flow> {
-    if let Some(flow) = bounds_may_still_show(pass, Step::RestoreScaling) {
+    if let Some(flow) = bounds_may_still_show(pass) {
         return Some(flow);
     }
     let bounds = settled_bounds(pass)?;
     if bounds != Bounds::ZERO {
-        // A suspension that was lost may yet come true, and then these are to be set again.
-        let lost = lost_bounds(pass, |bounds| bounds == Bounds::ZERO);
-        pass.record.bounds = Some(bounds).filter(|_| lost);
+        // A suspension that was lost may yet come true, and one that was undone may yet show: then these are to be
+        // set again.
+        let keeps = pass.unanswered(EffectKind::Scale) || pass.bounds_were_set_lately();
+        pass.record.bounds = Some(bounds).filter(|_| keeps);
         return None;
     }
     let desired = pass.spec.service().map_or(1, |service| service.desired);
@@ -63,7 +63,7 @@ pub(super) fn restore_bounds(pass: &mut Pass<'_>, step: Option<Step>) -> Option<
 
 /// On the way down: the bounds are remembered and set to 0 and 0.
 pub(super) fn suspend_bounds(pass: &mut Pass<'_>, step: Option<Step>) -> Option<Flow> {
-    if let Some(flow) = bounds_may_still_show(pass, Step::SuspendScaling) {
+    if let Some(flow) = bounds_may_still_show(pass) {
         return Some(flow);
     }
     let bounds = settled_bounds(pass)?;
@@ -83,10 +83,18 @@ fn lost_bounds(pass: &Pass<'_>, which: impl Fn(Bounds) -> bool) -> bool {
 }
 
 /// Whether its count may have gone to 0 by bounds of ours: Application Auto Scaling puts a count that is above
-/// its maximum down to it. They are ours as long as they are remembered.
+/// its maximum down to it.
 pub(super) fn scaled_down_by_us(pass: &Pass<'_>) -> bool {
-    seen(pass).is_some_and(|service| service.bounds == Some(Bounds::ZERO))
-        || (seen(pass).is_some() && pass.record.bounds.is_some())
+    if seen(pass).is_none() {
+        return false;
+    }
+    // Bounds are remembered from their suspension on, and for a while after they were set again.
+    let last = pass.record.accepted.bounds;
+    let suspended =
+        pass.record.bounds.is_some() && last.is_none_or(|last| last.bounds == Bounds::ZERO);
+    settled_bounds(pass) == Some(Bounds::ZERO)
+        || suspended
+        || pass.own_suspension_shows()
         || lost_bounds(pass, |bounds| bounds == Bounds::ZERO)
 }
 
@@ -98,7 +106,8 @@ pub(super) fn scaled_up_late(pass: &Pass<'_>) -> bool {
 /// A bounds' call of ours that came true late, while the target is off: set to 0 and 0 again.
 pub(super) fn suspend_what_came_late(pass: &mut Pass<'_>) -> Option<Flow> {
     let ours = pass.unanswered(EffectKind::Scale) && pass.record.bounds.is_some();
-    if !ours || settled_bounds(pass).is_none_or(|bounds| bounds == Bounds::ZERO) {
+    let quiet = pass.quiet_after(EffectKind::Scale).is_some();
+    if !ours || quiet || settled_bounds(pass).is_none_or(|bounds| bounds == Bounds::ZERO) {
         return None;
     }
     let step = pass.record.step;
@@ -118,7 +127,7 @@ fn scale(pass: &mut Pass<'_>, bounds: Bounds, step: Option<Step>, why: &str) -> 
 pub(super) fn turn_on(pass: &Pass<'_>) -> Option<Effect> {
     let service = pass.record.resource.service()?.clone();
     let desired = pass.spec.service().map_or(1, |service| service.desired);
-    let bounds = seen(pass).and_then(|seen| seen.bounds).filter(|bounds| *bounds != Bounds::ZERO);
+    let bounds = settled_bounds(pass).filter(|bounds| *bounds != Bounds::ZERO);
     let bounds = bounds.or(pass.record.bounds);
     // Bounds that allow nothing would turn a start into a stop.
     let desired = bounds.map_or(desired, |bounds| bounds.clamp(desired)).max(1);

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::answer;
 use crate::effect::{Effect, EffectKind};
+use crate::limits::{CONSISTENCY_MARGIN_SECONDS, FELL_BACK_SECONDS};
 use crate::observed::{Agent, HealthReading, PowerState};
 use crate::pass::{Flow, Pass, add};
 use crate::record::{CheckPurpose, OpenCommand, Phase, Step, UnitHealth};
@@ -146,15 +147,20 @@ fn restore_bounds(pass: &mut Pass<'_>) -> Option<Flow> {
 
 /// It was going up, and EC2 says `stopped`.
 fn fell_back(pass: &mut Pass<'_>) -> Flow {
-    let ours = pass.own_stop_may_come() || service::scaled_down_by_us(pass);
+    let is_service = service::seen(pass).is_some();
+    if is_service && pass.may_be_old() {
+        return Flow::Rest;
+    }
+    let ours =
+        pass.own_stop_may_come() || pass.own_stop_shows() || service::scaled_down_by_us(pass);
     if ours && pass.record.quiet.is_none() {
         pass.note("a stop of ours took effect late; starting again");
         return start_over(pass);
     }
-    if !pass.confirmed(PowerState::Stopped) {
+    if !pass.confirmed_for(PowerState::Stopped, until_believed(pass)) {
         return Flow::Rest;
     }
-    if service::seen(pass).is_some() {
+    if is_service {
         // ECS does not set a desired count back by itself: somebody did.
         stopped_outside(pass);
         return Flow::Again;
@@ -175,6 +181,16 @@ fn fell_back(pass: &mut Pass<'_>) -> Flow {
     let state = pass.seen().map_or("stopped", |seen| seen.state().as_str());
     fail_start(pass, Cause::Bounced, format!("it fell back to {state}: {reason}"));
     Flow::Again
+}
+
+/// How long it must show as stopped. A launched machine that is terminated stays so; another one may show a state from
+/// before its start, unless EC2 names a newer stop.
+fn until_believed(pass: &Pass<'_>) -> i64 {
+    let final_state = pass.spec.template().is_some() || service::seen(pass).is_some();
+    match final_state || pass.stopped_by_somebody() {
+        true => CONSISTENCY_MARGIN_SECONDS,
+        false => FELL_BACK_SECONDS,
+    }
 }
 
 fn start_over(pass: &mut Pass<'_>) -> Flow {
@@ -208,6 +224,9 @@ fn stopping(pass: &mut Pass<'_>) -> Flow {
 }
 
 fn pending(pass: &mut Pass<'_>) -> Flow {
+    if let Some(flow) = shows_what_was_before(pass) {
+        return flow;
+    }
     if stop_may_still_show(pass) {
         return Flow::Rest;
     }
@@ -239,6 +258,21 @@ fn pending(pass: &mut Pass<'_>) -> Flow {
     Flow::Rest
 }
 
+/// It looks up, and may only look as it did before our last stop. A service is set to its count all the same; a machine
+/// is waited for.
+fn shows_what_was_before(pass: &mut Pass<'_>) -> Option<Flow> {
+    if !pass.may_be_old() {
+        return None;
+    }
+    if !is_under_way(pass) {
+        if service::seen(pass).is_some() {
+            return Some(stopped(pass));
+        }
+        pass.record.step = Some(Step::WaitStoppedFirst);
+    }
+    Some(Flow::Rest)
+}
+
 /// Turned back after a stop that was accepted: within its margin a machine that looks up is going down.
 fn stop_may_still_show(pass: &mut Pass<'_>) -> bool {
     let until = pass.quiet_after(EffectKind::Stop);
@@ -265,6 +299,9 @@ fn enter_way(pass: &mut Pass<'_>) {
 }
 
 fn running(pass: &mut Pass<'_>) -> Flow {
+    if let Some(flow) = shows_what_was_before(pass) {
+        return flow;
+    }
     if stop_may_still_show(pass) {
         return Flow::Rest;
     }

@@ -23,6 +23,10 @@ pub(super) fn advance(pass: &mut Pass<'_>) -> Flow {
                 pass.look(until);
                 return Flow::Rest;
             }
+            if pass.may_be_old() {
+                wait(pass);
+                return Flow::Rest;
+            }
             if let Some(flow) = service::suspend_bounds(pass, Some(Step::SuspendScaling)) {
                 return flow;
             }
@@ -56,6 +60,10 @@ fn running(pass: &mut Pass<'_>) -> Flow {
     {
         pass.why("the stop was accepted and does not show yet; looking again");
         pass.look(until);
+        return Flow::Rest;
+    }
+    if pass.own_stop_does_not_show() {
+        pass.record.step = Some(Step::WaitStopped);
         return Flow::Rest;
     }
     if let Some(retry_at) = pass.record.retry_at.filter(|at| *at > pass.now) {

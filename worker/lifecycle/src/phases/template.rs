@@ -3,8 +3,9 @@
 //!
 //! *Theory.* A launch is known by its client token until EC2 gives it an id; the same token always goes with the
 //! same request, so an answer that was lost is asked for again by making the same call. A new token, for another
-//! way to launch or for another machine, is drawn only while no launch of this target is without an answer: so
-//! there is at most one machine for a launch, and none that nobody tracks.
+//! way to launch or for another machine, is drawn only while no launch of this target is without an answer, or once
+//! the same token was refused late enough and often enough: so there is at most one machine for a launch. A machine
+//! of a launch that was given up is known by its token, and is ended.
 //!
 //! *Invariants.* A machine counts as gone when EC2 says `terminated`, or does not know it although it must show
 //! by now. `seated` is set before the launch and cleared only when the machine is gone and no launch can come
@@ -12,17 +13,22 @@
 
 use std::collections::BTreeSet;
 
-use lamplighter_events::{AttentionKind, Cause};
+use jiff::Timestamp;
+use lamplighter_events::{AttentionKind, Cause, InstanceId};
 
 use super::{Asked, fail_start, read_check, ready_by, running_by};
-use crate::effect::{Effect, EffectKind};
-use crate::limits::{LAUNCH_VISIBLE_SECONDS, OPTIONS_PAUSE_SECONDS, TRIED_CHARS_MAX, TRIED_MAX};
+use crate::effect::{Effect, EffectAnswer, EffectKind};
+use crate::lag::AcceptedChanges;
+use crate::limits::{
+    GIVEN_UP_AFTER_SECONDS, GIVEN_UP_MAX, GIVEN_UP_REFUSALS, LAUNCH_VISIBLE_SECONDS,
+    OPTIONS_PAUSE_SECONDS, SIGNATURE_LIFE_SECONDS, SKEW_MAX_SECONDS, TRIED_CHARS_MAX, TRIED_MAX,
+};
 use crate::observed::{Agent, CheckReading, InstanceSeen, PowerState};
 use crate::pass::{Flow, Pass, SpotNotice, add, later};
-use crate::record::{Check, CheckPurpose, Phase, Step};
-use crate::resource::Resource;
+use crate::record::{Check, CheckPurpose, Phase, Step, TargetRecord, Unanswered};
+use crate::resource::{LaunchToken, Resource};
 use crate::size::shortened;
-use crate::template::{Launch, LaunchOption, TemplateSpec, token_of};
+use crate::template::{GivenUpLaunch, Launch, LaunchOption, LaunchRecord, TemplateSpec, token_of};
 
 /// What a look brought, for the rules of the ways up and down: these are about something that is switched.
 /// A machine that is gone is off; one that is stopped is not, since it is still there.
@@ -68,25 +74,31 @@ pub(crate) fn recognise(pass: &mut Pass<'_>) {
     if pass.record.launch.is_none() {
         return;
     }
-    if let (Resource::Launch(_), Some(id)) = (&pass.record.resource, &seen.id) {
-        let id = id.to_string();
-        launched(pass, &id);
+    if let (Resource::Launch(token), Some(id)) = (&pass.record.resource, &seen.id) {
+        let (token, id) = (token.clone(), id.to_string());
+        launched(pass, &token, &id);
     }
 }
 
 /// EC2 said which machine the launch led to.
-pub(crate) fn launched(pass: &mut Pass<'_>, id: &str) {
+pub(crate) fn launched(pass: &mut Pass<'_>, answered: &LaunchToken, id: &str) {
     let Ok(instance) = lamplighter_events::InstanceId::parse(id) else {
         // Found by its token at the next look.
         return pass.note("EC2's answer to the launch names no instance");
     };
     let Resource::Launch(token) = pass.record.resource.clone() else { return };
+    if token != *answered {
+        // It was given up; a sweep finds its machine.
+        return pass.note(format!("{instance} is of a launch that was given up"));
+    }
     // Every other call with this token has the same answer.
     pass.record.unanswered.retain(
         |lost| !matches!(&lost.effect, Effect::RunInstance(launch) if launch.token == token),
     );
     pass.note(format!("launched: {instance}"));
     pass.record.resource = Resource::Instance(instance);
+    // That was of the machine before it.
+    pass.record.accepted.stop = None;
     pass.record.started_by_us = true;
     let now = pass.now;
     if let Some(launch) = &mut pass.record.launch {
@@ -97,13 +109,10 @@ pub(crate) fn launched(pass: &mut Pass<'_>, id: &str) {
 
 /// The launch of a target that is wanted and has no machine.
 pub(super) fn launch(pass: &mut Pass<'_>, template: &TemplateSpec) -> Option<Effect> {
-    let lost = pass.record.unanswered.iter().rev().find_map(|lost| match &lost.effect {
-        Effect::RunInstance(launch) => Some(launch.clone()),
-        _ => None,
-    });
+    let lost = pass.record.unanswered.iter().rev().find_map(must_be_repeated).cloned();
     if let Some(launch) = lost {
         pass.record.resource = Resource::Launch(launch.token.clone());
-        return Some(Effect::RunInstance(launch));
+        return Some(Effect::RunInstance(Box::new(launch)));
     }
     let now = pass.now;
     let target = pass.record.target.clone();
@@ -113,6 +122,7 @@ pub(super) fn launch(pass: &mut Pass<'_>, template: &TemplateSpec) -> Option<Eff
         fail_start(pass, Cause::NotFound, message);
         return None;
     };
+    give_up_lost(launch, &pass.record.unanswered, now);
     launch.number += 1;
     launch.launched_at = None;
     launch.bootstrap_token = None;
@@ -126,6 +136,8 @@ pub(super) fn launch(pass: &mut Pass<'_>, template: &TemplateSpec) -> Option<Eff
     let option = options.get(launch.option % options.len().max(1)).cloned().unwrap_or_default();
     let tags = template.launch_tags(&target, &launch.name, launch.number);
     pass.record.resource = Resource::Launch(token.clone());
+    // What was accepted for the machine before it says nothing of this one.
+    pass.record.accepted = AcceptedChanges::default();
     pass.record.unit = None;
     Some(Effect::RunInstance(Box::new(Launch {
         token,
@@ -136,11 +148,76 @@ pub(super) fn launch(pass: &mut Pass<'_>, template: &TemplateSpec) -> Option<Eff
     })))
 }
 
+/// A launch without an answer that may still come true: the next call has its token.
+fn must_be_repeated(lost: &Unanswered) -> Option<&Launch> {
+    match &lost.effect {
+        Effect::RunInstance(launch) if lost.refusals < GIVEN_UP_REFUSALS => Some(launch),
+        _ => None,
+    }
+}
+
+/// EC2 has no capacity for this token. It would have named the machine, had it made one: late enough, that says that
+/// the requests without an answer did not arrive.
+pub(crate) fn refused_again(pass: &mut Pass<'_>, token: &LaunchToken) {
+    let now = pass.now;
+    for lost in &mut pass.record.unanswered {
+        let same = matches!(&lost.effect, Effect::RunInstance(launch) if launch.token == *token);
+        let act_by = later(lost.until, -(SIGNATURE_LIFE_SECONDS + SKEW_MAX_SECONDS));
+        if same && now >= later(act_by, GIVEN_UP_AFTER_SECONDS) {
+            lost.refusals = lost.refusals.saturating_add(1);
+        }
+    }
+}
+
+/// Remembers the launches without an answer in whose place another one is made.
+fn give_up_lost(launch: &mut LaunchRecord, unanswered: &[Unanswered], now: Timestamp) {
+    for lost in unanswered {
+        let Effect::RunInstance(lost) = &lost.effect else { continue };
+        if launch.given_up.iter().all(|known| known.token != lost.token) {
+            launch.given_up.push(GivenUpLaunch { token: lost.token.clone(), at: now });
+        }
+    }
+    let excess = launch.given_up.len().saturating_sub(GIVEN_UP_MAX);
+    launch.given_up.drain(..excess);
+}
+
+/// Whether the effect is the end of a machine that is not, or no longer, the target's.
+pub(crate) fn is_of_given_up_launch(record: &TargetRecord, effect: &Effect) -> bool {
+    match effect {
+        Effect::TerminateInstance { instance } => record.resource.instance() != Some(instance),
+        _ => false,
+    }
+}
+
+/// Ends a machine of a launch that was given up. The target itself is not concerned.
+pub(crate) fn end_given_up_launch(pass: &mut Pass<'_>, instance: &InstanceId) {
+    let known = pass.record.launch.as_ref().is_some_and(|launch| !launch.given_up.is_empty());
+    let other = pass.record.resource.instance() != Some(instance);
+    if !known || !other || pass.in_flight() {
+        return;
+    }
+    let (step, why) = (pass.record.step, pass.take_why());
+    pass.note(format!("{instance} is of a launch that was given up, and is ended"));
+    pass.act(Effect::TerminateInstance { instance: instance.clone() }, step, &why);
+}
+
+/// What EC2 said to that. Where it refused, the next sweep finds the machine again.
+pub(crate) fn ended_given_up_launch(pass: &mut Pass<'_>, effect: &Effect, answer: &EffectAnswer) {
+    let resource = effect.resource();
+    if let EffectAnswer::Refused { cause, message, .. } = answer {
+        pass.note(format!("{resource} could not be ended ({cause}): {message}"));
+    }
+    let why = pass.record.why.clone();
+    pass.why(why);
+    pass.look(pass.now);
+}
+
 /// A way to launch was refused: the next in order at once; after the last, with a pause. Whether there was a next one.
 pub(crate) fn try_next_option(pass: &mut Pass<'_>, refused: &LaunchOption, message: &str) -> bool {
     let Some(options) = pass.spec.template().map(|template| template.options().len()) else {
         return false;
     };
+    let repeats = pass.record.unanswered.iter().find_map(must_be_repeated).is_some();
     let Some(launch) = &mut pass.record.launch else { return false };
     let way = format!("{refused}: ");
     launch.tried.retain(|tried| !tried.starts_with(&way));
@@ -148,6 +225,9 @@ pub(crate) fn try_next_option(pass: &mut Pass<'_>, refused: &LaunchOption, messa
     launch.refused = launch.refused.saturating_add(1);
     let excess = launch.tried.len().saturating_sub(TRIED_MAX);
     launch.tried.drain(..excess);
+    if repeats {
+        return false;
+    }
     launch.option += 1;
     let next = launch.option % options.max(1) != 0;
     if next {

@@ -464,7 +464,10 @@ impl Driver {
                 let held_by: BTreeSet<String> = held_by.collect();
                 let off = matches!(next.phase, Phase::Off | Phase::Failed);
                 let true_once = held_by == self.model.held_by() || held_by == wishes.held_by;
-                true_once && if held_by.is_empty() { off } else { !stopped }
+                // Where the record has no room for one more that waits, it is answered before that.
+                let unawaited =
+                    next.phase == Phase::Stopping && outcome.message.contains("no room");
+                true_once && if held_by.is_empty() { off || unawaited } else { !stopped }
             }
             (Action::Stop | Action::Kill, Verdict::Failed, Some(_)) => true,
             (

@@ -84,10 +84,10 @@ fn an_observation_from_before_the_permissions_end_counts_for_nothing() {
 #[test]
 fn an_observation_from_within_the_margin_is_within_it_however_late_it_is_decided() {
     let mut story = Story::on("ann");
-    story.after(60).sees(PowerState::Stopped).look().is(Phase::On, None);
+    story.after(60).sees_it_stopped_outside(PowerState::Stopped).look().is(Phase::On, None);
     let early = story.now + jiff::SignedDuration::from_secs(1);
     story.after(30);
-    let seen = Observed::bare(early, PowerState::Stopped);
+    let seen = Observed { at: early, ..story.seen.clone() };
     let decision = decide(&story.record, &story.spec, &[], &Ok(seen), story.now, "late");
     assert_eq!(decision.next.phase, Phase::On);
     assert!(decision.look_at.is_some_and(|at| at <= story.now));

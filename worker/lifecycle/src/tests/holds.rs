@@ -239,8 +239,7 @@ fn a_machine_started_outside_is_adopted_once_that_is_sure() {
 #[test]
 fn a_machine_stopped_outside_ends_the_holds_that_are_older() {
     let mut story = Story::on("ann");
-    story.after(600).sees(PowerState::Stopping);
-    story.machine().user_stopped_at = Some(story.now);
+    story.after(600).sees_it_stopped_outside(PowerState::Stopping);
     story.look().is(Phase::On, None).no_outcome();
     story.after(5).look().is(Phase::Stopping, Some(Step::WaitStopped)).did_nothing();
     assert!(story.record.holds.is_empty());

@@ -1,8 +1,7 @@
 //! A machine with a truth of its own: it knows who started and stopped it, which the core has to infer.
 //!
-//! It boots and stops in its own time, tells its state late by a few seconds (`lag`, below the consistency
-//! margin, which is all that DESIGN.md promises to endure), refuses what EC2 would refuse, and can be
-//! handled by somebody outside.
+//! It boots and stops in its own time, tells its state late by up to a minute (`lag`, drawn for each look, so that
+//! its descriptions go back), refuses what EC2 would refuse, and can be handled by somebody outside.
 
 use std::collections::BTreeMap;
 
@@ -39,6 +38,7 @@ struct Moment {
     at: Timestamp,
     state: PowerState,
     user_at: Option<Timestamp>,
+    launched_at: Timestamp,
 }
 
 pub(super) struct Machine {
@@ -76,7 +76,8 @@ pub(super) fn plus(at: Timestamp, seconds: i64) -> Timestamp {
 
 impl Machine {
     pub(super) fn new(now: Timestamp, state: PowerState, pace: Pace) -> Self {
-        let first = Moment { at: plus(now, -3600), state, user_at: None };
+        let at = plus(now, -3600);
+        let first = Moment { at, state, user_at: None, launched_at: at };
         Self {
             moments: vec![first],
             up_by: By::Outside,
@@ -104,7 +105,11 @@ impl Machine {
     }
 
     fn enter(&mut self, at: Timestamp, state: PowerState, user_at: Option<Timestamp>) {
-        self.moments.push(Moment { at, state, user_at });
+        let launched_at = match state {
+            PowerState::Pending => at,
+            _ => self.last().launched_at,
+        };
+        self.moments.push(Moment { at, state, user_at, launched_at });
     }
 
     /// Whatever is due by `now` happens, in order.
@@ -232,6 +237,7 @@ impl Machine {
         let mut seen = Observed::bare(at, moment.state);
         if let Seen::Instance(instance) = &mut seen.seen {
             instance.user_stopped_at = moment.user_at;
+            instance.launched_at = Some(moment.launched_at);
             instance.private_ip = runs.then(|| "10.0.0.1".to_owned());
         }
         let agent = match (self.agent_dead, plus(moment.at, self.pace.agent) <= at) {

@@ -7,6 +7,7 @@ mod driver;
 mod faults;
 mod holds;
 mod idling;
+mod lag;
 mod machine;
 mod model;
 mod properties;
@@ -40,6 +41,9 @@ pub(super) struct Story {
     pub(super) writes: usize,
     pub(super) last: Option<Decision>,
     nonces: u64,
+    /// EC2's times of the machine's latest start and of its latest stop by a user.
+    launched_at: Option<Timestamp>,
+    user_stopped_at: Option<Timestamp>,
 }
 
 pub(super) fn seconds(text: &str) -> HumanDuration {
@@ -94,6 +98,8 @@ impl Story {
             writes: 0,
             last: None,
             nonces: 0,
+            launched_at: None,
+            user_stopped_at: None,
         }
     }
 
@@ -120,19 +126,37 @@ impl Story {
         self
     }
 
+    /// With the times that EC2 tells of it.
     pub(super) fn sees(&mut self, state: PowerState) -> &mut Self {
         self.seen = Observed::bare(self.now, state);
+        let up = matches!(state, PowerState::Pending | PowerState::Running);
+        let (launched_at, stopped_at) = (self.launched_at, self.user_stopped_at);
+        let machine = self.machine();
+        machine.launched_at = launched_at;
+        machine.user_stopped_at = stopped_at.filter(|_| !up);
         self
     }
 
+    /// Somebody else stops it now, and it shows.
+    pub(super) fn sees_it_stopped_outside(&mut self, state: PowerState) -> &mut Self {
+        self.user_stopped_at = Some(self.now);
+        self.sees(state)
+    }
+
+    /// Somebody else starts it now, and it shows.
+    pub(super) fn sees_it_started_outside(&mut self, state: PowerState) -> &mut Self {
+        self.launched_at = Some(self.now);
+        self.sees(state)
+    }
+
     pub(super) fn sees_agent(&mut self, agent: Agent) -> &mut Self {
-        self.seen = Observed::bare(self.now, PowerState::Running);
+        self.sees(PowerState::Running);
         self.seen.agent = Some(agent);
         self
     }
 
     pub(super) fn hears(&mut self, reading: CheckReading) -> &mut Self {
-        self.seen = Observed::bare(self.now, PowerState::Running);
+        self.sees(PowerState::Running);
         self.seen.check = Some(reading);
         self
     }
@@ -210,7 +234,12 @@ impl Story {
     fn check_house(&self, decision: &Decision) {
         assert!(!decision.why.is_empty(), "a decision without a why");
         runs::check(&decision.next);
-        if decision.effect.as_ref().is_some_and(|effect| effect.kind() == EffectKind::Stop) {
+        let ends_another = |effect: &Effect| {
+            matches!(effect, Effect::TerminateInstance { .. })
+                && effect.resource() != decision.next.resource
+        };
+        let stops = |effect: &Effect| effect.kind() == EffectKind::Stop && !ends_another(effect);
+        if decision.effect.as_ref().is_some_and(stops) {
             assert!(!decision.next.wanted(self.now), "a stop beside a hold in force");
         }
         assert!(
@@ -241,7 +270,15 @@ impl Story {
     /// AWS answers the effect under way.
     #[track_caller]
     pub(super) fn answered(&mut self, answer: &EffectAnswer) -> &mut Self {
-        let nonce = self.record.doing.as_ref().expect("an effect is under way").nonce.clone();
+        let doing = self.record.doing.as_ref().expect("an effect is under way");
+        let (nonce, kind) = (doing.nonce.clone(), doing.effect.kind());
+        match (answer, kind) {
+            (EffectAnswer::Accepted { .. }, EffectKind::Start) => self.launched_at = Some(self.now),
+            (EffectAnswer::Accepted { .. }, EffectKind::Stop) => {
+                self.user_stopped_at = Some(self.now);
+            }
+            _ => {}
+        }
         match apply_answer(&self.record, &self.spec, &nonce, answer, &[], self.now) {
             ApplyAnswer::Commit(decision) => self.take(*decision),
             ApplyAnswer::Stale => panic!("the answer was stale"),

@@ -26,7 +26,7 @@ use proptest::test_runner::{RngSeed, TestError, TestRunner};
 
 use super::driver::{Ask, Driver, Fate, Lasts, Look, Make, Step};
 use super::machine::{Outside, Pace};
-use crate::AcceptedCommand;
+use crate::{AcceptedCommand, SHOWS_WITHIN_SECONDS};
 
 /// Enough for a debug build to take some seconds for each claim.
 const CASES: u32 = 1_000;
@@ -111,8 +111,9 @@ pub(super) fn check_one_in<S: Strategy>(many: u32, strategy: &S, claim: impl Fn(
 
 fn look() -> impl Strategy<Value = Look> {
     let seconds = |max: i64| prop_oneof![3 => Just(0), 1 => 0..=max];
-    // Describes lag by less than the consistency margin; the worker itself may be slow.
-    (seconds(20), seconds(4), proptest::bool::weighted(0.03)).prop_map(|(delay, lag, blind)| Look {
+    // Describes lag, mostly by seconds, and so they go back; the worker itself may be slow.
+    let lag = prop_oneof![30 => Just(0), 10 => 0..5_i64, 2 => 0..SHOWS_WITHIN_SECONDS - 2];
+    (seconds(20), lag, proptest::bool::weighted(0.03)).prop_map(|(delay, lag, blind)| Look {
         delay,
         lag,
         blind,

@@ -55,8 +55,8 @@ fn a_start_that_falls_back_is_a_run_that_was_never_ready() {
     let mut story = Story::new();
     story.start("ann").accepted();
     story.after(13).sees(PowerState::Stopped).look().ran(&[(0, None, None)]);
-    story.after(5).look().is(Phase::Failed, None).ran(&[(0, None, Some(18))]);
-    story.after(60).start("bob").ran(&[(0, None, Some(18)), (78, None, None)]);
+    story.after(FELL_BACK_SECONDS).look().is(Phase::Failed, None).ran(&[(0, None, Some(73))]);
+    story.after(60).start("bob").ran(&[(0, None, Some(73)), (133, None, None)]);
 }
 
 #[test]

@@ -122,7 +122,8 @@ fn a_machine_that_falls_back_is_bounced_with_ec2s_reason() {
     story.machine().reason = Some("Client.InternalError: Client error on launch".into());
     // First seen: it might be a describe that lags.
     story.look().is(Phase::Starting, Some(Step::WaitRunning)).no_outcome();
-    story.after(5).look().is(Phase::Failed, None).did_nothing();
+    story.after(FELL_BACK_SECONDS - 1).look().no_outcome();
+    story.after(1).look().is(Phase::Failed, None).did_nothing();
     let outcome = story.outcome(Verdict::Failed, Some(Cause::Bounced));
     assert!(outcome.message.contains("Client.InternalError"), "{}", outcome.message);
 }

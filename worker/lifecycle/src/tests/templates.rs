@@ -10,6 +10,8 @@ use super::{Story, seconds};
 use crate::*;
 
 const MACHINE: &str = "i-0abc123def4567890";
+/// Of a launch that was given up.
+const LATE: &str = "i-0abc123def4567891";
 
 pub(super) fn template() -> TemplateSpec {
     let pattern = |text: &str| Pattern::parse(text).unwrap();
@@ -69,7 +71,7 @@ impl Story {
         self.asks(command)
     }
 
-    fn create_command(&self, holder: &str, blob: &str) -> AcceptedCommand {
+    pub(super) fn create_command(&self, holder: &str, blob: &str) -> AcceptedCommand {
         let parameters = BTreeMap::from([("blob_id".to_owned(), blob.to_owned())]);
         AcceptedCommand { parameters, ..self.command(Action::Create, holder) }
     }
@@ -129,6 +131,22 @@ impl Story {
     fn came_to(&self, at: usize, verdict: Verdict, cause: Option<Cause>) {
         let outcome = &self.outcomes[at];
         assert_eq!((outcome.outcome, outcome.cause), (verdict, cause), "{outcome:?}");
+    }
+
+    /// A sweep tells of a machine of a launch that was given up.
+    fn late_machine(&mut self) -> &mut Self {
+        self.pass(&[Input::GivenUpLaunch(InstanceId::parse(LATE).unwrap())])
+    }
+
+    #[track_caller]
+    fn ended_late_machine(&mut self) {
+        let before = self.record.resource.clone();
+        self.after(1).runs(None).late_machine();
+        let last = self.effects.last().cloned();
+        let late = InstanceId::parse(LATE).unwrap();
+        assert_eq!(last, Some(Effect::TerminateInstance { instance: late }));
+        self.accepted();
+        assert_eq!(self.record.resource, before);
     }
 
     fn in_flight_lost(&mut self) -> &mut Self {
@@ -336,6 +354,77 @@ fn no_other_way_is_tried_while_a_launch_is_without_an_answer() {
     let launches = story.launches();
     assert_eq!(launches.len(), 3);
     assert!(launches.iter().all(|launch| *launch == launches[0]), "the first may still come true");
+}
+
+#[test]
+fn the_next_way_is_tried_once_the_same_token_was_refused_late_enough_and_twice() {
+    let mut spec = template();
+    spec.subnets = vec!["subnet-a".to_owned(), "subnet-b".to_owned()];
+    let mut story = Story::walrus(spec);
+    story.create("a", "blob").in_flight_lost().look();
+    // Too early to tell: the first may be on its way.
+    for _ in 0..3 {
+        story.after(6).look().refused(Cause::Capacity, Refusal::RetryAfter(1000));
+    }
+    story.after(60).look().refused(Cause::Capacity, Refusal::RetryAfter(1000));
+    story.after(6).look().refused(Cause::Capacity, Refusal::RetryAfter(1000));
+    story.after(1).look();
+    let launches: Vec<Launch> = story.launches().into_iter().cloned().collect();
+    let (last, same) = launches.split_last().unwrap();
+    assert_eq!(same.len(), 6);
+    assert!(same.iter().all(|launch| *launch == same[0]), "one token until then");
+    assert_ne!(last.token, same[0].token);
+    assert_eq!(last.option.subnet.as_deref(), Some("subnet-b"));
+    // The answer to the first comes after all: the target's machine is the other one.
+    let nonce = story.record.unanswered[0].nonce.clone();
+    story.launched();
+    let answer = EffectAnswer::Accepted { id: Some(LATE.to_owned()) };
+    let late = apply_answer(&story.record, &story.spec, &nonce, &answer, &[], story.now);
+    let ApplyAnswer::Commit(late) = late else { panic!("it was not stale") };
+    story.take(*late);
+    assert_eq!(story.record.resource, machine());
+    // A sweep finds it by its token.
+    let given_up = &story.record.launch.as_ref().unwrap().given_up;
+    assert_eq!(given_up.len(), 1);
+    assert_eq!(given_up[0].token, same[0].token);
+    story.ended_late_machine();
+    story.after(6).runs(Some(Agent::Online)).look();
+    assert_eq!(story.record.step, Some(Step::FetchingBlob), "{}", story.record.why);
+}
+
+#[test]
+fn the_end_of_a_late_machine_changes_nothing_of_its_target() {
+    for answer in [
+        EffectAnswer::Accepted { id: None },
+        EffectAnswer::NotMade,
+        EffectAnswer::Refused {
+            cause: Cause::Denied,
+            message: "no".to_owned(),
+            refusal: Refusal::Final,
+        },
+    ] {
+        let mut story = Story::walrus(template());
+        story.ready();
+        let token = LaunchToken::parse(&"a".repeat(32)).unwrap();
+        let given_up = GivenUpLaunch { token, at: story.now };
+        story.record.launch.as_mut().unwrap().given_up.push(given_up);
+        story.after(60).runs(None).late_machine();
+        assert_eq!(story.ended(), 1);
+        story.answered(&answer);
+        let record = &story.record;
+        assert_eq!((record.phase, record.step, record.holds.len()), (Phase::On, None, 1));
+        assert!(
+            record.accepted.stop.is_none()
+                && record.quiet.is_none_or(|q| q.after != EffectKind::Stop)
+        );
+        story.after(6).runs(None).look();
+        assert_eq!((story.record.phase, story.ended()), (Phase::On, 1), "{}", story.record.why);
+    }
+    // A machine that is the target's own is never ended so, nor one where no launch was given up.
+    let mut story = Story::walrus(template());
+    story.ready();
+    story.after(60).runs(None).late_machine();
+    assert_eq!(story.ended(), 0);
 }
 
 #[test]

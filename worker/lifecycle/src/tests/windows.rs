@@ -73,7 +73,7 @@ fn a_kill_and_a_stop_outside_suppress_it_too() {
     killed.after(60).kill().did(EffectKind::Stop);
     assert!(killed.record.suppressed_until.is_some());
     let mut stopped = Story::open();
-    stopped.after(60).sees(PowerState::Stopped).look();
+    stopped.after(60).sees_it_stopped_outside(PowerState::Stopped).look();
     stopped.after(6).look();
     assert_eq!(stopped.attentions(), [AttentionKind::StoppedOutside]);
     assert!(stopped.record.suppressed_until.is_some() && !stopped.record.wanted(stopped.now));

@@ -107,8 +107,9 @@ impl Scaling {
             "arn:aws:iam::{}:role/aws-service-role/ecs.application-autoscaling.amazonaws.com/AWSServiceRoleForApplicationAutoScaling_ECSService",
             ctx.account_id
         );
-        let targets: Vec<(String, Value)> = self.shared.with(|world, _| {
-            let all = world.scaling.iter().filter(|_| ours);
+        let targets: Vec<(String, Value)> = self.shared.with(|world, now| {
+            let all = world.describe_scalable_targets(now);
+            let all = all.iter().filter(|_| ours);
             let wanted = all.filter(|it| ids.is_empty() || ids.contains(&it.resource_id));
             wanted
                 .map(|it| {
