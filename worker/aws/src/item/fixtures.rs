@@ -285,6 +285,7 @@ fn seen(kind: &str) -> Observed {
             bounds: Some(Bounds { min: 1, max: 4 }),
         }),
         _ => Seen::Instance(InstanceSeen {
+            launched_at: None,
             id: Some(instance()),
             state: PowerState::Running,
             reason: Some("Client.UserInitiatedShutdown".to_owned()),
@@ -331,7 +332,7 @@ fn full(kind: &str, phase: Phase, step: Option<Step>, effect: &Effect) -> Target
         .into_iter()
         .map(|effect| {
             let (nonce, repeats) = ("nonce-0".to_owned(), vec![("nonce-9".to_owned(), at(900))]);
-            Unanswered { effect, nonce, until: at(1_000), repeats }
+            Unanswered { effect, nonce, until: at(1_000), repeats, refusals: 0 }
         })
         .collect();
     record.quiet = Some(Quiet { until: at(100), after: EffectKind::Start });
@@ -390,6 +391,7 @@ fn full(kind: &str, phase: Phase, step: Option<Step>, effect: &Effect) -> Target
             record.seated = true;
             record.retire_at = (phase == Phase::Off).then(|| at(86_400));
             record.launch = Some(LaunchRecord {
+                given_up: Vec::new(),
                 parameters: parameters(),
                 created_at: at(1),
                 number: 2,
