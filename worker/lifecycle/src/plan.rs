@@ -11,12 +11,15 @@ use crate::hold::{Hold, HoldKind};
 use crate::idle::{IdleMemory, IdleVerdict, Judged, judge};
 use crate::lag::{self, AcceptedChanges};
 use crate::observed::{CheckReading, ObservePlan, Observed, PowerState, Seen, Sighting};
-use crate::pass::Input;
+use crate::pass::{Input, later};
 use crate::phases;
 use crate::probe::{HttpReads, IdleOverride, IdleSpec, Probe, ProbePlan, Round};
 use crate::record::{CheckPurpose, Phase, Step, TargetRecord};
 use crate::resource::Resource;
 use crate::spec::TargetSpec;
+
+/// From a plan to its decision, at most: calls that the SDK repeats, and a wait for the probes.
+const PASS_SECONDS: i64 = 30;
 
 /// The record with the resource that the fleet names now. A target that is up, or whose last effect may
 /// still happen, keeps its old one until it is surely off: two machines are never minded as one.
@@ -88,12 +91,25 @@ pub fn plan_observation(
             && (starts || record.phase == Phase::Starting),
         // What may soon be switched, or may have been switched late.
         bounds: service
-            && (starts || ends || !rests || record.wanted(now) || !record.unanswered.is_empty()),
+            && (starts
+                || ends
+                || !rests
+                || record.wanted(now)
+                || window_opens(record, spec, now)
+                || !record.unanswered.is_empty()),
         agent: record.check.is_none()
             && (command || (unit && (waits || starts || watches || asks_status))),
         check: check.map(|check| (check.command_id.clone(), check.token.clone())),
         health: spec.health.clone().filter(|_| record.step == Some(Step::VerifyHealth)),
     }
+}
+
+/// Whether a window of office hours starts the target in this pass: its hold is not in the record yet. A service that
+/// is started before its suspended bounds are set back is put to 0 again by its scaling.
+fn window_opens(record: &TargetRecord, spec: &TargetSpec, now: Timestamp) -> bool {
+    let soon = later(now, PASS_SECONDS);
+    let suppressed = record.suppressed_until.is_some_and(|until| soon < until);
+    !suppressed && spec.hours.as_ref().is_some_and(|hours| hours.at(soon).is_some())
 }
 
 /// Whether idleness may end this hold. An exclusive machine's holder is not put out by it.

@@ -316,3 +316,18 @@ fn a_task_that_runs_for_a_moment_is_not_on() {
     let outcome = story.outcome(Verdict::Failed, Some(Cause::UnitFailed));
     assert!(outcome.message.contains("exit code 3"), "{}", outcome.message);
 }
+
+/// Found by a crowd: its scaling, still suspended, put the service to 0 again, and that passed for somebody's stop.
+#[test]
+fn a_window_that_opens_asks_for_the_bounds_before_it_sets_the_count() {
+    let mut story = Story::service();
+    story.spec.hours = Some(Hours::parse("Mon-Fri 08:00-18:00", "UTC", []).unwrap());
+    let asks = |story: &Story, time: &str| {
+        plan_observation(&story.record, &story.spec, &[], time.parse().unwrap()).bounds
+    };
+    assert!(!asks(&story, "2026-11-23T07:00:00Z"), "what rests costs one description");
+    assert!(asks(&story, "2026-11-23T07:59:50Z"), "it may be open by the decision");
+    assert!(asks(&story, "2026-11-23T08:00:00Z"));
+    story.record.suppressed_until = Some("2026-11-23T18:00:00Z".parse().unwrap());
+    assert!(!asks(&story, "2026-11-23T08:00:00Z"), "a window that was ended early starts nothing");
+}
