@@ -280,7 +280,7 @@ fn a_queue_that_takes_less_than_lamplighter_sends_is_named() {
     wire.set(&wire.dead_letters, QueueAttributeName::MaximumMessageSize, "524288");
     assert!(said("the dead-letter queue takes 524288 bytes, the command queue 1048576"));
     // A letter passes the smaller limit: the reason gives way before the time of sending and its mark do.
-    let body = format!("{:<1$}", "poison", 524_288 - 150);
+    let body = format!("poison{}", " ".repeat(524_288 - 156));
     wire.send(&[&body]);
     let _worker = local.worker("worker", &[]);
     let letters = eventually("it is parked", || {
