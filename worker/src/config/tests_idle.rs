@@ -100,21 +100,21 @@ fn how_late_a_metric_is_and_what_a_missing_point_means_can_be_said() {
         SERVICE,
         &metric("lag = \"2h\""),
         expect![[
-            r#"f.toml:7:97: targets.a.idle.metrics[0].lag: "2h" is not valid; expected up to 1h"#
+            r#"f.toml:7:95: targets.a.idle.metrics[0].lag: "2h" is not valid; expected up to 1h"#
         ]],
     );
     check(
         SERVICE,
         &metric("period = \"1s\", look_back = \"1m\", lag = \"5m\""),
         expect![[
-            r#"f.toml:7:129: targets.a.idle.metrics[0].lag: "5m" is not valid; expected up to 200s"#
+            r#"f.toml:7:128: targets.a.idle.metrics[0].lag: "5m" is not valid; expected up to 200s"#
         ]],
     );
     check(
         SERVICE,
         &metric("missing = \"zero\""),
         expect![[
-            r#"f.toml:7:101: targets.a.idle.metrics[0].missing: "zero" is not valid; expected "unknown" or "idle""#
+            r#"f.toml:7:99: targets.a.idle.metrics[0].missing: "zero" is not valid; expected "unknown" or "idle""#
         ]],
     );
 }
