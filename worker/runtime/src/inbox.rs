@@ -485,9 +485,14 @@ async fn conclude_as(
     let outcome = match shared.ports.store.put_command(&record).await? {
         PutCommand::Done => outcome,
         PutCommand::Exists(existing) => match existing.outcome {
-            // Ours, from a try that died before its event was acknowledged: told now, under the same id. Where another
-            // message was parked, that one tells it.
-            Some(told) if existing.parked_as.is_none() && is_the_same(&told, &outcome) => told,
+            // Ours, from a try that died before its event was acknowledged, or from another delivery of this message
+            // that is still at it: told now, under the same id. Where another message was parked, that one tells it.
+            Some(told)
+                if is_the_same(&told, &outcome)
+                    && existing.parked_as.as_deref().is_none_or(|it| Some(it) == parked_as) =>
+            {
+                told
+            }
             _ => {
                 tracing::info!(command = %id, "it was taken before: its first outcome stands");
                 return Ok(());
