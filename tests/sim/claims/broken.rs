@@ -6,7 +6,7 @@ use lamplighter_sim::crowd::{Play, play, play_releases, play_requests, play_with
 
 /// Within so many crowds each mistake must be found. Most are in the first few; an effect must be lost,
 /// and come true very late, and be wanted by nobody then, for the rarest.
-const SEEDS: u64 = 600;
+const SEEDS: u64 = 2000;
 
 /// `LAMPLIGHTER_SIM_BREAKAGE` tries one mistake alone, by its name.
 fn is_chosen(breakage: Breakage) -> bool {
