@@ -31,7 +31,7 @@ const PROBING: Verbs = &[("probe", &[0, 1, 2])];
 const DEAD_LETTERS: Verbs =
     &[("dlq list", &[0, 1, 2]), ("dlq show", &[0, 1, 2]), ("dlq replay", &[0, 1, 2])];
 /// A worker that cannot reach AWS goes on trying: it has no exit code for that.
-const SERVING: Verbs = &[("run", &[0, 2]), ("local", &[0, 1, 2])];
+const SERVING: Verbs = &[("run", &[0, 2]), ("local", &[0, 1, 2]), ("health", &[0, 1, 2])];
 const SCHEDULING: Verbs = &[
     ("schedule plan", &[0, 1, 2]),
     ("schedule apply", &[0, 1, 2]),
@@ -615,7 +615,20 @@ fn serving_things() {
     // run: decides and does nothing; ends at a signal; says what it works on.
     let fleet = local.fleet().to_str().expect("a path").to_owned();
     local.control("DELETE", "policy", "");
-    let arguments = ["--dry-run", "--workers", "2", "--json", "--fleet", &fleet];
+    let alive = folder.path().join("alive");
+    let alive = alive.to_str().expect("a path");
+    let arguments = [
+        "--dry-run",
+        "--workers",
+        "2",
+        "--json",
+        "--fleet",
+        &fleet,
+        "--unknown-wait",
+        "1m",
+        "--liveness-file",
+        alive,
+    ];
     let mut worker = local.worker("dry", &arguments);
     local.run(&["send", "start", "pyelli", "--holder", "ann"]).is(0);
     eventually("it says what it would do", || {
@@ -626,6 +639,11 @@ fn serving_things() {
     assert!(worker.log().contains("\"slots\":2"), "{}", worker.log());
     assert_eq!(local.machine("i-0abc123def456")["state"], "stopped");
     ran.note("run", &arguments, 0);
+    ran.run(&local, "health", &["--json", "--liveness-file", alive, "--max-age", "1h"], 0);
+    let absent = folder.path().join("absent");
+    let absent = absent.to_str().expect("a path");
+    ran.run(&local, "health", &["--fleet", &fleet, "--liveness-file", absent], 1);
+    ran.run(&local, "health", &[], 2);
     ran.run(&local, "run", &["--workers", "0"], 2);
     ran.run_as(lamplighter().current_dir(folder.path()), "run", &[], 2);
     local.process.signal("-TERM");
@@ -642,6 +660,10 @@ fn serving_things() {
         "--dry-run",
         "--workers",
         "2",
+        "--unknown-wait",
+        "off",
+        "--liveness-file",
+        alive,
         "--fleet",
         &fleet,
     ];
