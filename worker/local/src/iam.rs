@@ -23,7 +23,7 @@ use lamplighter_cloud::schedules::DEFAULT_GROUP;
 use lamplighter_cloud::services::{DEFAULT_CLUSTER, Place};
 use serde_json::Value;
 
-use crate::input::{list, tags, text, texts};
+use crate::input::{list, maybe_text, tags, text, texts};
 use crate::shared::{Shared, fault};
 
 /// The policies in force.
@@ -174,7 +174,8 @@ fn checks(
         }
         "ec2" => {
             let action = format!("ec2:{operation}");
-            if operation.starts_with("Describe") {
+            // The one description that is bound to an instance.
+            if operation.starts_with("Describe") && operation != "DescribeInstanceAttribute" {
                 return one(action, "*".to_owned());
             }
             if operation == "RunInstances" {
@@ -184,6 +185,7 @@ fn checks(
                 return launches::template_checks(shared, operation, input, region, account);
             }
             let mut ids = texts(input, "InstanceId");
+            ids.extend(maybe_text(input, "InstanceId"));
             ids.extend(texts(input, "ResourceId"));
             if ids.is_empty() {
                 return one(action, "*".to_owned());

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use awsim_core::{AwsError, Protocol, RequestContext, RouteDefinition, ServiceHandler};
+use awsim_core::{AwsError, IamCheck, Protocol, RequestContext, RouteDefinition, ServiceHandler};
 use serde_json::{Map, Value, json};
 
 use crate::input::{list, text};
@@ -77,6 +77,15 @@ impl ServiceHandler for DynamoDb {
 
     fn restore(&self, data: &[u8]) -> Result<(), String> {
         self.inner.restore(data)
+    }
+
+    fn iam_checks_with_context(
+        &self,
+        operation: &str,
+        input: &Value,
+        ctx: &RequestContext,
+    ) -> Vec<IamCheck> {
+        self.inner.iam_checks_with_context(operation, input, ctx)
     }
 }
 
