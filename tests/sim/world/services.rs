@@ -44,6 +44,7 @@ impl Sim {
         seen.rollout_failed = failed.map(|deployment| deployment.reason.clone());
         let unplaced = sight.events.iter().find(|it| it.message.contains("unable to place a task"));
         seen.unplaced = unplaced.map(|event| (event.at, event.message.clone()));
+        seen.newest_event_at = sight.events.iter().map(|event| event.at).max();
         if plan.bounds {
             seen.bounds = self.read_bounds(id).await?;
         }

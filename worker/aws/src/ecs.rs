@@ -187,6 +187,7 @@ pub(crate) fn seen(service: &Service) -> ServiceSeen {
         pending: service.pending_count().into(),
         rollout_failed: failed,
         unplaced,
+        newest_event_at: service.events().iter().filter_map(|it| instant(it.created_at())).max(),
         ..ServiceSeen::default()
     }
 }

@@ -196,7 +196,8 @@ pub fn apply_answer(
             if let (true, EffectAnswer::Accepted { .. }, Some(until)) = (ours, answer, until) {
                 // The call was made by then, whenever its answer is committed.
                 let act_by = later(until, -(SIGNATURE_LIFE_SECONDS + SKEW_MAX_SECONDS));
-                pass.record.accepted.note(&lost, act_by.min(now));
+                let known = pass.record.observed.as_ref();
+                pass.record.accepted.note(&lost, act_by.min(now), known);
             }
             if let (Effect::RunInstance(launch), EffectAnswer::Accepted { id: Some(id) }) =
                 (&lost, answer)
@@ -238,7 +239,7 @@ fn accepted(pass: &mut Pass<'_>, effect: &Effect, id: Option<String>) {
     let until = pass.in_seconds(CONSISTENCY_MARGIN_SECONDS);
     pass.record.retry_at = None;
     pass.record.refusal = None;
-    pass.record.accepted.note(effect, pass.now);
+    pass.record.accepted.note(effect, pass.now, pass.record.observed.as_ref());
     let (speaker, noun) = (pass.record.resource.speaker(), pass.record.resource.noun());
     match kind {
         EffectKind::Start => {

@@ -5,7 +5,8 @@
 //! accepted from us. For [`SHOWS_WITHIN_SECONDS`] after an accepted start or stop, a state from before it may be old,
 //! and nothing is concluded from it. For [`OWN_CHANGE_SECONDS`], what shows up is ours. EC2's own times tell more: an
 //! instance's launch time is that of its latest start, and its transition reason names the time of a user's stop.
-//! Where they are newer than our change, somebody else acted.
+//! Where they are newer than our change, somebody else acted. A service has no such times, but a description of it is
+//! not older than the newest of its events.
 //!
 //! *Not here.* Effects without an answer (`unanswered`), and the margin of seconds after each effect (`quiet`).
 
@@ -14,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::effect::{Effect, EffectKind};
 use crate::limits::{OWN_CHANGE_SECONDS, SHOWS_WITHIN_SECONDS, TIMES_DIFFER_SECONDS};
-use crate::observed::{Bounds, Observed, PowerState};
+use crate::observed::{Bounds, InstanceSeen, Observed, PowerState, Seen};
 use crate::pass::{Pass, later};
 use crate::record::{Phase, TargetRecord};
 
@@ -36,6 +37,9 @@ pub struct AcceptedChanges {
     /// The last stop, or termination.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop: Option<Timestamp>,
+    /// The launch time that EC2 showed before the last stop.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped_launch: Option<Timestamp>,
     /// The last time that scaling's bounds were set to 0 and 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspension: Option<Timestamp>,
@@ -50,12 +54,15 @@ impl AcceptedChanges {
         *self == Self::default()
     }
 
-    /// Takes note of an effect that AWS accepted at this time, or just before.
-    pub(crate) fn note(&mut self, effect: &Effect, at: Timestamp) {
+    /// Takes note of an effect that AWS accepted at this time, or just before. `known` is what was observed before it.
+    pub(crate) fn note(&mut self, effect: &Effect, at: Timestamp, known: Option<&Observed>) {
         let newest = |known: &mut Option<Timestamp>| *known = (*known).max(Some(at));
         match effect.kind() {
             EffectKind::Start => newest(&mut self.start),
-            EffectKind::Stop => newest(&mut self.stop),
+            EffectKind::Stop => {
+                newest(&mut self.stop);
+                self.stopped_launch = known.and_then(launched_at_of);
+            }
             EffectKind::Send => {}
             EffectKind::Scale => {
                 if let Effect::RegisterScalableTarget { bounds, .. } = effect {
@@ -133,8 +140,7 @@ pub(crate) fn old_until(record: &TargetRecord, seen: &Observed) -> Option<Timest
     let launched = record.kind == "ec2-template";
     let at = match seen.state() {
         PowerState::Pending | PowerState::Running => {
-            let before = |stop: &Timestamp| launched_at_of(seen).is_none_or(|start| start <= *stop);
-            changes.stop.filter(before)
+            changes.stop.filter(|stop| !is_up_since(seen, *stop, changes.stopped_launch))
         }
         // A service has no time of its last stop: what follows an accepted one is taken for it.
         PowerState::Stopping | PowerState::Stopped
@@ -143,7 +149,7 @@ pub(crate) fn old_until(record: &TargetRecord, seen: &Observed) -> Option<Timest
             None
         }
         PowerState::Stopping | PowerState::Stopped if !launched => {
-            changes.start.filter(|start| !is_newer(stopped_at(seen), *start))
+            changes.start.filter(|start| !is_down_since(seen, *start))
         }
         // These are final, or waited for elsewhere.
         _ => None,
@@ -155,6 +161,34 @@ pub(crate) fn old_until(record: &TargetRecord, seen: &Observed) -> Option<Timest
 /// Whether a time of EC2's is after one of ours, whichever clock is ahead.
 fn is_newer(theirs: Option<Timestamp>, ours: Timestamp) -> bool {
     theirs.is_some_and(|theirs| theirs > later(ours, TIMES_DIFFER_SECONDS))
+}
+
+/// Whether a description of what is up is from after a stop that AWS accepted. `known` is the launch that was stopped:
+/// EC2's times are whole seconds, so another launch in the second of the stop is from after it.
+fn is_up_since(seen: &Observed, stop: Timestamp, known: Option<Timestamp>) -> bool {
+    let another = |launch| known.is_some_and(|known| known < launch) && is_about(launch, stop);
+    match &seen.seen {
+        Seen::Instance(instance) => {
+            instance.launched_at.is_some_and(|launch| launch > stop || another(launch))
+        }
+        Seen::Service(service) => service.newest_event_at.is_some_and(|at| at > stop),
+    }
+}
+
+/// Whether a description of what is down is from after a start that AWS accepted: by the time of its stop, or since it
+/// shows this start as its launch.
+fn is_down_since(seen: &Observed, start: Timestamp) -> bool {
+    let launched =
+        |instance: &InstanceSeen| instance.launched_at.is_some_and(|at| is_about(at, start));
+    match &seen.seen {
+        Seen::Instance(instance) => is_newer(instance.user_stopped_at, start) || launched(instance),
+        Seen::Service(service) => service.newest_event_at.is_some_and(|at| at > start),
+    }
+}
+
+/// Whether a time of EC2's is not before one of ours.
+fn is_about(theirs: Timestamp, ours: Timestamp) -> bool {
+    later(theirs, TIMES_DIFFER_SECONDS) >= ours
 }
 
 impl Pass<'_> {
@@ -218,11 +252,13 @@ impl Pass<'_> {
             && is_within(changes.suspension, OWN_CHANGE_SECONDS, self.seen_at())
     }
 
-    /// A service has no times of its own: just after a phase began, another state may be older than that.
+    /// Just after a phase began, another state of a service may be older than that.
     pub(crate) fn phase_is_young(&mut self) -> bool {
         let until = later(self.record.since, SHOWS_WITHIN_SECONDS);
         let service = self.record.resource.service().is_some();
-        let young = service && self.record.rev > 0 && self.seen_at() < until;
+        let newest = self.seen().and_then(Observed::service).and_then(|it| it.newest_event_at);
+        let newer = newest.is_some_and(|at| at > self.record.since);
+        let young = service && !newer && self.record.rev > 0 && self.seen_at() < until;
         if young {
             self.why("ECS says otherwise than a moment ago; looking again");
             self.look_after_poll();

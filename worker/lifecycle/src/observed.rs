@@ -154,6 +154,9 @@ pub struct ServiceSeen {
     /// ECS's last words on why a task could not be placed, and when.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unplaced: Option<(Timestamp, String)>,
+    /// The time of its newest event. The description is not older.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub newest_event_at: Option<Timestamp>,
     /// The tasks that stopped lately, newest first; asked only where it matters.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stopped: Vec<TaskStopped>,

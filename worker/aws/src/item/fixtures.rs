@@ -283,6 +283,7 @@ fn seen(kind: &str) -> Observed {
                 reason: "exit 1".to_owned(),
             }],
             bounds: Some(Bounds { min: 1, max: 4 }),
+            newest_event_at: None,
         }),
         _ => Seen::Instance(InstanceSeen {
             launched_at: None,

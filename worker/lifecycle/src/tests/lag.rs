@@ -129,15 +129,58 @@ fn a_wake_just_after_a_stop_is_not_done_by_what_ran_before() {
 #[test]
 fn a_stop_that_is_accepted_and_does_not_show_is_not_done_by_what_was_before_the_start() {
     let mut story = Story::new();
+    let launched_at = story.launched_at;
     story.start("ann").accepted().after(6).sees(PowerState::Running).look();
     story.after(10).look().is(Phase::On, None);
     story.outcomes.clear();
-    let before = story.user_stopped_at;
+    let before = (story.user_stopped_at, launched_at);
     story.stop("ann").accepted();
     story.after(6).sees(PowerState::Stopped);
-    story.machine().user_stopped_at = before;
+    (story.machine().user_stopped_at, story.machine().launched_at) = before;
     story.look().is(Phase::Stopping, Some(Step::WaitStopped)).no_outcome();
     story.after(6).sees(PowerState::Stopped).look().is(Phase::Off, None);
+    story.outcome(Verdict::Done, None);
+}
+
+#[test]
+fn a_stop_within_a_second_of_its_start_is_known_by_the_launch_that_ec2_shows() {
+    let mut story = Story::new();
+    story.start("ann").accepted().sees(PowerState::Running).after(1).stop("ann").accepted();
+    story.outcomes.clear();
+    story.after(6).sees(PowerState::Stopped);
+    // EC2's times are whole seconds: this stop may be one from before the start.
+    story.machine().user_stopped_at = story.machine().launched_at;
+    story.look().is(Phase::Off, None);
+    story.outcome(Verdict::Done, None);
+}
+
+#[test]
+fn a_start_in_the_second_of_a_stop_is_known_by_another_launch() {
+    let mut story = Story::on("ann");
+    story.after(900).stop("ann").accepted();
+    let stopped = story.now;
+    story.after(6).sees(PowerState::Stopped).look().is(Phase::Off, None);
+    story.outcomes.clear();
+    story.start("bob").accepted().after(6).sees(PowerState::Running);
+    story.machine().launched_at = Some(stopped);
+    story.look().after(10).look().is(Phase::On, None);
+    story.outcome(Verdict::Done, None);
+}
+
+#[test]
+fn a_service_with_an_event_after_its_stop_is_seen_as_it_is() {
+    let mut story = Story::service_on();
+    story.after(900).stop("ann").sets_desired(0).accepted();
+    let stopped = story.now;
+    story.after(1).counts(0, 0, 0).look().after(5).look().is(Phase::Off, None);
+    story.start("ben").sets_desired(1).accepted();
+    story.outcomes.clear();
+    story.after(6).counts(1, 1, 0);
+    story.ecs().newest_event_at = Some(stopped);
+    story.look().is(Phase::Starting, Some(Step::WaitRunning)).no_outcome();
+    story.after(6).counts(1, 1, 0);
+    story.ecs().newest_event_at = Some(story.now);
+    story.look().after(1).look().is(Phase::On, None);
     story.outcome(Verdict::Done, None);
 }
 

@@ -26,7 +26,7 @@ impl Story {
         self
     }
 
-    fn ecs(&mut self) -> &mut ServiceSeen {
+    pub(super) fn ecs(&mut self) -> &mut ServiceSeen {
         match &mut self.seen.seen {
             Seen::Service(service) => service,
             Seen::Instance(_) => panic!("it is a machine"),
