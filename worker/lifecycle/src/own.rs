@@ -81,6 +81,17 @@ impl OwnRound {
     fn holds(&self, at: Timestamp) -> bool {
         near(self.from, self.until, at)
     }
+
+    /// Whether it may have been asked before the end of the other, given what it was told. Clocks of workers differ, so
+    /// times that overlap tell no order. What tells it is that it was told of neither: of a use that the other was told
+    /// of, it would have been told, too.
+    fn may_precede(&self, other: &OwnRound, told: &OwnReport) -> bool {
+        let overlaps =
+            self.from.duration_since(other.until) <= SignedDuration::from_millis(OWN_PROBE_MILLIS);
+        let of_neither =
+            matches!(told.near, Near::Before | Near::Forgotten) && !other.holds(told.said);
+        self.from <= other.until || (overlaps && of_neither)
+    }
 }
 
 fn near(from: Timestamp, until: Timestamp, at: Timestamp) -> bool {
@@ -258,9 +269,8 @@ impl OwnRequests {
     fn explained(&self, round: &OwnRound, label: &str, report: &OwnReport) -> Option<&OwnRound> {
         self.rounds.iter().rev().find(|other| {
             (other.from, other.until) != (round.from, round.until)
-                && other.from <= round.until
-                && other.said.contains_key(label)
                 && other.holds(report.said)
+                && other.said.get(label).is_some_and(|told| other.may_precede(round, told))
         })
     }
 

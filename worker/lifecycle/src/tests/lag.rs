@@ -167,6 +167,19 @@ fn a_start_in_the_second_of_a_stop_is_known_by_another_launch() {
     story.outcome(Verdict::Done, None);
 }
 
+/// Crowd seed 1000002903.
+#[test]
+fn a_start_whose_answer_was_lost_and_that_shows_is_one_that_may_lag() {
+    let mut story = Story::service();
+    story.start("ann").sets_desired(1);
+    story.after(25).counts(1, 0, 1).look().is(Phase::Starting, Some(Step::WaitRunning));
+    for _ in 0..4 {
+        story.after(6).counts(0, 0, 0).look().is(Phase::Starting, Some(Step::WaitRunning));
+    }
+    assert!(story.attentions().is_empty());
+    story.after(6).counts(1, 1, 0).look().after(1).look().is(Phase::On, None);
+}
+
 #[test]
 fn a_service_with_an_event_after_its_stop_is_seen_as_it_is() {
     let mut story = Story::service_on();

@@ -69,6 +69,39 @@ fn two_probes_of_one_backend_do_not_take_each_other_for_use() {
     shows(&requests, ONE, 1800.0, blurred(100.0, Some(1500.0)));
 }
 
+/// Crowd seed 1000000607: a person asks a moment before each look, by a clock that is ahead of the worker's.
+#[test]
+fn the_request_of_a_clock_that_is_ahead_is_ours() {
+    let mut backend = Counting::used_at(&[100.0]);
+    let mut requests = OwnRequests::default();
+    let mut ahead = backend.asked(300.0, &[ONE]);
+    let behind = backend.asked(300.1, &[ONE]);
+    for asked in &mut ahead {
+        asked.asked_at += SignedDuration::from_secs(1);
+        asked.answered_at += SignedDuration::from_secs(1);
+    }
+    requests.add(&behind);
+    shows(&requests, ONE, 300.1, Shown::JustNow);
+    requests.add(&ahead);
+    shows(&requests, ONE, 300.1, blurred(100.0, Some(301.0)));
+}
+
+#[test]
+fn two_that_ask_at_once_do_not_take_a_use_for_each_others_requests() {
+    let mut requests = OwnRequests::default();
+    for from in [300.0, 600.0] {
+        let mut backend = Counting::used_at(&[from + 0.1, from + 0.2]);
+        let mut ahead = backend.asked(from + 0.1, &[ONE]);
+        for asked in &mut ahead {
+            asked.asked_at += SignedDuration::from_secs(1);
+            asked.answered_at += SignedDuration::from_secs(1);
+        }
+        requests.add(&backend.asked(from + 0.2, &[ONE]));
+        requests.add(&ahead);
+        shows(&requests, ONE, from + 0.2, Shown::JustNow);
+    }
+}
+
 #[test]
 fn a_request_of_another_worker_is_ours_once_its_answer_is_known() {
     let mut backend = Counting::used_at(&[100.0]);
