@@ -163,7 +163,8 @@ fn decide_in(
         pass.why("the observation is older than the last effect's permission; looking again");
     } else if goes_back && !pass.in_flight() {
         pass.look_after_poll();
-        pass.why("EC2 shows an older state than before; looking again");
+        let speaker = pass.record.resource.speaker();
+        pass.why(format!("{speaker} shows an older state than before; looking again"));
     } else if let Some(doing) = &pass.record.doing {
         let (operation, act_by) = (doing.effect.operation(), doing.act_by);
         pass.why(format!(

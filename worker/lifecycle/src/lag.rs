@@ -106,15 +106,17 @@ fn stopped_at(seen: &Observed) -> Option<Timestamp> {
     seen.instance().and_then(|instance| instance.user_stopped_at)
 }
 
-/// What the record knows of the machine that `seen` shows, unless it had another one then: a target that is launched has
+/// What the record knows of the resource that `seen` shows, unless it had another one then: a target that is launched has
 /// had others before.
 fn known_of_same<'r>(record: &'r TargetRecord, seen: &Observed) -> Option<&'r Observed> {
     let known = record.observed.as_ref()?;
     let launched_at = record.launch.as_ref().and_then(|launch| launch.launched_at);
-    let other = record.resource.instance().is_none()
-        || launched_at.is_some_and(|at| known.at <= at)
-        || seen.instance().is_none();
-    (!other).then_some(known)
+    let same = match (&known.seen, &seen.seen) {
+        (Seen::Instance(_), Seen::Instance(_)) => record.resource.instance().is_some(),
+        (Seen::Service(_), Seen::Service(_)) => true,
+        _ => false,
+    };
+    (same && launched_at.is_none_or(|at| known.at > at)).then_some(known)
 }
 
 /// What is known of a machine that has ended, where `seen` shows it as it was before.
@@ -125,13 +127,23 @@ pub(crate) fn ended(record: &TargetRecord, seen: &Observed) -> Option<Observed> 
     (ended && lives).then(|| Observed { at: seen.at, ..known.clone() })
 }
 
-/// Whether `seen` shows an older state of the same machine than the record knows. Replicas agree again within
+/// The time of the newest change that a description shows, by AWS's own clock.
+fn newest_change(of: &Observed) -> Option<Timestamp> {
+    match &of.seen {
+        Seen::Instance(it) => {
+            it.launched_at.map(|at| it.user_stopped_at.map_or(at, |it| it.max(at)))
+        }
+        Seen::Service(service) => service.newest_event_at,
+    }
+}
+
+/// Whether `seen` shows an older state of the same resource than the record knows. Replicas agree again within
 /// [`SHOWS_WITHIN_SECONDS`].
 pub(crate) fn goes_back(record: &TargetRecord, seen: &Observed) -> bool {
     let Some(known) = known_of_same(record, seen) else { return false };
-    let shown = launched_at_of(seen).is_some() && launched_at_of(known).is_some();
-    let newest = |of: &Observed| launched_at_of(of).max(stopped_at(of));
-    shown && newest(seen) < newest(known) && seen.at < later(known.at, SHOWS_WITHIN_SECONDS)
+    let older =
+        newest_change(seen).zip(newest_change(known)).is_some_and(|(seen, known)| seen < known);
+    older && seen.at < later(known.at, SHOWS_WITHIN_SECONDS)
 }
 
 /// Until when this state may be one from before the last start or stop that AWS accepted; `None`: it is newer.

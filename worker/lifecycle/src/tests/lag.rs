@@ -180,6 +180,27 @@ fn a_start_whose_answer_was_lost_and_that_shows_is_one_that_may_lag() {
     story.after(6).counts(1, 1, 0).look().after(1).look().is(Phase::On, None);
 }
 
+/// Crowd seed 2000006108: somebody starts it before the first contact, and ECS goes back to before that.
+#[test]
+fn a_service_whose_description_goes_back_behind_an_event_was_not_stopped() {
+    let mut story = Story::service();
+    let (before, started) = (story.now, story.now + jiff::SignedDuration::from_secs(9));
+    story.after(10).counts(1, 0, 1);
+    story.ecs().newest_event_at = Some(started);
+    story.start("ann").is(Phase::Starting, Some(Step::WaitRunning));
+    for _ in 0..4 {
+        story.after(6).counts(0, 0, 0);
+        story.ecs().newest_event_at = Some(before);
+        story.look().is(Phase::Starting, Some(Step::WaitRunning));
+    }
+    assert!(story.attentions().is_empty());
+    // An event of later tells that somebody set it to 0.
+    story.after(6).counts(0, 0, 0);
+    story.ecs().newest_event_at = Some(story.now);
+    story.look().after(6).look().is(Phase::Off, None);
+    assert_eq!(story.attentions(), [AttentionKind::StoppedOutside]);
+}
+
 #[test]
 fn a_service_with_an_event_after_its_stop_is_seen_as_it_is() {
     let mut story = Story::service_on();
