@@ -196,9 +196,8 @@ pub fn apply_answer(
             let ours = !phases::is_of_given_up_launch(&pass.record, &lost);
             if let (true, EffectAnswer::Accepted { .. }, Some(until)) = (ours, answer, until) {
                 // The call was made by then, whenever its answer is committed.
-                let act_by = later(until, -(SIGNATURE_LIFE_SECONDS + SKEW_MAX_SECONDS));
                 let known = pass.record.observed.as_ref();
-                pass.record.accepted.note(&lost, act_by.min(now), known);
+                pass.record.accepted.note(&lost, lag::made_by(until).min(now), known);
             }
             if let (Effect::RunInstance(launch), EffectAnswer::Accepted { id: Some(id) }) =
                 (&lost, answer)

@@ -14,10 +14,13 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::effect::{Effect, EffectKind};
-use crate::limits::{OWN_CHANGE_SECONDS, SHOWS_WITHIN_SECONDS, TIMES_DIFFER_SECONDS};
+use crate::limits::{
+    OWN_CHANGE_SECONDS, SHOWS_WITHIN_SECONDS, SIGNATURE_LIFE_SECONDS, SKEW_MAX_SECONDS,
+    TIMES_DIFFER_SECONDS,
+};
 use crate::observed::{Bounds, InstanceSeen, Observed, PowerState, Seen};
 use crate::pass::{Pass, later};
-use crate::record::{Phase, TargetRecord};
+use crate::record::{Phase, TargetRecord, Unanswered};
 
 /// Bounds that Application Auto Scaling took from us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,6 +78,12 @@ impl AcceptedChanges {
         }
     }
 
+    /// A start whose answer was lost shows, so AWS accepted it: by the end of its permission.
+    pub(crate) fn note_lost_start(&mut self, unanswered: &[Unanswered], now: Timestamp) {
+        let starts = unanswered.iter().filter(|lost| lost.effect.kind() == EffectKind::Start);
+        self.start = starts.map(|lost| made_by(lost.until).min(now)).max().max(self.start);
+    }
+
     /// Whether the last of both was the start: then nothing of ours has sent it down since.
     fn ends_with_start(&self) -> bool {
         self.start.is_some() && self.start > self.stop
@@ -83,6 +92,11 @@ impl AcceptedChanges {
     fn ends_with_stop(&self) -> bool {
         self.stop.is_some() && self.stop > self.start
     }
+}
+
+/// When the call was made at the latest whose signed request is accepted until then.
+pub(crate) fn made_by(until: Timestamp) -> Timestamp {
+    later(until, -(SIGNATURE_LIFE_SECONDS + SKEW_MAX_SECONDS))
 }
 
 /// Whether a start of ours may show though the target is at rest. It is looked for until then.

@@ -290,8 +290,7 @@ fn enter_way(pass: &mut Pass<'_>) {
     if pass.record.step.is_none_or(Step::is_before_the_way) {
         if pass.unanswered(EffectKind::Start) {
             pass.record.started_by_us = true;
-            // It shows, so AWS accepted it, whatever became of the answer.
-            pass.record.accepted.start = pass.record.accepted.start.max(Some(pass.now));
+            pass.record.accepted.note_lost_start(&pass.record.unanswered, pass.now);
         }
         pass.record.accepted_at = pass.record.accepted_at.or(Some(pass.now));
         pass.record.refusal = None;

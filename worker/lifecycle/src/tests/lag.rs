@@ -201,6 +201,22 @@ fn a_service_whose_description_goes_back_behind_an_event_was_not_stopped() {
     assert_eq!(story.attentions(), [AttentionKind::StoppedOutside]);
 }
 
+/// Crowd seed 3000004481: scaling carries out our suspension, and by then it is on again.
+#[test]
+fn a_lost_start_that_shows_late_does_not_hide_that_we_suspended_its_scaling_since() {
+    let mut story = Story::service();
+    story.bounds(0, 2).start("ann").sets_desired(1);
+    story.after(20).counts(0, 0, 0).bounds(0, 2).stop("ann").sets_bounds(0, 0).accepted();
+    story.after(6).counts(0, 0, 0).bounds(0, 0).look().is(Phase::Off, None);
+    story.after(10).counts(1, 1, 0).bounds(0, 0).start("cyd").sets_bounds(0, 2).accepted();
+    story.after(1).counts(1, 1, 0).bounds(0, 2).look().after(1).look().is(Phase::On, None);
+    story.after(40).counts(0, 0, 0).bounds(0, 2);
+    story.ecs().newest_event_at = Some(story.now);
+    story.look();
+    assert!(story.attentions().is_empty(), "nobody outside stopped it");
+    story.sets_desired(1);
+}
+
 #[test]
 fn a_service_with_an_event_after_its_stop_is_seen_as_it_is() {
     let mut story = Story::service_on();
