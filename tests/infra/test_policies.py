@@ -4,6 +4,7 @@ import json
 import re
 import sys
 import unittest
+import warnings
 from importlib import util
 
 import service_authorization
@@ -98,7 +99,10 @@ class Reference(unittest.TestCase):
 @unittest.skipUnless(util.find_spec("parliament"), "parliament is not installed")
 class Linted(unittest.TestCase):
     def findings(self, document):
-        from parliament import analyze_policy_string
+        with warnings.catch_warnings():
+            # It leaves the files open that it reads on import.
+            warnings.simplefilter("ignore", ResourceWarning)
+            from parliament import analyze_policy_string
 
         for finding in analyze_policy_string(json.dumps(document)).findings:
             if finding.issue == "RESOURCE_MISMATCH" and self.others_have_it(document, finding.detail):
