@@ -2,16 +2,19 @@
 //! sentence in a document.
 //!
 //! `tree` reads the files, `code` tells code from comments and literals, `rules` are the checkers (text
-//! in, findings out, no I/O), `graph` asks cargo who depends on whom. `samples` feeds each rule
+//! in, findings out, no I/O), `modules` looks for circles in a crate, `graph` asks cargo who depends on whom. `samples` feeds each rule
 //! something bad and something that merely looks bad: a rule that cannot fail guards nothing.
 //!
 //! Not here: what clippy and rustfmt check already, and the build without `local` (`scripts/test`).
 
 mod code;
 mod graph;
+mod modules;
 mod rules;
 mod samples;
 mod tree;
+
+use std::collections::BTreeSet;
 
 use graph::Edges;
 use rules::Finding;
@@ -152,6 +155,22 @@ fn no_map_without_an_order_where_it_could_be_seen() {
         &find(&files, rules::unordered_maps),
         "BTreeMap and BTreeSet, so that each run is the same",
     );
+}
+
+#[test]
+fn modules_form_no_circle() {
+    let roots: BTreeSet<String> = tree::rust_files()
+        .iter()
+        .filter_map(|file| {
+            let (root, name) = file.path.rsplit_once('/')?;
+            let test = root.starts_with("tests/") && root != "tests/sim";
+            (matches!(name, "lib.rs" | "main.rs") && !test).then(|| format!("{root}/"))
+        })
+        .collect();
+    assert!(roots.len() >= 9, "found only {roots:?}: have the crates moved?");
+    let bad: Vec<Finding> =
+        roots.iter().flat_map(|root| modules::circles(root, &rust_files_under(root))).collect();
+    none(&bad, "the modules of a crate form no circle, a parent and its child aside");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use crate::code::blanked;
 use crate::graph;
+use crate::modules;
 use crate::rules::{self, Finding};
 use crate::tree::{self, File};
 
@@ -242,4 +243,35 @@ fn a_forbidden_direct_dependency_is_found() {
     });
     assert_eq!(found.len(), 1);
     assert_eq!(found[0].to_string(), "m:1: lamplighter-runtime depends on anyhow");
+}
+
+#[test]
+fn a_circle_of_modules_is_found_and_a_parent_with_its_child_is_none() {
+    let crate_of = |files: &[(&str, &str)]| -> Vec<String> {
+        let files: Vec<File> =
+            files.iter().map(|(name, text)| file(&format!("x/src/{name}"), text)).collect();
+        modules::circles("x/src/", &files).iter().map(ToString::to_string).collect()
+    };
+    // `b` leads back through a name that the root re-exports, and from beneath.
+    let circle = [
+        ("lib.rs", "mod a;\nmod b;\npub use a::{One, two as Two};"),
+        ("a.rs", "fn f() {\n    crate::b::g();\n}"),
+        ("b.rs", "pub mod c;\npub fn g() {}"),
+        ("b/c.rs", "use crate::Two;"),
+    ];
+    assert_eq!(
+        crate_of(&circle),
+        [
+            "x/src/a.rs:2: `a` uses `b`, which leads back to it",
+            "x/src/b/c.rs:1: `b` uses `a`, which leads back to it"
+        ]
+    );
+    let order = [
+        ("lib.rs", "mod a;\nmod b;\npub use b::c::Deep;\nfn f() { a::f(); }"),
+        ("a.rs", "//! crate::b::c\nuse crate::b::c::Deep;\nfn f() { super::f(); }"),
+        ("b.rs", "pub mod c;\nuse c::Deep;\n#[cfg(test)]\nmod t { use crate::a; }\nfn g() {}"),
+        ("b/c.rs", "use super::g;"),
+        ("b/tests/d.rs", "use crate::a;"),
+    ];
+    assert_eq!(crate_of(&order), [""; 0]);
 }

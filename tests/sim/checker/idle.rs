@@ -356,7 +356,10 @@ fn was_ended_by_idleness(hold: &Hold, before: &TargetRecord, commit: &Commit) ->
     });
     let taken = commit.accepted.as_ref();
     // Whose stop it was does not matter: a target is seldom idle in the commit of somebody's stop.
-    let released = taken.is_some_and(|it| matches!(it.action, Some(Action::Kill | Action::Stop)));
+    let released = taken.is_some_and(|it| {
+        let rejected = it.outcome.as_ref().is_some_and(|it| it.outcome == Verdict::Rejected);
+        !rejected && matches!(it.action, Some(Action::Kill | Action::Stop))
+    });
     let outcomes = commit.outcomes.iter().chain(taken.and_then(|it| it.outcome.as_ref()));
     let failed = outcomes
         .into_iter()

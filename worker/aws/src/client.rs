@@ -1,17 +1,15 @@
-//! The connection to AWS: configuration, timeouts, retries, and the clients made of them.
+//! The connection to AWS: configuration, retries, and the clients made of them.
 //!
 //! *Theory.* Configuration is read as every AWS tool reads it (environment, profile, instance role,
 //! `AWS_ENDPOINT_URL`), and nothing here knows whether the endpoint is AWS. The SDK's standard retries
-//! are the only ones around a call. The SDK has no timeout for an answer of its own, so each call gets
-//! one. The poller, the deletes and everything else draw on separate retry quotas: a queue that cannot
+//! are the only ones around a call. The poller, the deletes and everything else draw on separate retry quotas: a queue that cannot
 //! be reached must not keep finished messages from being deleted.
 //!
 //! *Invariants.* The behaviour version is a dated one. Credentials never reach a log.
 //!
-//! *Not here.* Which calls are made: one file per service.
+//! *Not here.* How long a call may take (`timeouts`), which calls are made (one file per service).
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
@@ -19,32 +17,15 @@ use aws_credential_types::provider::{ProvideCredentials, error::CredentialsError
 use aws_sdk_sqs::config::retry::RetryPartition;
 use aws_smithy_http_client::tls;
 use aws_smithy_types::retry::RetryConfig;
-use aws_smithy_types::timeout::TimeoutConfig;
-use jiff::Timestamp;
-use lamplighter_runtime::ports::{CallError, Clock, Ports};
+use lamplighter_runtime::ports::Clock;
 
-use crate::batch::remaining;
 use crate::clock::{AwsClock, SkewMeter};
-use crate::cloud::AwsCloud;
-use crate::dynamodb::DynamoStore;
-use crate::ec2::CapacityIsNotRetried;
-use crate::events::EventBus;
-use crate::health::{HealthClient, HealthError};
-use crate::probe::Probes;
-use crate::secrets::Secrets;
-use crate::sqs::{QueueUrl, SqsQueue};
+use crate::health::HealthError;
+use crate::retry::CapacityIsNotRetried;
+use crate::timeouts::{ATTEMPT_TIMEOUT, OPERATION_TIMEOUT, timeouts};
 
-/// A connection that takes longer than this will not come about.
-const CONNECT_SECONDS: u64 = 3;
-/// What any answer may take, but for a receive that waits (DESIGN.md §3).
-const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
-/// A receive answers after its wait; this is the time beyond it.
-pub(crate) const RECEIVE_GRACE: Duration = Duration::from_secs(10);
 /// The first attempt and two more.
 const ATTEMPTS_MAX: u32 = 3;
-/// Three attempts and the pauses between them; beyond it the message goes back to the queue.
-const OPERATION_TIMEOUT: Duration = Duration::from_secs(18);
-
 /// How to reach AWS. Everything left out is found as every AWS tool finds it.
 #[derive(Debug, Clone, Default)]
 pub struct ConnectOptions {
@@ -103,19 +84,6 @@ pub enum ConnectError {
     /// The client for health addresses.
     #[error("the client for health addresses cannot be made")]
     Health(#[source] HealthError),
-}
-
-/// Names of what a fleet uses, as in its file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Names {
-    /// The command queue: name or URL.
-    pub commands: String,
-    /// The dead-letter queue: name or URL.
-    pub dead_letters: String,
-    /// The DynamoDB table.
-    pub table: String,
-    /// The EventBridge bus: name or ARN.
-    pub bus: String,
 }
 
 /// The clients of every service.
@@ -197,28 +165,6 @@ async fn load(options: &ConnectOptions) -> Result<SdkConfig, ConnectError> {
     Ok(loader.load().await)
 }
 
-/// A receive's `attempt` is its wait and the grace; everything else keeps the defaults.
-pub(crate) fn timeouts(attempt: Duration, operation: Duration) -> TimeoutConfig {
-    TimeoutConfig::builder()
-        .connect_timeout(Duration::from_secs(CONNECT_SECONDS))
-        .operation_attempt_timeout(attempt)
-        .operation_timeout(operation)
-        .build()
-}
-
-/// The limits of an effect's call: no attempt after `act_by`.
-///
-/// # Errors
-/// Where that time is over: nothing is called.
-pub(crate) fn act_timeouts(
-    operation: &'static str,
-    now: Timestamp,
-    act_by: Timestamp,
-) -> Result<TimeoutConfig, CallError> {
-    let left = remaining(operation, now, act_by)?;
-    Ok(timeouts(ATTEMPT_TIMEOUT.min(left), left))
-}
-
 impl Aws {
     fn new(config: &SdkConfig, region: String) -> Self {
         let skew = Arc::new(SkewMeter::default());
@@ -263,51 +209,5 @@ impl Aws {
     #[must_use]
     pub fn clock(&self) -> Arc<dyn Clock> {
         Arc::new(AwsClock::new(Arc::clone(&self.skew)))
-    }
-
-    /// The ports of the runtime. Sends nothing: names are looked up at their first use, so a worker can
-    /// start before `lamplighter setup` was run, and says so until it was.
-    ///
-    /// # Errors
-    /// Where a name is empty, or no client for health addresses can be made.
-    pub fn ports(&self, names: &Names) -> Result<Ports, ConnectError> {
-        names.check()?;
-        let clock = self.clock();
-        let health = HealthClient::new().map_err(ConnectError::Health)?;
-        let secrets = Arc::new(Secrets::new(self.secrets.clone()));
-        let probes = Probes::new(self, Arc::clone(&secrets), Arc::clone(&clock));
-        let probes = probes.map_err(ConnectError::Health)?;
-        Ok(Ports {
-            queue: Arc::new(SqsQueue::new(
-                self,
-                QueueUrl::new(&names.commands),
-                QueueUrl::new(&names.dead_letters),
-            )),
-            store: Arc::new(DynamoStore::new(self.dynamodb.clone(), &names.table)),
-            cloud: Arc::new(AwsCloud::new(self, health, probes, secrets, Arc::clone(&clock))),
-            bus: Arc::new(EventBus::new(self.events.clone(), &names.bus)),
-            clock,
-        })
-    }
-}
-
-impl Names {
-    pub(crate) fn check(&self) -> Result<(), ConnectError> {
-        let all = [
-            ("[queue] commands", &self.commands),
-            ("[queue] dead_letters", &self.dead_letters),
-            ("[store] table", &self.table),
-            ("[events] bus", &self.bus),
-        ];
-        for (what, value) in all {
-            if value.is_empty() || value.chars().any(|c| c.is_whitespace() || c.is_control()) {
-                return Err(ConnectError::Invalid {
-                    what,
-                    value: value.clone(),
-                    expected: "a name without spaces",
-                });
-            }
-        }
-        Ok(())
     }
 }

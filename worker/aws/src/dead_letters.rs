@@ -23,8 +23,9 @@ use lamplighter_runtime::{
 };
 use serde::Serialize;
 
-use crate::client::{Aws, Names};
+use crate::client::Aws;
 use crate::disposition::{call_error, own_error};
+use crate::names::Names;
 use crate::sqs::{QueueUrl, received, send};
 
 const RECEIVE: &str = "sqs:ReceiveMessage";

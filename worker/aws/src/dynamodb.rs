@@ -32,14 +32,15 @@ use crate::item::{
     made_prefix, number, put_format, read_command, read_name, read_owner, read_stored, read_up,
     resource_key, string, target_item, target_key, template_key, text,
 };
-use crate::transaction::{Cancelled, Part, is_known_token, read_cancelled, request_token};
+use crate::transaction::{
+    Cancelled, Part, TRANSACT, is_known_token, read_cancelled, request_token,
+};
 
 const GET: &str = "dynamodb:GetItem";
 const GET_ALL: &str = "dynamodb:BatchGetItem";
 const PUT: &str = "dynamodb:PutItem";
 const QUERY: &str = "dynamodb:Query";
 const SCAN: &str = "dynamodb:Scan";
-pub(crate) const TRANSACT: &str = "dynamodb:TransactWriteItems";
 /// DynamoDB's bound for one BatchGetItem.
 const KEYS_MAX: usize = 100;
 /// How often what a BatchGetItem left out is asked for again, with growing pauses.

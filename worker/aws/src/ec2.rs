@@ -13,12 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use aws_sdk_ec2::Client;
-use aws_sdk_ec2::config::retry::{ClassifyRetry, RetryAction};
-use aws_sdk_ec2::operation::run_instances::RunInstancesError;
-use aws_sdk_ec2::operation::start_instances::StartInstancesError;
 use aws_sdk_ec2::types::Instance;
-use aws_smithy_runtime_api::client::interceptors::context::InterceptorContext;
-use aws_smithy_runtime_api::client::retries::classifiers::RetryClassifierPriority;
 use aws_smithy_types::retry::RetryConfig;
 use jiff::Timestamp;
 use jiff::civil::DateTime;
@@ -29,8 +24,7 @@ use lamplighter_runtime::ports::{Applied, CallError, Clock, Disposition};
 
 use crate::attempts::Attempts;
 use crate::batch::{Each, Portion, Refused, Shared, apart, halves, in_order};
-use crate::client::act_timeouts;
-use crate::disposition::ErrorCode;
+use crate::timeouts::act_timeouts;
 
 /// With less than this left, an effect is called alone: it must not cut short the call of others.
 const SHARED_ACT_MILLIS_MIN: i64 = 3_000;
@@ -38,35 +32,6 @@ const SHARED_ACT_MILLIS_MIN: i64 = 3_000;
 const PAGES_MAX: usize = 20;
 /// Machines whose zones are remembered: far more than a fleet has.
 const ZONES_MAX: usize = 10_000;
-
-/// EC2 answers "no capacity" with HTTP 500, which the SDK's classifiers take for trouble of its own.
-#[derive(Debug)]
-pub(crate) struct CapacityIsNotRetried;
-
-impl ClassifyRetry for CapacityIsNotRetried {
-    fn classify_retry(&self, context: &InterceptorContext) -> RetryAction {
-        let code = context
-            .output_or_error()
-            .and_then(Result::err)
-            .and_then(|error| error.as_operation_error())
-            .and_then(|error| {
-                let start = error.downcast_ref::<StartInstancesError>();
-                let run = error.downcast_ref::<RunInstancesError>();
-                start.map(StartInstancesError::meta).or_else(|| run.map(RunInstancesError::meta))
-            })
-            .and_then(|meta| meta.code());
-        match ErrorCode::parse(code, 0) {
-            ErrorCode::NoCapacity | ErrorCode::AccountLimit => RetryAction::RetryForbidden,
-            _ => RetryAction::NoActionIndicated,
-        }
-    }
-    fn name(&self) -> &'static str {
-        "capacity is not retried"
-    }
-    fn priority(&self) -> RetryClassifierPriority {
-        RetryClassifierPriority::run_after(RetryClassifierPriority::transient_error_classifier())
-    }
-}
 
 /// The shared DescribeInstances.
 pub(crate) struct Describe {

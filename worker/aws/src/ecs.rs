@@ -26,8 +26,8 @@ use tokio::sync::Semaphore;
 
 use crate::attempts::Attempts;
 use crate::batch::{Each, Portion, Refused, Shared, apart, halves, in_order, together};
-use crate::client::act_timeouts;
 use crate::disposition::{call_error, entry_error, own_error};
+use crate::timeouts::act_timeouts;
 
 const UPDATE: &str = "ecs:UpdateService";
 const LIST_TASKS: &str = "ecs:ListTasks";

@@ -27,9 +27,9 @@ use lamplighter_runtime::ports::{Applied, CallError, Clock, Disposition, Tagged}
 
 use crate::attempts::Attempts;
 use crate::batch::{Shared, in_order};
-use crate::client::act_timeouts;
 use crate::disposition::{call_error, own_error};
 use crate::ec2;
+use crate::timeouts::act_timeouts;
 
 pub(crate) const RUN: &str = "ec2:RunInstances";
 pub(crate) const TERMINATE: &str = "ec2:TerminateInstances";

@@ -24,8 +24,8 @@ use lamplighter_runtime::ports::{Applied, CallError, Clock, Disposition};
 
 use crate::attempts::Attempts;
 use crate::batch::{Each, Portion, Refused, Shared, apart, halves, in_order};
-use crate::client::act_timeouts;
 use crate::disposition::{ErrorCode, call_error, own_error};
+use crate::timeouts::act_timeouts;
 
 const REGISTER: &str = "application-autoscaling:RegisterScalableTarget";
 /// Fifty ids and one dimension make at most fifty lines; this bounds an endpoint that pages all the same.

@@ -32,8 +32,9 @@ use tokio::sync::OnceCell;
 
 use crate::attempts::Attempts;
 use crate::batch::{Batcher, Shared};
-use crate::client::{Aws, RECEIVE_GRACE, timeouts};
+use crate::client::Aws;
 use crate::disposition::{ErrorCode, call_error, entry_error, own_error};
+use crate::timeouts::{RECEIVE_GRACE, timeouts};
 
 const RECEIVE: &str = "sqs:ReceiveMessage";
 const DELAY: &str = "sqs:ChangeMessageVisibility";

@@ -24,9 +24,9 @@ use lamplighter_lifecycle::{Agent, Bootstrap, CheckReading, Question, UnitName, 
 use lamplighter_runtime::ports::{Applied, CallError, Clock, Disposition};
 
 use crate::batch::{Each, Portion, Refused, Shared, apart, halves, in_order};
-use crate::client::act_timeouts;
 use crate::disposition::{ErrorCode, call_error, own_error};
 use crate::ec2::names;
+use crate::timeouts::act_timeouts;
 
 const SEND: &str = "ssm:SendCommand";
 const READ: &str = "ssm:GetCommandInvocation";

@@ -11,9 +11,9 @@ use aws_smithy_runtime_api::client::result::SdkError;
 use lamplighter_runtime::ports::CallError;
 
 use crate::disposition::entry_error;
-use crate::dynamodb::TRANSACT;
 use crate::item::{Item, check_format};
 
+pub(crate) const TRANSACT: &str = "dynamodb:TransactWriteItems";
 /// DynamoDB's bound for a client request token.
 const TOKEN_BYTES_MAX: usize = 36;
 

@@ -1,6 +1,5 @@
 //! Our own API: commands, targets, and whether the door is well.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,6 +19,7 @@ use crate::Door;
 use crate::access::Caller;
 use crate::inbound::{Asking, JsonBody, PREFER, Patience, Said};
 use crate::problem::Problem;
+use crate::query::pairs;
 use crate::settings::{Auth, Right};
 use crate::targets::RunShown;
 
@@ -327,13 +327,4 @@ fn ready(well: bool) -> Result<Json<Value>, Problem> {
         true => Ok(Json(json!({ "status": "ready" }))),
         false => Err(Problem::unavailable("the table cannot be read")),
     }
-}
-
-/// A query as pairs; the first of a name counts.
-pub(crate) fn pairs(query: Option<&str>) -> BTreeMap<String, String> {
-    let mut pairs = BTreeMap::new();
-    for (name, value) in url::form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
-        pairs.entry(name.into_owned()).or_insert_with(|| value.into_owned());
-    }
-    pairs
 }

@@ -2,7 +2,7 @@
 
 use axum::extract::Path;
 use axum::http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH,
+    ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH,
 };
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -97,4 +97,15 @@ pub(crate) async fn asset(
         true => (StatusCode::NOT_MODIFIED, headers).into_response(),
         false => (headers, *text).into_response(),
     })
+}
+
+/// `GET /`: the page.
+pub(crate) async fn index() -> Response {
+    html(StatusCode::OK, INDEX.to_owned())
+}
+
+/// Whether a request is a person's.
+pub(crate) fn for_people(headers: &HeaderMap) -> bool {
+    let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
+    accept.is_some_and(|accept| accept.contains("text/html"))
 }

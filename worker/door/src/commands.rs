@@ -4,27 +4,23 @@
 //! it), send, follow. Nothing is sent before all of it is clear, and the command that is sent names its target, so that
 //! no other fleet file can read another one into it.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::{HeaderMap, StatusCode};
-use lamplighter_events::{
-    Action, Command, CommandId, Holder, Inbound, MalformedKind, Outcome, TargetName, TargetRef,
-    parse,
-};
+use lamplighter_events::{Action, Command, CommandId, Outcome, TargetName, TargetRef};
 use lamplighter_lifecycle::{CommandRecord, Resource};
 use lamplighter_runtime::ports::{Applied, Outgoing};
-use lamplighter_runtime::{TRACE_ATTRIBUTE, Unaddressed, telemetry};
-use serde_json::{Map, Value, json};
+use lamplighter_runtime::{TRACE_ATTRIBUTE, telemetry};
 use tokio::time::Instant;
 
 use crate::Door;
-use crate::access::{CALLER, Caller};
+use crate::access::Caller;
 use crate::inbound::{Asking, Deadline};
 use crate::places::Place;
 use crate::problem::Problem;
 use crate::settings::{Right, Seed};
+use crate::targets::no_such_target;
 
 /// How long whoever asks waits for the first look at a target.
 const FIRST_SIGHT_WITHIN: Duration = Duration::from_secs(5);
@@ -43,58 +39,6 @@ pub(crate) struct Asked {
     pub(crate) target: Option<TargetName>,
     /// The caller chose the id, and may have used it before.
     chosen: bool,
-}
-
-/// Reads a body as the queue's own parser does. `action` is the word of the path, where the path names one.
-pub(crate) fn read(
-    body: &[u8],
-    action: Option<&str>,
-    headers: &HeaderMap,
-) -> Result<Command, Problem> {
-    let text = std::str::from_utf8(body).map_err(|_| {
-        let detail = "the body is not UTF-8; expected a JSON object";
-        Problem::new(StatusCode::BAD_REQUEST, MalformedKind::NotUtf8.as_str(), detail)
-    })?;
-    let mut envelope = Map::from_iter([("body".to_owned(), Value::from(text))]);
-    if let Some(action) = action {
-        envelope.insert("rawPath".to_owned(), format!("/{action}").into());
-    }
-    let mut named = None;
-    let mut callers = headers.get_all(CALLER).iter();
-    if let Some(caller) = callers.next() {
-        // With two of them the wrong one might be believed.
-        let caller = caller.to_str().ok().filter(|_| callers.next().is_none());
-        let caller = caller.ok_or_else(|| {
-            Problem::invalid(
-                "the header X-Current-User-Id is no text, or comes twice; expected one name",
-            )
-        })?;
-        // What is none is said by the parser.
-        named = Holder::parse(caller.trim()).ok();
-        envelope.insert("headers".to_owned(), json!({ CALLER.as_str(): caller }));
-    }
-    let none = BTreeMap::new();
-    let envelope = Value::Object(envelope).to_string();
-    match parse(&envelope, &none, &BTreeMap::new()) {
-        Ok(Inbound::Command(command)) => match action.map(Action::parse) {
-            Some(Ok(path)) if path != command.action => Err(Problem::invalid(format!(
-                "the path says {path}, and the body {}; expected one of them",
-                command.action
-            ))),
-            _ if named.is_some() && command.holder != named => {
-                let detail = "the header X-Current-User-Id and the body's `holder` differ; expected one of them";
-                Err(Problem::invalid(detail))
-            }
-            _ => Ok(command),
-        },
-        Ok(_) => Err(Problem::invalid("the body is no command; expected one")),
-        Err(malformed) if malformed.kind == MalformedKind::NoAction => {
-            let detail =
-                format!("the body names no action; expected \"action\": {}", Action::expected());
-            Err(Problem::new(StatusCode::BAD_REQUEST, malformed.kind.as_str(), detail))
-        }
-        Err(malformed) => Err(malformed.into()),
-    }
 }
 
 impl Door {
@@ -433,23 +377,4 @@ fn same(asked: &Asked, first: &CommandRecord) -> Result<(), Problem> {
     );
     let problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "id-used", detail);
     Err(problem.with("command", asked.id.as_str()))
-}
-
-/// To whom a target may not be shown, it does not exist.
-pub(crate) fn no_such_target() -> Problem {
-    let detail = "there is no such target for this token";
-    Problem::new(StatusCode::NOT_FOUND, "unknown-target", detail)
-}
-
-/// The same, with what there is for whoever may see it.
-pub(crate) fn unknown_target(
-    caller: &Caller,
-    name: &str,
-    fleet: &lamplighter_runtime::Fleet,
-) -> Problem {
-    if !caller.sees_all() {
-        return no_such_target();
-    }
-    let known: Vec<&str> = fleet.targets.keys().take(20).map(|name| name.as_str()).collect();
-    Unaddressed::Unknown { name: name.to_owned(), known: known.join(", ") }.into()
 }

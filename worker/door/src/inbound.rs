@@ -15,9 +15,9 @@ use tokio::time::Instant;
 
 use crate::Door;
 use crate::access::Caller;
-use crate::api::pairs;
-use crate::commands;
+use crate::parse;
 use crate::problem::Problem;
+use crate::query::pairs;
 
 /// A command has some hundred bytes; a create's parameters may have kilobytes.
 pub(crate) const BODY_BYTES_MAX: usize = 64 << 10;
@@ -137,7 +137,7 @@ impl<B: FromRequest<Arc<Door>, Rejection = Problem>> FromRequest<Arc<Door>> for 
 impl<B: AsRef<[u8]>> Asking<B> {
     /// The command that the body is; `action` is the word of the path, where the path names one.
     pub(crate) fn command(&self, action: Option<&str>) -> Result<Command, Problem> {
-        commands::read(self.body.as_ref(), action, &self.headers)
+        parse::read(self.body.as_ref(), action, &self.headers)
     }
 }
 

@@ -17,7 +17,7 @@ use crate::api::{Command, Me};
 use crate::inbound::WAIT_SECONDS_MAX;
 use crate::letters::{LetterList, Replay, Replayed};
 use crate::problem::{MEDIA_TYPE, Told};
-use crate::routes::Route;
+use crate::route::Route;
 use crate::settings::Auth;
 use crate::templates::TemplateList;
 use crate::waiting_room::{LinkMade, LinkWanted};

@@ -1,6 +1,6 @@
 //! Every address of the door, and what stands before all of them.
 //!
-//! *Theory.* An address is one variant of [`Route`]: its handler, and (in `openapi`) its documentation. So nothing is
+//! *Theory.* An address is one variant of [`Route`]: it has its handler here, and (in `openapi`) its documentation. So nothing is
 //! served that is not documented, nor documented and not served. Paths are matched whole and as they were sent: nothing
 //! is decoded, joined or cleaned first, since a path that merely *contained* `/start` once started a machine.
 
@@ -10,17 +10,19 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::{
-    ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HOST, ORIGIN, REFERRER_POLICY, RETRY_AFTER,
-    VARY, X_CONTENT_TYPE_OPTIONS,
+    AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HOST, ORIGIN, REFERRER_POLICY, RETRY_AFTER, VARY,
+    X_CONTENT_TYPE_OPTIONS,
 };
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use tower_http::cors::CorsLayer;
 
 use crate::Door;
+use crate::assets::index;
 use crate::problem::Problem;
+use crate::route::Route;
 use crate::server::{Crowded, Peer};
 use crate::settings::{Auth, Host, Seed};
 use crate::{api, assets, compat, letters, live, metrics, openapi, templates, waiting_room};
@@ -30,88 +32,23 @@ const PREFLIGHT_SECONDS: u64 = 600;
 /// What browsers say of where a request comes from.
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// An address of our own API.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Route {
-    PostCommand,
-    GetCommand,
-    Targets,
-    Target,
-    Why,
-    History,
-    Templates,
-    Events,
-    Me,
-    Letters,
-    Replay,
-    Links,
-    Health,
-    Ready,
-    Metrics,
-}
-
-impl Route {
-    pub(crate) const ALL: [Self; 15] = [
-        Self::PostCommand,
-        Self::GetCommand,
-        Self::Targets,
-        Self::Target,
-        Self::Why,
-        Self::History,
-        Self::Templates,
-        Self::Events,
-        Self::Me,
-        Self::Letters,
-        Self::Replay,
-        Self::Links,
-        Self::Health,
-        Self::Ready,
-        Self::Metrics,
-    ];
-
-    pub(crate) const fn path(self) -> &'static str {
-        match self {
-            Self::PostCommand => "/v1/commands",
-            Self::GetCommand => "/v1/commands/{id}",
-            Self::Targets => "/v1/targets",
-            Self::Target => "/v1/targets/{name}",
-            Self::Why => "/v1/targets/{name}/why",
-            Self::History => "/v1/targets/{name}/history",
-            Self::Templates => "/v1/templates",
-            Self::Events => "/v1/events",
-            Self::Me => "/v1/me",
-            Self::Letters => "/v1/dead-letters",
-            Self::Replay => "/v1/dead-letters/replay",
-            Self::Links => "/v1/links",
-            Self::Health => "/healthz",
-            Self::Ready => "/readyz",
-            Self::Metrics => "/metrics",
-        }
-    }
-
-    /// Whether it is a POST; the others are GETs.
-    pub(crate) const fn posts(self) -> bool {
-        matches!(self, Self::PostCommand | Self::Replay | Self::Links)
-    }
-
-    fn handler(self) -> MethodRouter<Arc<Door>> {
-        match self {
-            Self::PostCommand => post(api::post_command),
-            Self::GetCommand => get(api::get_command),
-            Self::Targets => get(api::targets),
-            Self::Target => get(api::target),
-            Self::Why => get(api::why),
-            Self::History => get(api::history),
-            Self::Templates => get(templates::templates),
-            Self::Events => get(live::events),
-            Self::Me => get(api::me),
-            Self::Letters => get(letters::list),
-            Self::Replay => post(letters::replay),
-            Self::Links => post(waiting_room::make_link),
-            Self::Health => get(api::healthz),
-            Self::Ready => get(api::readyz),
-            Self::Metrics => get(metrics::metrics),
-        }
+fn handler(route: Route) -> MethodRouter<Arc<Door>> {
+    match route {
+        Route::PostCommand => post(api::post_command),
+        Route::GetCommand => get(api::get_command),
+        Route::Targets => get(api::targets),
+        Route::Target => get(api::target),
+        Route::Why => get(api::why),
+        Route::History => get(api::history),
+        Route::Templates => get(templates::templates),
+        Route::Events => get(live::events),
+        Route::Me => get(api::me),
+        Route::Letters => get(letters::list),
+        Route::Replay => post(letters::replay),
+        Route::Links => post(waiting_room::make_link),
+        Route::Health => get(api::healthz),
+        Route::Ready => get(api::readyz),
+        Route::Metrics => get(metrics::metrics),
     }
 }
 
@@ -120,7 +57,7 @@ pub(crate) fn router(door: &Arc<Door>) -> Router {
     let mut router = Router::new();
     for route in Route::ALL {
         let wrong = if route.posts() { "POST" } else { "GET, HEAD" };
-        let handler = route.handler().fallback(move || async move { Problem::not_allowed(wrong) });
+        let handler = handler(route).fallback(move || async move { Problem::not_allowed(wrong) });
         router = router.route(route.path(), handler);
     }
     // The seeds' root is the page's, where nothing stands before it.
@@ -151,11 +88,6 @@ pub(crate) fn router(door: &Arc<Door>) -> Router {
         None => router,
     };
     router.layer(from_fn_with_state(Arc::clone(door), finish)).with_state(Arc::clone(door))
-}
-
-/// `GET /`: the page.
-pub(crate) async fn index() -> Response {
-    assets::html(StatusCode::OK, assets::INDEX.to_owned())
 }
 
 /// Pages of these origins may use the API.
@@ -298,10 +230,4 @@ async fn finish(State(door): State<Arc<Door>>, request: Request, next: Next) -> 
         false => tracing::debug!(%method, route, status = status.as_u16(), millis, "answered"),
     }
     response
-}
-
-/// Whether a request is a person's.
-pub(crate) fn for_people(headers: &HeaderMap) -> bool {
-    let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
-    accept.is_some_and(|accept| accept.contains("text/html"))
 }

@@ -7,18 +7,19 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use axum::http::StatusCode;
 use jiff::Timestamp;
 use lamplighter_events::{Action, InstanceId, TargetName};
 use lamplighter_lifecycle::{
     LastOutcome, Resource, Run, StatusView, TargetRecord, TargetSpec, usual_start_seconds,
 };
+use lamplighter_runtime::Unaddressed;
 use lamplighter_runtime::ports::{CallError, Stored};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::Door;
 use crate::access::Caller;
-use crate::commands::{no_such_target, unknown_target};
 use crate::problem::Problem;
 use crate::settings::Right;
 
@@ -245,4 +246,23 @@ impl Door {
 /// DynamoDB takes its time to delete what has expired.
 fn is_there(stored: &Stored, now: Timestamp) -> bool {
     stored.record().and_then(|record| record.retire_at).is_none_or(|at| at > now)
+}
+
+/// To whom a target may not be shown, it does not exist.
+pub(crate) fn no_such_target() -> Problem {
+    let detail = "there is no such target for this token";
+    Problem::new(StatusCode::NOT_FOUND, "unknown-target", detail)
+}
+
+/// The same, with what there is for whoever may see it.
+pub(crate) fn unknown_target(
+    caller: &Caller,
+    name: &str,
+    fleet: &lamplighter_runtime::Fleet,
+) -> Problem {
+    if !caller.sees_all() {
+        return no_such_target();
+    }
+    let known: Vec<&str> = fleet.targets.keys().take(20).map(|name| name.as_str()).collect();
+    Unaddressed::Unknown { name: name.to_owned(), known: known.join(", ") }.into()
 }

@@ -30,14 +30,15 @@ use url::Url;
 
 use crate::Door;
 use crate::access::Caller;
-use crate::api::{SLACK_SECONDS, pairs};
+use crate::api::SLACK_SECONDS;
 use crate::assets;
-use crate::commands::no_such_target;
+use crate::assets::for_people;
 use crate::inbound::{Deadline, JsonBody};
 use crate::links::{CodeError, Grant, Purpose};
 use crate::problem::Problem;
-use crate::routes::for_people;
+use crate::query::pairs;
 use crate::settings::{Auth, Destination, Right};
+use crate::targets::no_such_target;
 
 /// The time that the queue may take.
 const WAKE_WITHIN: Duration = Duration::from_secs(SLACK_SECONDS);

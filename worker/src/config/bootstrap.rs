@@ -10,7 +10,7 @@ use toml::de::DeValue;
 
 use super::ConfigError;
 use super::reader::{Item, Reader, nearest, shown};
-use super::targets::seconds;
+use super::values::seconds;
 
 /// The names of what is shipped.
 const SHIPPED: [&str; 1] = ["walrus"];

@@ -22,7 +22,8 @@ use lamplighter_lifecycle::{
 use lamplighter_runtime::Fleet;
 
 use super::reader::shown;
-use super::targets::{TEMPLATE, plain_instance, plain_target, seconds};
+use super::targets::{TEMPLATE, plain_instance, plain_target};
+use super::values::seconds;
 use super::{COMMANDS, ConfigError, bootstrap, templates};
 
 /// Variables that name a machine or a service, and so a fleet of one.

@@ -20,7 +20,7 @@ use toml::de::DeValue;
 
 use super::ConfigError;
 use super::reader::{Item, Reader, shown};
-use super::targets::{Taken, health, seconds};
+use super::values::{Taken, health, seconds};
 
 const KEYS: [&str; 9] = [
     "after",

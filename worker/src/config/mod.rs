@@ -42,6 +42,7 @@ mod tests_parameters;
 mod tests_services;
 #[cfg(test)]
 mod tests_templates;
+mod values;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -2,17 +2,15 @@
 //!
 //! The kind is read first: each kind has keys of its own, and those of another are refused with the reason.
 
-use std::collections::BTreeMap;
-
 use lamplighter_events::{HumanDuration, InstanceId, TargetName};
 use lamplighter_lifecycle::{
-    AddressError, HealthUrl, InstanceRef, InstanceSpec, Place, ServiceId, ServicePattern,
-    ServiceSpec, TargetSpec, Timings, UnitName,
+    InstanceRef, InstanceSpec, Place, ServiceId, ServicePattern, ServiceSpec, TargetSpec, Timings,
 };
 use toml::de::DeValue;
 
 use super::ConfigError;
 use super::reader::{Item, Reader, nearest, shown};
+use super::values::{Taken, duration_or_word, health, seconds, unit};
 use super::{hours, idle};
 
 const INSTANCE: &str = "ec2-instance";
@@ -144,17 +142,9 @@ pub(crate) fn plain_target(name: TargetName, place: Place) -> TargetSpec {
     }
 }
 
-pub(crate) fn seconds(seconds: u64) -> HumanDuration {
-    HumanDuration::from_seconds(seconds).expect("a constant between a second and a year")
-}
-
 fn no_time() -> HumanDuration {
     HumanDuration::from_millis(NO_TIME_MILLIS).expect("a constant above zero")
 }
-
-/// Who has a resource already: the target, and the byte where it says so. The line is counted only for
-/// whoever is told of it: counting it for each target would take long for a file of thousands.
-pub(crate) type Taken = BTreeMap<String, (TargetName, usize)>;
 
 /// Reads one target.
 pub(crate) fn target(
@@ -332,22 +322,6 @@ fn settle(reader: &Reader<'_>, place: &Place) -> Result<Option<HumanDuration>, C
     }
 }
 
-/// A duration, or `None` where the word stands instead of it.
-pub(crate) fn duration_or_word(
-    item: &Item<'_>,
-    word: &str,
-) -> Result<Option<HumanDuration>, ConfigError> {
-    if item.value.as_str() == Some(word) {
-        return Ok(None);
-    }
-    let expected = format!("\"{word}\", or {}", HumanDuration::EXPECTED);
-    let duration = item.parse(&expected, |text| {
-        HumanDuration::parse(text)
-            .map_err(|error| lamplighter_events::FieldError { expected: expected.clone(), ..error })
-    })?;
-    Ok(Some(duration))
-}
-
 fn instance_ref(item: &Item<'_>) -> Result<InstanceRef, ConfigError> {
     match item.value {
         DeValue::Table(_) => {
@@ -374,36 +348,4 @@ fn instance_ref(item: &Item<'_>) -> Result<InstanceRef, ConfigError> {
             item.parse(expected, InstanceId::parse).map(InstanceRef::Id)
         }
     }
-}
-
-pub(crate) fn unit(item: &Item<'_>) -> Result<UnitName, ConfigError> {
-    let expected = "a systemd unit's name: letters, digits and :_.@- only, at most 128";
-    let text = item.string(expected)?;
-    UnitName::parse(text)
-        .map_err(|_| item.refuse(&format!("\"{}\" is not valid", shown(text)), expected))
-}
-
-/// An address of the target's; a service's tasks have none that would last.
-pub(crate) fn health(item: &Item<'_>, place: &Place) -> Result<HealthUrl, ConfigError> {
-    let expected = match place {
-        Place::Instance(_) | Place::Template(_) => {
-            "an address with http:// or https://, in which {private_ip}, {public_ip} and ${secret:NAME} are the \
-             only placeholders"
-        }
-        Place::Service(_) => {
-            "an address with http:// or https://, that of its load balancer or of its name in DNS"
-        }
-    };
-    let text = item.string(expected)?;
-    let url = HealthUrl::parse(text).map_err(|error| match error {
-        AddressError::Malformed => {
-            item.refuse(&format!("\"{}\" is not valid", shown(text)), expected)
-        }
-        error => item.refuse_with(&format!("\"{}\": {error}", shown(text))),
-    })?;
-    if matches!(place, Place::Service(_)) && url.names_machine() {
-        let problem = "an ECS service has no address of its own to fill in, since each of its tasks has another";
-        return Err(item.refuse(problem, expected));
-    }
-    Ok(url)
 }

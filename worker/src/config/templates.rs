@@ -17,7 +17,8 @@ use super::ConfigError;
 use super::bootstrap::{self, Chosen};
 use super::parameters;
 use super::reader::{Item, Reader, Source, nearest, shown};
-use super::targets::{TEMPLATE, Taken, duration_or_word, plain_target, seconds, unit, with_common};
+use super::targets::{TEMPLATE, plain_target, with_common};
+use super::values::{Taken, duration_or_word, seconds, unit};
 
 const KEYS: [&str; 31] = [
     "kind",

@@ -28,7 +28,8 @@ use std::collections::BTreeMap;
 use lamplighter_runtime::ports::CallError;
 use serde::Serialize;
 
-use crate::client::{Aws, ConnectError, Names};
+use crate::client::{Aws, ConnectError};
+use crate::names::Names;
 use crate::queue_policy::UnreadablePolicy;
 use crate::setup::{Change as StepChange, FoundQueue, SetupError, SetupStep};
 pub use plan::{Change, Difference, Home, Planned};

@@ -23,10 +23,11 @@ use super::{
 };
 use crate::Door;
 use crate::access::Caller;
-use crate::api::pairs;
-use crate::commands::{Followed, read};
+use crate::commands::Followed;
 use crate::inbound::{Asking, Said};
+use crate::parse::read;
 use crate::problem::Problem;
+use crate::query::pairs;
 use crate::settings::Seed;
 
 /// How long the new count may take to be seen.

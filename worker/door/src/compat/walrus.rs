@@ -21,10 +21,10 @@ use super::{
 use crate::Door;
 use crate::access::Caller;
 use crate::api::{SLACK_SECONDS, sent};
+use crate::assets::{for_people, index};
 use crate::commands::Followed;
 use crate::inbound::{Asking, WAIT_SECONDS_MAX};
 use crate::problem::Problem;
-use crate::routes::{for_people, index};
 use crate::settings::{Right, Seed};
 use crate::targets::Looked;
 

@@ -17,7 +17,8 @@ use aws_sdk_ec2::types::{
 use lamplighter_events::TargetName;
 use lamplighter_lifecycle::TemplateSpec;
 
-use crate::check::{Finding, SeenBy, error, ok, protection, refused, warn};
+use crate::check::finding::{Finding, SeenBy, error, ok, refused, warn};
+use crate::check::instance::protection;
 use crate::client::Aws;
 use crate::disposition::{ErrorCode, call_error};
 use crate::launch;
@@ -315,7 +316,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::check::Level;
+    use crate::check::finding::Level;
 
     fn interface(public: Option<bool>) -> Data {
         let interface = Interface::builder()

@@ -11,7 +11,8 @@ use lamplighter_lifecycle::{
 };
 
 use crate::batch::Batcher;
-use crate::check::{Finding, SeenBy, ask_host, error, ok, strange, warn};
+use crate::check::finding::{Finding, SeenBy, error, ok, warn};
+use crate::check::host::{ask_host, strange};
 use crate::client::Aws;
 use crate::probe::Probes;
 use crate::secrets::Secrets;
@@ -122,7 +123,7 @@ mod tests {
     use lamplighter_lifecycle::{Condition, MetricProbe, MetricReads, Missing, Point, Statistic};
 
     use super::*;
-    use crate::check::Level;
+    use crate::check::finding::Level;
 
     #[test]
     fn a_metric_without_data_is_worth_a_warning() {

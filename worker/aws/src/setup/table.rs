@@ -19,7 +19,7 @@ use lamplighter_runtime::ports::{Applied, Disposition};
 use crate::client::Aws;
 use crate::disposition::{ErrorCode, call_error, own_error};
 use crate::item::{DUE, UP};
-use crate::setup::{Change, SetupError, SetupStep, failed};
+use crate::setup::step::{Change, SetupError, SetupStep, failed};
 
 /// Creating a table takes AWS ten seconds or so.
 const WAIT_SECONDS: u64 = 120;

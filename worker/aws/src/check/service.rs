@@ -9,7 +9,7 @@ use lamplighter_lifecycle::{Bounds, Observed, Resource, Seen, ServiceSeen, Servi
 use lamplighter_runtime::ports::CallError;
 
 use crate::batch::Batcher;
-use crate::check::{Finding, SeenBy, error, ok, refused, warn};
+use crate::check::finding::{Finding, SeenBy, error, ok, refused, warn};
 use crate::client::Aws;
 use crate::disposition::{ErrorCode, call_error};
 use crate::ecs::seen;
@@ -104,7 +104,7 @@ mod tests {
     use lamplighter_lifecycle::ServiceId;
 
     use super::*;
-    use crate::check::Level;
+    use crate::check::finding::Level;
 
     #[test]
     fn a_count_outside_its_bounds_is_worth_a_warning() {
