@@ -86,7 +86,7 @@ impl Sim {
                 reading => reading,
             };
         }
-        let round = Round { at, over: plan.over, readings };
+        let round = Round { at, of: Some(plan.resource.clone()), over: plan.over, readings };
         self.inspect(|state| state.rounds.insert(key, (began, round.clone())));
         round
     }

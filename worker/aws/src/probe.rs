@@ -81,7 +81,7 @@ impl Probes {
                 *slot = Some(reading);
             }
         }
-        Round { at, over: plan.over, readings }
+        Round { at, of: Some(plan.resource.clone()), over: plan.over, readings }
     }
 
     async fn ask_metric(&self, plan: &ProbePlan, probe: &Probe, at: Timestamp) -> Option<Reading> {

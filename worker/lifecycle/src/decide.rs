@@ -112,7 +112,7 @@ fn decide_in(
     pass.rounds = inputs
         .iter()
         .filter_map(|input| match input {
-            Input::Round(round) => Some(round.clone()),
+            Input::Round(round) if round.is_of(&record.resource) => Some(round.clone()),
             _ => None,
         })
         .collect();
@@ -140,7 +140,9 @@ fn decide_in(
             Input::Command(command) => commands::apply(&mut pass, command),
             Input::SpotNotice(notice) => phases::notice(&mut pass, notice),
             Input::Asked(round) => {
-                if let Some(idle) = &pass.spec.idle {
+                if let Some(idle) = &pass.spec.idle
+                    && round.is_of(&pass.record.resource)
+                {
                     remember_requests(idle, &mut pass.record.idle, round);
                 }
             }

@@ -128,7 +128,8 @@ fn idleness_is_asked(
     now: Timestamp,
 ) -> bool {
     let endable = record.holds_in_force(now).any(|hold| ends_by_idleness(hold, spec));
-    let told = inputs.iter().any(|input| matches!(input, Input::Round(_)));
+    let told =
+        inputs.iter().any(|input| matches!(input, Input::Round(it) if it.is_of(&record.resource)));
     let open = record.open.iter().any(|open| open.action == Action::CheckIdle);
     let due = record.idle.look_at.is_some_and(|at| at <= now);
     spec.idle.is_some()
@@ -151,7 +152,8 @@ pub fn probes_are_due(
     let answered = asked
         && !matches!(seen.check, None | Some(CheckReading::Absent | CheckReading::Pending { .. }));
     let waits = asked && !answered;
-    let told = inputs.iter().any(|input| matches!(input, Input::Round(_)));
+    let told =
+        inputs.iter().any(|input| matches!(input, Input::Round(it) if it.is_of(&record.resource)));
     let endable = record.holds_in_force(now).any(|hold| ends_by_idleness(hold, spec));
     let wanted = answered && endable && spec.idle.is_some() && record.phase == Phase::On;
     !told

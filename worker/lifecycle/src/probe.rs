@@ -308,10 +308,20 @@ pub enum Reading {
 pub struct Round {
     /// Just before the first was asked, by our clock.
     pub at: Timestamp,
+    /// Whose probes they are; absent in a message of the previous release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of: Option<Resource>,
     /// The caller's own idea of idle, by which it was asked.
     pub over: IdleOverride,
     /// In the order of the policy's probes.
     pub readings: Vec<Option<Reading>>,
+}
+
+impl Round {
+    /// Whether it tells of this resource. A target may get another one between the question and the pass.
+    pub(crate) fn is_of(&self, resource: &Resource) -> bool {
+        self.of.as_ref().is_none_or(|of| of == resource)
+    }
 }
 
 /// Whom to ask what.

@@ -191,7 +191,8 @@ pub(crate) async fn ask_shard(shared: &Arc<Shared>, shard: &IdleShard) -> Result
     let mut asked = Vec::new();
     for (target, Note { resource, watch, asked: round }) in noted {
         match (watch, round) {
-            (_, Some(round)) if !shared.options.dry_run => {
+            (_, Some(mut round)) if !shared.options.dry_run => {
+                round.of.get_or_insert(resource);
                 shared.nudge_with(&target, Work::asked(round)).await;
             }
             (Some(watch), None) => asked.push((target, resource, watch)),

@@ -164,7 +164,7 @@ fn count() -> Probe {
 
 fn busy(at: Timestamp) -> Round {
     let reading = Reading::Number { value: 1.0, asked_at: at, answered_at: at, ahead_millis: None };
-    Round { at, over: IdleOverride::default(), readings: vec![Some(reading)] }
+    Round { at, of: None, over: IdleOverride::default(), readings: vec![Some(reading)] }
 }
 
 /// A slow look comes at least this often, whatever the record says (DESIGN.md §3).

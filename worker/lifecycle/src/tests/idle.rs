@@ -86,7 +86,7 @@ fn silence(unreachable: bool) -> Option<Reading> {
 }
 
 fn round(seconds: i64, readings: Vec<Option<Reading>>) -> Round {
-    Round { at: at(seconds), over: IdleOverride::default(), readings }
+    Round { at: at(seconds), of: None, over: IdleOverride::default(), readings }
 }
 
 /// One round at `now`, of a target that was ready at noon.

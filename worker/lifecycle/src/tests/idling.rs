@@ -50,7 +50,12 @@ impl Story {
     }
 
     fn reads(&self, readings: Vec<Option<Reading>>) -> Round {
-        Round { at: self.now, over: IdleOverride::default(), readings }
+        Round {
+            at: self.now,
+            of: Some(self.record.resource.clone()),
+            over: IdleOverride::default(),
+            readings,
+        }
     }
 
     /// As the runtime does it: where it looks idle, the probes are asked once more before the commit.
@@ -112,6 +117,19 @@ fn one_round_of_readings_stops_nothing() {
     let decision = decide(&story.record, &story.spec, &inputs, &sighting, story.now, "n");
     assert!(decision.asks_again && decision.effect.is_none());
     assert!(decision.next.wanted(story.now));
+}
+
+/// Crowd seed 4000014940: the fleet names another machine, which somebody asks, while the old one is up.
+#[test]
+fn what_was_asked_of_another_machine_says_nothing_of_this_one() {
+    let mut story = Story::idling();
+    let mut round = story.after(1800).active(1200);
+    round.of = Some(Resource::parse("i-0abc123def456").unwrap());
+    let before = story.record.idle.clone();
+    story.pass(&[Input::Asked(round.clone())]);
+    story.pass(&[Input::Round(round.clone()), Input::Round(round)]);
+    story.is(Phase::On, None).did_nothing();
+    assert_eq!(story.record.idle, before);
 }
 
 #[test]
