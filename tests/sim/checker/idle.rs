@@ -355,10 +355,14 @@ fn was_ended_by_idleness(hold: &Hold, before: &TargetRecord, commit: &Commit) ->
         it.id == hold.id || (it.requested() && hold.requested() && it.holder == hold.holder)
     });
     let taken = commit.accepted.as_ref();
-    // Whose stop it was does not matter: a target is seldom idle in the commit of somebody's stop.
+    // A target may be idle in the commit of somebody else's stop.
     let released = taken.is_some_and(|it| {
         let rejected = it.outcome.as_ref().is_some_and(|it| it.outcome == Verdict::Rejected);
-        !rejected && matches!(it.action, Some(Action::Kill | Action::Stop))
+        let open = after.open.iter().find(|open| open.id == it.id).map(|open| &open.holder);
+        let ended = after.last_outcome.as_ref().filter(|last| last.command == it.id);
+        let holder = open.or(ended.map(|last| &last.holder));
+        let whose = holder.is_none_or(|holder| *holder == hold.holder) || !hold.requested();
+        !rejected && (it.action == Some(Action::Kill) || it.action == Some(Action::Stop) && whose)
     });
     let outcomes = commit.outcomes.iter().chain(taken.and_then(|it| it.outcome.as_ref()));
     let failed = outcomes

@@ -30,8 +30,8 @@ use crate::problem::Problem;
 use crate::query::pairs;
 use crate::settings::Seed;
 
-/// How long the new count may take to be seen.
-const COUNT_WITHIN: Duration = Duration::from_secs(5);
+/// How long the new count may take to be seen: a wake just after a kill is looked at after the consistency margin.
+const COUNT_WITHIN: Duration = Duration::from_secs(8);
 
 /// `POST /wake`
 pub(super) async fn wake(
