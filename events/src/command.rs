@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use crate::error::quoted;
-use crate::{CommandId, Holder, HumanDuration, InstanceId, Malformed, TargetName};
+use crate::{CommandId, Holder, HumanDuration, InstanceId, TargetName};
 
 /// What is to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -239,14 +239,6 @@ impl Command {
             template: None,
             parameters: BTreeMap::new(),
         }
-    }
-
-    /// Takes a bare command object, in any spelling: from a body, a fleet file, a tick.
-    ///
-    /// # Errors
-    /// Where it has no action, or a field that is unknown or has a value that cannot be taken.
-    pub fn from_json(value: &Value) -> Result<Self, Malformed> {
-        crate::envelope::bare_command(value)
     }
 
     /// The command in canonical spelling; parses back to an equal one.

@@ -13,10 +13,11 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use crate::error::{FieldError, Malformed, MalformedKind, quoted};
-use crate::fields::{self, Draft, unknown_field};
+use crate::error::{FieldError, quoted};
+use crate::fields::{self, Draft, string_at, time_at, unknown_field};
 use crate::http::{self, PathSays, Request};
 use crate::json::{self, kind_of};
+use crate::malformed::{Malformed, MalformedKind};
 use crate::{
     Action, Command, CommandId, Holder, IdleShard, LifecycleEvent, Signal, TargetName, TargetRef,
     Thresholds, Tick, WakeUp,
@@ -101,6 +102,16 @@ pub fn parse_bytes(
             MalformedKind::NotUtf8,
             format!("the body is not UTF-8 after byte {}; expected JSON", error.valid_up_to()),
         )),
+    }
+}
+
+impl Command {
+    /// Takes a bare command object, in any spelling: from a body, a fleet file, a tick.
+    ///
+    /// # Errors
+    /// Where it has no action, or a field that is unknown or has a value that cannot be taken.
+    pub fn from_json(value: &Value) -> Result<Self, Malformed> {
+        bare_command(value)
     }
 }
 
@@ -423,33 +434,5 @@ fn only(map: &Map<String, Value>, what: &str, expected: &[&str]) -> Result<(), M
     match map.keys().find(|name| !expected.contains(&name.as_str())) {
         Some(name) => Err(unknown_field(name, what, expected)),
         None => Ok(()),
-    }
-}
-
-/// The text at `field`, which must be there.
-pub(crate) fn string_at<'v>(
-    map: &'v Map<String, Value>,
-    field: &str,
-    place: &str,
-) -> Result<&'v str, FieldError> {
-    match map.get(field) {
-        Some(Value::String(text)) => Ok(text),
-        Some(other) => {
-            Err(FieldError::new(field, format!("is {} in {place}", kind_of(other)), "text"))
-        }
-        None => Err(FieldError::new(field, format!("is missing from {place}"), "text")),
-    }
-}
-
-/// The time at `field`, which must be there.
-pub(crate) fn time_at(
-    map: &Map<String, Value>,
-    field: &str,
-    place: &str,
-) -> Result<Timestamp, FieldError> {
-    match map.get(field) {
-        Some(value) => fields::timestamp(field, value),
-        None => fields::timestamp(field, &Value::Null)
-            .map_err(|error| FieldError { problem: format!("is missing from {place}"), ..error }),
     }
 }

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::schema::Rfc3339;
+use crate::time::Rfc3339;
 use crate::{Cause, Outcome, TargetName};
 
 /// One event, as the `detail` that is sent.

@@ -10,8 +10,9 @@ use std::sync::LazyLock;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use crate::error::{FieldError, Malformed, MalformedKind, quoted};
+use crate::error::{FieldError, quoted};
 use crate::json::kind_of;
+use crate::malformed::{Malformed, MalformedKind};
 use crate::{
     Action, Command, CommandId, Holder, HumanDuration, InstanceId, TargetName, TargetRef,
     Thresholds,
@@ -511,6 +512,34 @@ fn ecs_name(name: &str, value: &Value) -> Result<String, FieldError> {
         Ok(text.to_owned())
     } else {
         Err(FieldError::new(name, format!("{} is not valid", quoted(text)), expected))
+    }
+}
+
+/// The text at `field`, which must be there.
+pub(crate) fn string_at<'v>(
+    map: &'v Map<String, Value>,
+    field: &str,
+    place: &str,
+) -> Result<&'v str, FieldError> {
+    match map.get(field) {
+        Some(Value::String(text)) => Ok(text),
+        Some(other) => {
+            Err(FieldError::new(field, format!("is {} in {place}", kind_of(other)), "text"))
+        }
+        None => Err(FieldError::new(field, format!("is missing from {place}"), "text")),
+    }
+}
+
+/// The time at `field`, which must be there.
+pub(crate) fn time_at(
+    map: &Map<String, Value>,
+    field: &str,
+    place: &str,
+) -> Result<Timestamp, FieldError> {
+    match map.get(field) {
+        Some(value) => timestamp(field, value),
+        None => timestamp(field, &Value::Null)
+            .map_err(|error| FieldError { problem: format!("is missing from {place}"), ..error }),
     }
 }
 

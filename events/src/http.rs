@@ -8,9 +8,10 @@
 
 use serde_json::{Map, Value};
 
-use crate::error::{FieldError, Malformed, MalformedKind, quoted};
+use crate::error::{FieldError, quoted};
 use crate::fields::Field;
 use crate::json::{self, kind_of};
+use crate::malformed::{Malformed, MalformedKind};
 use crate::{Action, Holder, TargetName};
 
 /// The header in which the seeds' gateways name the caller.

@@ -8,7 +8,8 @@ use std::fmt;
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-use crate::error::{Malformed, MalformedKind, quoted};
+use crate::error::quoted;
+use crate::malformed::{Malformed, MalformedKind};
 
 /// Deeper than any event of AWS, shallow enough for any stack.
 pub const DEPTH_MAX: usize = 32;

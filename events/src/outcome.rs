@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::schema::Rfc3339;
+use crate::time::Rfc3339;
 use crate::{Action, CommandId, TargetName};
 
 /// How a command ended.

@@ -36,21 +36,6 @@ fn schema_of<T: JsonSchema>() -> Value {
     SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<T>().to_value()
 }
 
-/// A time as we write it.
-pub(crate) struct Rfc3339;
-
-impl JsonSchema for Rfc3339 {
-    fn schema_name() -> Cow<'static, str> {
-        "Timestamp".into()
-    }
-    fn inline_schema() -> bool {
-        true
-    }
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "format": "date-time" })
-    }
-}
-
 /// A time as we take it.
 struct Moment;
 
@@ -206,8 +191,9 @@ fn spellings_of(actions: &[Action]) -> Vec<Value> {
 mod wire {
     use schemars::JsonSchema;
 
-    use super::{Moment, Rfc3339};
+    use super::Moment;
     use crate::fields::MINUTES_MAX;
+    use crate::time::Rfc3339;
     use crate::{Command, InstanceId, TargetName};
 
     /// A rule of EventBridge, or a schedule of EventBridge Scheduler, that came due.

@@ -6,7 +6,7 @@
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use crate::envelope::{string_at, time_at};
+use crate::fields::{string_at, time_at};
 use crate::{FieldError, InstanceId};
 
 const EC2_STATE_CHANGE: &str = "EC2 Instance State-change Notification";

@@ -77,7 +77,8 @@ test("trouble on the line is told, and it goes on by itself", () => withRoom("py
 }, { prepare: (mock) => mock.hold() }));
 
 test("who puts it out meanwhile is told of", () => withRoom("fluidity", async (page, mock) => {
-  await page.getByText("so far").waitFor();
+  // The page has seen it start, and the mock has no step left before its gate.
+  await eventually(async () => /Letting it settle/i.test(await page.locator("#step").innerText()), "it settles");
   mock.change("fluidity", { phase: "stopping", why: "killed by ops" });
   await page.getByRole("heading", { name: "fluidity went out again" }).waitFor();
   await page.getByText("killed by ops").waitFor();

@@ -12,8 +12,8 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use jiff::{SignedDuration, Timestamp};
-use serde::{Deserialize, Serialize};
 
+pub use crate::machines::BootstrapRun;
 use crate::machines::Machine;
 use crate::queue::plus;
 use crate::scripts::Script;
@@ -26,30 +26,6 @@ pub const RUNS_MAX: usize = 100;
 const PATIENCE: SignedDuration = SignedDuration::from_secs(25);
 /// What `timeout` exits with.
 const TIMED_OUT: u8 = 124;
-
-/// A bootstrap that began on a machine.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BootstrapRun {
-    /// The command that ran it.
-    pub command_id: String,
-    /// Its token, where it had one.
-    pub token: Option<String>,
-    /// Its name.
-    pub name: String,
-    /// Its environment, as far as it could be decoded.
-    pub environment: BTreeMap<String, String>,
-    /// When it began.
-    pub began: Timestamp,
-    /// When it ended; never, where it was killed.
-    pub ended: Option<Timestamp>,
-    /// What it came to, once it ended.
-    pub exit: Option<u8>,
-    /// When it will end by itself.
-    ends: Option<Timestamp>,
-    /// Its guard lay in memory, and its machine was stopped since.
-    #[serde(default)]
-    pub(crate) is_forgotten: bool,
-}
 
 /// What a delivery comes to.
 pub(crate) struct Delivery {
@@ -142,12 +118,6 @@ pub(crate) fn complete(
         guards.insert(token.to_owned(), result.clone());
     }
     Ok(result)
-}
-
-impl BootstrapRun {
-    fn is_of(&self, token: &str) -> bool {
-        !self.is_forgotten && self.token.as_deref() == Some(token)
-    }
 }
 
 /// Until when a second delivery waits; without a timeout for ever.

@@ -26,13 +26,12 @@ use serde_json::json;
 use crate::bootstraps;
 use crate::machines::{Machine, MachineState};
 use crate::queue::plus;
+pub use crate::scripts::DOCUMENT;
 use crate::scripts::Script;
 use crate::{ServiceFault, World};
 
 /// How many commands are remembered; the oldest that ended are forgotten first.
 pub const COMMANDS_MAX: usize = 5_000;
-/// The document that every account has.
-pub const DOCUMENT: &str = "AWS-RunShellScript";
 
 /// Why a call to SSM was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -11,8 +11,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::World;
-use crate::launches::{Shortage, TemplateRef};
 use crate::machines::{Behaviour, MachineError};
+use crate::shortages::Shortage;
 use crate::units::UnitSeed;
 
 /// The image of a template that names none.
@@ -25,6 +25,28 @@ pub const PROFILE: &str = "lamplighter-managed";
 pub const DEFAULT_VERSION: &str = "$Default";
 /// The most versions of one template, as EC2 has it.
 pub const VERSIONS_MAX: usize = 10_000;
+
+/// Which launch template is meant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TemplateRef {
+    /// By `lt-…`.
+    Id(String),
+    /// By name.
+    Name(String),
+}
+
+impl TemplateRef {
+    /// An id where it begins as one, else a name.
+    #[must_use]
+    pub fn new(id_or_name: &str) -> Self {
+        if id_or_name.starts_with("lt-") {
+            Self::Id(id_or_name.to_owned())
+        } else {
+            Self::Name(id_or_name.to_owned())
+        }
+    }
+}
 
 /// Which instance profile a machine gets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

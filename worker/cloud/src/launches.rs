@@ -18,8 +18,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::launch_templates::TemplateData;
+pub use crate::launch_templates::TemplateRef;
+pub use crate::machines::Launch;
 use crate::machines::{Machine, MachineError, MachineState, zone_a};
 use crate::queue::plus;
+pub use crate::shortages::{NotScarce, Refusal, Scarce, Shortage, is_instance_type};
 use crate::units::Unit;
 use crate::{ServiceFault as _, World};
 
@@ -29,28 +32,6 @@ pub const TOKEN_CHARS_MAX: usize = 64;
 pub const TOKEN_KEPT: SignedDuration = SignedDuration::from_hours(24);
 /// The most tags of one resource.
 pub const TAGS_MAX: usize = 50;
-
-/// Which launch template is meant.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum TemplateRef {
-    /// By `lt-…`.
-    Id(String),
-    /// By name.
-    Name(String),
-}
-
-impl TemplateRef {
-    /// An id where it begins as one, else a name.
-    #[must_use]
-    pub fn new(id_or_name: &str) -> Self {
-        if id_or_name.starts_with("lt-") {
-            Self::Id(id_or_name.to_owned())
-        } else {
-            Self::Name(id_or_name.to_owned())
-        }
-    }
-}
 
 /// What RunInstances takes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,29 +80,6 @@ impl LaunchSpec {
     }
 }
 
-/// How a machine came to be.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Launch {
-    /// When.
-    pub at: Timestamp,
-    /// The client token that was given.
-    pub client_token: Option<String>,
-    /// The launch template's id.
-    pub template_id: String,
-    /// The number of its version.
-    pub template_version: u32,
-    /// Whether it is a spot instance.
-    pub spot: bool,
-    /// The image.
-    pub image_id: String,
-    /// The subnet, where the launch or the template named one.
-    pub subnet: Option<String>,
-    /// The security groups.
-    pub security_groups: Vec<String>,
-    /// Whether it gets a public address.
-    pub public_ip: bool,
-}
-
 /// What RunInstances answers.
 #[derive(Debug, Clone)]
 pub struct Launched {
@@ -131,95 +89,7 @@ pub struct Launched {
     pub fresh: bool,
 }
 
-/// What can be scarce; written `everything`, `spot`, `on-demand`, a subnet's id or an instance type.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub enum Scarce {
-    /// Every launch.
-    Everything,
-    /// Spot instances.
-    Spot,
-    /// All but spot instances.
-    OnDemand,
-    /// Launches into this subnet.
-    Subnet(String),
-    /// Launches of this instance type.
-    InstanceType(String),
-}
-
-/// A text that names nothing that can be scarce.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "expected \"everything\", \"spot\", \"on-demand\", a subnet such as \"subnet-0a1b2c3d\" or an instance type such as \"t3.large\"; got \"{0}\""
-)]
-pub struct NotScarce(String);
-
-impl TryFrom<String> for Scarce {
-    type Error = NotScarce;
-
-    fn try_from(text: String) -> Result<Self, NotScarce> {
-        match text.as_str() {
-            "everything" => Ok(Self::Everything),
-            "spot" => Ok(Self::Spot),
-            "on-demand" => Ok(Self::OnDemand),
-            it if it.starts_with("subnet-") => Ok(Self::Subnet(text)),
-            it if is_instance_type(it) => Ok(Self::InstanceType(text)),
-            _ => Err(NotScarce(text)),
-        }
-    }
-}
-
-impl From<Scarce> for String {
-    fn from(scarce: Scarce) -> Self {
-        match scarce {
-            Scarce::Everything => "everything".to_owned(),
-            Scarce::Spot => "spot".to_owned(),
-            Scarce::OnDemand => "on-demand".to_owned(),
-            Scarce::Subnet(name) | Scarce::InstanceType(name) => name,
-        }
-    }
-}
-
-/// How a launch is refused.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Refusal {
-    /// `InsufficientInstanceCapacity`
-    #[default]
-    Capacity,
-    /// `VcpuLimitExceeded`
-    Vcpus,
-    /// `MaxSpotInstanceCountExceeded`
-    SpotCount,
-    /// `InsufficientFreeAddressesInSubnet`
-    Addresses,
-    /// `ReservationCapacityExceeded`
-    Reservation,
-    /// A code that nobody has heard of yet.
-    Novel,
-}
-
-/// Something is scarce: launches of it are refused.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Shortage {
-    /// Which launches.
-    pub of: Scarce,
-    /// How they are refused.
-    #[serde(default)]
-    pub refusal: Refusal,
-    /// How many more are; all where it is left out.
-    #[serde(default)]
-    pub times: Option<u32>,
-}
-
 impl Shortage {
-    /// For want of capacity, for ever.
-    #[must_use]
-    pub fn of(of: Scarce) -> Self {
-        Self { of, refusal: Refusal::Capacity, times: None }
-    }
-
     fn meets(&self, wanted: &Wanted<'_>) -> bool {
         self.times != Some(0)
             && match &self.of {
@@ -552,14 +422,4 @@ pub fn check_tags(tags: &BTreeMap<String, String>) -> Result<(), MachineError> {
         )));
     }
     Ok(())
-}
-
-/// Whether it has the form of an instance type.
-#[must_use]
-pub fn is_instance_type(name: &str) -> bool {
-    let word = |it: &str| {
-        !it.is_empty()
-            && it.chars().all(|it| it.is_ascii_lowercase() || it.is_ascii_digit() || it == '-')
-    };
-    name.split_once('.').is_some_and(|(family, size)| word(family) && word(size))
 }

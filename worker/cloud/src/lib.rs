@@ -32,6 +32,7 @@ pub mod scaling;
 pub mod schedules;
 mod scripts;
 pub mod services;
+pub mod shortages;
 pub mod template;
 pub mod timings;
 pub mod units;

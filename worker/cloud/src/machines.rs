@@ -14,7 +14,9 @@
 //! Not here: launching (`launches`, from `launch_templates`), volumes, networks beyond one address each.
 
 mod behaviour;
+mod bootstrap;
 mod error;
+mod launch;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -23,11 +25,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 pub use behaviour::Behaviour;
+pub use bootstrap::BootstrapRun;
 pub use error::MachineError;
+pub use launch::Launch;
 
 use crate::World;
-use crate::bootstraps::BootstrapRun;
-use crate::launches::Launch;
 use crate::queue::plus;
 use crate::timings::Timings;
 use crate::units::{Unit, UnitSeed, UnitState};

@@ -4,7 +4,42 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::queue::{DELAY_SECONDS_MAX, QueueError};
+/// The longest delay of a message.
+pub const DELAY_SECONDS_MAX: i64 = 900;
+
+/// Why a queue operation was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum QueueError {
+    /// No queue of this name.
+    #[error("The specified queue does not exist.")]
+    DoesNotExist,
+    /// A queue of this name exists with other attributes.
+    #[error("A queue already exists with the same name and a different value for attribute {0}")]
+    NameExists(String),
+    /// The handle is not one of this queue's.
+    #[error("The input receipt handle \"{0}\" is not a valid receipt handle.")]
+    ReceiptHandleIsInvalid(String),
+    /// The message is not in flight.
+    #[error("The message referred to isn't in flight.")]
+    MessageNotInflight,
+    /// A parameter is out of its range.
+    #[error("{0}")]
+    InvalidParameterValue(String),
+    /// An attribute that no queue has.
+    #[error("Unknown Attribute {0}.")]
+    InvalidAttributeName(String),
+    /// An attribute's value is out of its range.
+    #[error("Invalid value for the parameter {0}.")]
+    InvalidAttributeValue(String),
+    /// The body has a character that XML cannot carry.
+    #[error(
+        "Invalid characters found. Valid unicode characters are #x9 | #xA | #xD | #x20 to #xD7FF | #xE000 to #xFFFD | #x10000 to #x10FFFF"
+    )]
+    InvalidMessageContents,
+    /// Too many messages in flight.
+    #[error("Too many messages are in flight for this queue.")]
+    OverLimit,
+}
 
 /// A message attribute as the wire has it; `binary` is base64.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

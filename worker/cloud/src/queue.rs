@@ -17,15 +17,15 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::message::check_outgoing;
-pub use crate::message::{MessageAttribute, Outgoing, size_of_message};
+pub use crate::message::{
+    DELAY_SECONDS_MAX, MessageAttribute, Outgoing, QueueError, size_of_message,
+};
 use crate::{ServiceFault, World};
 
 /// SQS's limit for one message, attributes included.
 pub const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
 /// The most messages one receive returns, and the most entries of a batch.
 pub const BATCH_MAX: usize = 10;
-/// The longest delay of a message.
-pub const DELAY_SECONDS_MAX: i64 = 900;
 /// The longest visibility timeout, in total from the receive.
 pub const VISIBILITY_SECONDS_MAX: i64 = 43_200;
 /// How many messages of a standard queue may be in flight at once.
@@ -33,40 +33,6 @@ pub const IN_FLIGHT_MAX: usize = 120_000;
 
 /// How many visible messages one receive looks at; more than it returns, since spent ones are moved.
 const LOOKED_AT_MAX: usize = 100;
-
-/// Why a queue operation was refused.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum QueueError {
-    /// No queue of this name.
-    #[error("The specified queue does not exist.")]
-    DoesNotExist,
-    /// A queue of this name exists with other attributes.
-    #[error("A queue already exists with the same name and a different value for attribute {0}")]
-    NameExists(String),
-    /// The handle is not one of this queue's.
-    #[error("The input receipt handle \"{0}\" is not a valid receipt handle.")]
-    ReceiptHandleIsInvalid(String),
-    /// The message is not in flight.
-    #[error("The message referred to isn't in flight.")]
-    MessageNotInflight,
-    /// A parameter is out of its range.
-    #[error("{0}")]
-    InvalidParameterValue(String),
-    /// An attribute that no queue has.
-    #[error("Unknown Attribute {0}.")]
-    InvalidAttributeName(String),
-    /// An attribute's value is out of its range.
-    #[error("Invalid value for the parameter {0}.")]
-    InvalidAttributeValue(String),
-    /// The body has a character that XML cannot carry.
-    #[error(
-        "Invalid characters found. Valid unicode characters are #x9 | #xA | #xD | #x20 to #xD7FF | #xE000 to #xFFFD | #x10000 to #x10FFFF"
-    )]
-    InvalidMessageContents,
-    /// Too many messages in flight.
-    #[error("Too many messages are in flight for this queue.")]
-    OverLimit,
-}
 
 impl ServiceFault for QueueError {
     fn code(&self) -> &'static str {

@@ -5,9 +5,11 @@
 
 use std::collections::BTreeMap;
 
-use crate::commands::DOCUMENT;
 use crate::machines::{Machine, unit_name};
 use crate::units::{Unit, UnitState};
+
+/// The document that every account has.
+pub const DOCUMENT: &str = "AWS-RunShellScript";
 
 /// The variables.
 #[derive(Debug, Default, PartialEq, Eq)]
