@@ -2,10 +2,11 @@
 //!
 //! *Theory.* A backend may count each request as use, ours too. It then reports the time of the latest request at the
 //! next one. So a reported time that lies within a request of ours is that request, and what was used before it is what
-//! that request was told. Hence two rules:
+//! that request was told. Hence three rules:
 //!
 //! - A request explains a later report only if what *it* was told is known. A request whose answer nobody kept hides
 //!   the use before it, and so it counts as use itself: the target stays on, for `after` once more at most.
+//! - Of requests that were made at nearly the same time, only one that was told of none of them explains another.
 //! - What a round was told is kept with the round, whichever probe, worker or person asked. Rounds of several workers
 //!   may reach the memory late and in any order; each report is explained anew by all rounds that are known.
 //!
@@ -82,15 +83,22 @@ impl OwnRound {
         near(self.from, self.until, at)
     }
 
-    /// Whether it may have been asked before the end of the other, given what it was told. Clocks of workers differ, so
-    /// times that overlap tell no order. What tells it is that it was told of neither: of a use that the other was told
-    /// of, it would have been told, too.
-    fn may_precede(&self, other: &OwnRound, told: &OwnReport) -> bool {
-        let overlaps =
-            self.from.duration_since(other.until) <= SignedDuration::from_millis(OWN_PROBE_MILLIS);
-        let of_neither =
-            matches!(told.near, Near::Before | Near::Forgotten) && !other.holds(told.said);
-        self.from <= other.until || (overlaps && of_neither)
+    /// Whether it was asked before the other, given what it was told. Clocks of workers differ, so times that are near
+    /// each other tell no order. What tells it is that it was told of neither: of a use that the other was told of, it
+    /// would have been told, too.
+    fn precedes(&self, other: &OwnRound, told: &OwnReport) -> bool {
+        let tolerance = SignedDuration::from_millis(OWN_PROBE_MILLIS);
+        if other.from.duration_since(self.until) > tolerance {
+            return true;
+        }
+        let of_neither = |report: &OwnReport| {
+            matches!(report.near, Near::Before | Near::Forgotten) && !other.holds(report.said)
+        };
+        let is_first = match told.near {
+            Near::Earlier => self.said.values().any(of_neither),
+            _ => of_neither(told),
+        };
+        is_first && self.from.duration_since(other.until) <= tolerance
     }
 }
 
@@ -270,7 +278,7 @@ impl OwnRequests {
         self.rounds.iter().rev().find(|other| {
             (other.from, other.until) != (round.from, round.until)
                 && other.holds(report.said)
-                && other.said.get(label).is_some_and(|told| other.may_precede(round, told))
+                && other.said.get(label).is_some_and(|told| other.precedes(round, told))
         })
     }
 

@@ -102,6 +102,19 @@ fn two_that_ask_at_once_do_not_take_a_use_for_each_others_requests() {
     }
 }
 
+/// Crowd seed 5000007237: two workers ask at once, and both are told of a use that has just ended.
+#[test]
+fn requests_at_the_same_time_do_not_explain_each_other() {
+    let mut backend = Counting::used_at(&[299.95]);
+    let mut requests = OwnRequests::default();
+    let (one, other) = (backend.asked(300.0, &[ONE]), backend.asked(300.02, &[ONE]));
+    requests.add(&one);
+    requests.add(&other);
+    shows(&requests, ONE, 300.0, Shown::JustNow);
+    requests.add(&backend.asked(400.0, &[ONE]));
+    shows(&requests, ONE, 400.0, ours(300.02));
+}
+
 #[test]
 fn a_request_of_another_worker_is_ours_once_its_answer_is_known() {
     let mut backend = Counting::used_at(&[100.0]);
@@ -170,9 +183,9 @@ fn whoever_is_there_all_the_time_is_seen_at_each_look() {
         // A moment later it may be the first question.
         assert!(matches!(requests.shown(TWO, at(from)), Some(Shown::Blurred { .. })));
     }
-    // The second round just after cannot tell; what is known ends with the first.
+    // The first round of this look was told of the use, so it does not explain what the second one is told.
     requests.add(&backend.asked(901.0, &[ONE]));
-    shows(&requests, ONE, 901.0, blurred(900.0, Some(900.0)));
+    shows(&requests, ONE, 901.0, Shown::JustNow);
 }
 
 #[test]
