@@ -134,7 +134,7 @@ fn follow(
 }
 
 fn read(file: &File) -> Module {
-    let tokens = without_tests(tokens(&blanked(&file.text)));
+    let tokens = without_tests(&tokens(&blanked(&file.text)));
     let mut module = Module { file: file.path.clone(), ..Module::default() };
     let mut at = 0;
     let mut public = false;
@@ -248,7 +248,7 @@ fn tokens(code: &str) -> Vec<(String, usize)> {
 }
 
 /// Without what stands under `#[cfg(test)]`.
-fn without_tests(tokens: Vec<(String, usize)>) -> Vec<(String, usize)> {
+fn without_tests(tokens: &[(String, usize)]) -> Vec<(String, usize)> {
     let test = ["#", "[", "cfg", "(", "test", ")", "]"];
     let mut out = Vec::with_capacity(tokens.len());
     let mut at = 0;
