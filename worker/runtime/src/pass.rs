@@ -106,7 +106,9 @@ pub(crate) async fn run(shared: &Shared, spec: &TargetSpec, work: &Work) -> Resu
             && loaded.as_ref().is_none_or(|record| record.rev != rev)
         {
             tracing::debug!(target_name = %spec.name, rev, "a wake-up of an older version: void");
-            if !must_look {
+            // What this work has asked already must be known to the record: an unknown request hides use.
+            let asked = asked.lock().unwrap_or_else(PoisonError::into_inner);
+            if !must_look && asked.is_empty() {
                 return Ok(());
             }
             wake_rev = None;
