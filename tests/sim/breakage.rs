@@ -90,7 +90,6 @@ pub enum Breakage {
     /// The points of a metric count as its newest, however old they are, and for those that are missing.
     ForgetsTimesOfPoints,
     /// What cannot be reached is stopped at once and in silence.
-    /// Not in [`Breakage::EACH`]: none of the first 2,000 crowds meets it.
     StopsTheUnreachable,
     /// A window that somebody ended comes back.
     ReopensWindows,
@@ -121,7 +120,7 @@ pub enum Breakage {
 
 impl Breakage {
     /// All of them, each with the rule by which the checker must name it.
-    pub const EACH: [(Self, Rule); 42] = [
+    pub const EACH: [(Self, Rule); 43] = [
         (Self::ForgetsUnansweredStarts, Rule::D1),
         (Self::StopsWithoutLooking, Rule::D2),
         (Self::ForgetsUnansweredStops, Rule::D3),
@@ -153,6 +152,7 @@ impl Breakage {
         (Self::ForgetsTimesOfPoints, Rule::I1),
         (Self::CountsItsOwnProbe, Rule::I2),
         (Self::TakesUnknownForIdle, Rule::I3),
+        (Self::StopsTheUnreachable, Rule::I3),
         (Self::ReopensWindows, Rule::W1),
         (Self::MissesWindows, Rule::W1),
         (Self::LeavesItsBounds, Rule::B1),

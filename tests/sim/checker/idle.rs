@@ -311,6 +311,13 @@ impl Watch {
         if reads_metrics && backend.and_then(|it| it.dies_at).is_some_and(|at| at <= now) {
             return;
         }
+        // What cannot be reached stays on, but where its policy stops that.
+        let reads_http = idle.probes.iter().any(|it| matches!(it, Probe::Http(_)));
+        let lost_at = backend.and_then(|it| it.unreachable_from).filter(|_| reads_http);
+        let stops = idle.unreachable_after.filter(|_| idle.stop_unreachable);
+        if lost_at.is_some() && stops.is_none() {
+            return;
+        }
         let kept = table.commands.values().filter(|command| {
             command.action == Some(Action::KeepAlive)
                 && command.target.as_ref() == Some(&record.target)
@@ -322,9 +329,13 @@ impl Watch {
             .chain(kept.map(|command| command.sent_at))
             .chain(self.idle.on_since.get(&record.target).copied())
             .chain(backend.into_iter().flat_map(|it| it.uses_by(now)).map(|(_, until)| until))
+            .chain(lost_at)
             .max();
         let grace = idle.grace.map_or(SignedDuration::ZERO, |grace| grace.as_signed());
         let mut bound = idle.after.as_signed() + grace + policy.ticks_every * 3 + REPAIRED_WITHIN;
+        if let (Some(_), Some(stops)) = (lost_at, stops) {
+            bound += stops.as_signed() + policy.ticks_every;
+        }
         // What a metric knows ends earlier; and its look-back must be whole again, since it is heard again.
         let metrics = idle.probes.iter().filter_map(|probe| match probe {
             Probe::Metric(metric) => Some(metric),

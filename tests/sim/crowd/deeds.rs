@@ -383,6 +383,18 @@ impl Crowd {
             });
             self.tell(format!("{resource} is used from {dies} until {until}, unpublished"));
         }
+        // One can be reached no more, while it is used on.
+        if self.forger.one_in(8) {
+            let target = self.forger.roll(self.members.len() as u64) as usize;
+            let from = now + self.forger.seconds(0, 300);
+            let until = from + self.forger.seconds(60, 900);
+            let resource = self.members[target].resource.clone();
+            self.sim.with_backend(&resource, |backend| {
+                backend.unreachable_from = Some(from);
+                backend.use_it(from, until);
+            });
+            self.tell(format!("{resource} is unreachable from {from}, and used until {until}"));
+        }
         for member in &self.members {
             let spare = member.spare.clone().map(Resource::Instance);
             for resource in [Some(member.resource.clone()), spare].into_iter().flatten() {

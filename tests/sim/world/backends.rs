@@ -57,6 +57,8 @@ pub struct Backend {
     pub silent: bool,
     /// From then on they are not, for good.
     pub dies_at: Option<Timestamp>,
+    /// From then on nobody reaches it, for good.
+    pub unreachable_from: Option<Timestamp>,
     began: Timestamp,
     uses: Vec<(Timestamp, Timestamp)>,
     /// The last probe that it took for a use.
@@ -82,6 +84,7 @@ impl Backend {
             trouble: None,
             silent: false,
             dies_at: None,
+            unreachable_from: None,
             began,
             uses: Vec::new(),
             own: None,
@@ -135,7 +138,9 @@ impl Backend {
         now: Timestamp,
     ) -> Result<f64, NoNumber> {
         let garbage = |detail| Err(NoNumber { detail, unreachable: false });
-        let Some(up_since) = up_since.filter(|_| self.trouble != Some(Trouble::Unreachable)) else {
+        let reached = self.trouble != Some(Trouble::Unreachable)
+            && self.unreachable_from.is_none_or(|from| now < from);
+        let Some(up_since) = up_since.filter(|_| reached) else {
             return Err(NoNumber { detail: "connection refused", unreachable: true });
         };
         if self.marks == Marks::Before {

@@ -133,12 +133,12 @@ fn known_of_same<'r>(record: &'r TargetRecord, seen: &Observed) -> Option<&'r Ob
     (same && launched_at.is_none_or(|at| known.at > at)).then_some(known)
 }
 
-/// What is known of a machine that has ended, where `seen` shows it as it was before.
+/// What is known of a machine that has ended, where `seen` shows it as it was before, or as before its launch.
 pub(crate) fn ended(record: &TargetRecord, seen: &Observed) -> Option<Observed> {
     let known = known_of_same(record, seen)?;
     let ended = known.state() == PowerState::Terminated;
-    let lives = !matches!(seen.state(), PowerState::Terminated | PowerState::Missing);
-    (ended && lives).then(|| Observed { at: seen.at, ..known.clone() })
+    (ended && seen.state() != PowerState::Terminated)
+        .then(|| Observed { at: seen.at, ..known.clone() })
 }
 
 /// The time of the newest change that a description shows, by AWS's own clock.

@@ -252,6 +252,24 @@ fn a_terminated_machine_never_comes_back() {
     assert!(story.record.open.is_empty());
 }
 
+/// Crowd of requests 7100000056: a machine that EC2 forgets again keeps no place, and takes none.
+#[test]
+fn a_machine_that_has_ended_and_is_not_known_for_a_moment_stays_gone() {
+    let mut story = Story::walrus(super::templates::template());
+    story.ready();
+    story.after(1).sees_it_stopped_outside(PowerState::Terminated).look();
+    story.after(6).look().is(Phase::Off, None);
+    story.effects.clear();
+    story.after(1).sees(PowerState::Missing);
+    let create = story.create_command("b", "blob");
+    let inputs = [Input::Command(Box::new(create)), Input::NoSeat];
+    story.outcomes.clear();
+    story.pass(&inputs);
+    story.outcome(Verdict::Rejected, Some(Cause::Capacity));
+    story.is(Phase::Off, None).did_nothing();
+    assert!(!story.record.seated);
+}
+
 #[test]
 fn an_answer_that_comes_late_still_says_whose_stop_it_was() {
     let mut story = Story::on("ann");
