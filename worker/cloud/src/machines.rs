@@ -17,6 +17,7 @@ mod behaviour;
 mod bootstrap;
 mod error;
 mod launch;
+mod state;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -28,6 +29,7 @@ pub use behaviour::Behaviour;
 pub use bootstrap::BootstrapRun;
 pub use error::MachineError;
 pub use launch::Launch;
+pub use state::MachineState;
 
 use crate::World;
 use crate::queue::plus;
@@ -38,52 +40,6 @@ use crate::units::{Unit, UnitSeed, UnitState};
 pub const SHOWN_AFTER_END: SignedDuration = SignedDuration::from_hours(1);
 /// How many past states of a machine are kept for descriptions that lag.
 const VIEWS_MAX: usize = 64;
-
-/// The states of an instance.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum MachineState {
-    /// Accepted, not there yet.
-    Pending,
-    /// On.
-    Running,
-    /// On its way to stopped.
-    Stopping,
-    /// Off.
-    Stopped,
-    /// On its way to terminated.
-    ShuttingDown,
-    /// Gone.
-    Terminated,
-}
-
-impl MachineState {
-    /// EC2's name for it.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Pending => "pending",
-            Self::Running => "running",
-            Self::Stopping => "stopping",
-            Self::Stopped => "stopped",
-            Self::ShuttingDown => "shutting-down",
-            Self::Terminated => "terminated",
-        }
-    }
-
-    /// EC2's number for it.
-    #[must_use]
-    pub fn code(self) -> u8 {
-        match self {
-            Self::Pending => 0,
-            Self::Running => 16,
-            Self::ShuttingDown => 32,
-            Self::Terminated => 48,
-            Self::Stopping => 64,
-            Self::Stopped => 80,
-        }
-    }
-}
 
 /// A machine that exists from the beginning.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

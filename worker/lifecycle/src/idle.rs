@@ -135,6 +135,16 @@ pub struct ProbeWord {
     silence: Option<Silence>,
 }
 
+impl ProbeWord {
+    fn tells_of_use(&self, after: HumanDuration) -> bool {
+        match self.says {
+            Says::Active => true,
+            Says::IdleSince(at) => add(at, after) > self.until,
+            Says::IdleOverLookBack | Says::Unknown { .. } | Says::NotAsked => false,
+        }
+    }
+}
+
 /// What all of them together come to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IdleVerdict {
@@ -169,6 +179,8 @@ pub struct Judged {
     pub memory: IdleMemory,
     /// The backend could not be reached for longer than the policy's limit.
     pub unreachable_for_long: bool,
+    /// Another probe tells of use that is not as old as the policy asks.
+    pub is_used: bool,
     /// A metric's publisher has been silent for longer than its values can be late.
     pub silent_for_long: bool,
 }
@@ -227,6 +239,7 @@ pub fn judge(
     let limit = spec.unreachable_after.zip(memory.unreachable_since);
     Judged {
         unreachable_for_long: limit.is_some_and(|(limit, since)| now >= add(since, limit)),
+        is_used: words.iter().any(|word| word.tells_of_use(after)),
         silent_for_long: words.iter().any(|word| word.silence == Some(Silence::Long)),
         since: idle.then_some(since),
         until,

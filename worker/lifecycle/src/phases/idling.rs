@@ -63,9 +63,13 @@ pub(super) fn look(pass: &mut Pass<'_>) -> Option<Flow> {
     }
     if judged.unreachable_for_long {
         let enough = unreachable(pass, &judged, idle.stop_unreachable);
-        // Whoever has just started it, or kept it alive, has the policy's time all the same.
+        // Whoever has just started it, kept it alive, or uses it by what another probe tells, has the policy's time all
+        // the same.
         let ready = idle.grace.map_or(floor, |grace| add(floor, grace));
-        let earliest = add(ready, judged.after);
+        let earliest = match judged.is_used {
+            true => pass.in_seconds(crate::limits::IDLE_LOOK_SECONDS),
+            false => add(ready, judged.after),
+        };
         if enough && pass.now < earliest {
             let look_at = pass.record.idle.look_at;
             pass.record.idle.look_at = Some(look_at.map_or(earliest, |at| at.min(earliest)));

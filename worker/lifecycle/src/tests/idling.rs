@@ -267,6 +267,31 @@ fn out_of_reach_for_too_long_is_said_once_and_stops_only_if_so_configured() {
     }
 }
 
+/// Crowd seed 8000006542.
+#[test]
+fn what_another_probe_shows_in_use_is_not_stopped_for_a_backend_out_of_reach() {
+    let mut other = http();
+    let Probe::Http(probe) = &mut other else { panic!("it is HTTP") };
+    probe.url = HealthUrl::parse("http://{private_ip}:9000/other").unwrap();
+    let mut story = Story::idling_with(vec![http(), other]);
+    let idle = story.spec.idle.as_mut().unwrap();
+    idle.unreachable_after = Some(seconds("10m"));
+    idle.stop_unreachable = true;
+    let reads = |story: &Story, ago: i64| {
+        let (silent, used) = (story.silent(), story.active(ago));
+        story.reads(silent.readings.into_iter().chain(used.readings).collect())
+    };
+    for _ in 0..8 {
+        story.after(300);
+        let round = reads(&story, 600);
+        story.told(vec![], &[round.clone(), round]).is(Phase::On, None).did_nothing();
+    }
+    assert_eq!(story.attentions(), [AttentionKind::BackendUnreachable]);
+    story.after(300);
+    let round = reads(&story, 900);
+    story.told(vec![], &[round.clone(), round]).is(Phase::Stopping, Some(Step::StopInstance));
+}
+
 #[test]
 fn a_metric_that_falls_silent_keeps_its_target_on_and_is_said_once_until_it_is_heard() {
     let metric = Probe::Metric(MetricProbe {
