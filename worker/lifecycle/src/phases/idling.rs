@@ -12,10 +12,11 @@ use super::{Asked, read_check};
 use crate::answer;
 use crate::hold::HoldKind;
 use crate::idle::{HostReading, IdleVerdict, Judged, judge};
+use crate::limits::{CHECK_GRACE_SECONDS, IDLE_LOOK_SECONDS, OVERDUE_LOOK_SECONDS};
 use crate::observed::{Agent, CheckReading};
-use crate::pass::{Flow, Pass, add};
+use crate::pass::{Flow, Pass, add, later};
 use crate::plan::{ends_by_idleness, idle_floor, idle_override};
-use crate::probe::Reading;
+use crate::probe::{IdleSpec, Reading};
 use crate::record::{Check, CheckPurpose, OpenCommand};
 
 /// What is to be done about idleness before anything else of a target that is on. `None`: nothing that
@@ -67,7 +68,7 @@ pub(super) fn look(pass: &mut Pass<'_>) -> Option<Flow> {
         // the same.
         let ready = idle.grace.map_or(floor, |grace| add(floor, grace));
         let earliest = match judged.is_used {
-            true => pass.in_seconds(crate::limits::IDLE_LOOK_SECONDS),
+            true => pass.in_seconds(IDLE_LOOK_SECONDS),
             false => add(ready, judged.after),
         };
         if enough && pass.now < earliest {
@@ -110,7 +111,7 @@ fn unreachable(pass: &mut Pass<'_>, judged: &Judged, stops: bool) -> bool {
             let why = format!("its backend cannot be reached: {}; {then}", judged.why);
             pass.attention(AttentionKind::BackendUnreachable, why);
             if stops {
-                let at = pass.in_seconds(crate::limits::OVERDUE_LOOK_SECONDS);
+                let at = pass.in_seconds(OVERDUE_LOOK_SECONDS);
                 pass.record.idle.look_at = Some(at);
             }
             false
@@ -187,7 +188,11 @@ fn hear_host(pass: &mut Pass<'_>, check: Check) -> Option<Flow> {
     {
         pass.record.check = None;
         let reading = Reading::Exit { code, output };
-        pass.record.idle.host = Some(HostReading { at: pass.seen_at(), reading });
+        // However late it is read: the host has said it by the end of the command's time.
+        let timeout = pass.spec.idle.as_ref().and_then(IdleSpec::host_command);
+        let timeout = timeout.map_or(0, |command| i64::from(command.timeout_seconds));
+        let said_by = later(check.asked_at, CHECK_GRACE_SECONDS + timeout);
+        pass.record.idle.host = Some(HostReading { at: said_by.min(pass.seen_at()), reading });
         return None;
     }
     match read_check(pass, check) {

@@ -364,6 +364,31 @@ fn a_host_that_is_asked_answers_before_anything_is_stopped() {
     assert!(outcome.message.contains("exited with 1"), "{}", outcome.message);
 }
 
+/// Crowd seed 8000010846: nobody read what the host said for two minutes.
+#[test]
+fn what_a_host_said_minutes_ago_is_asked_anew() {
+    let command = Probe::Command(CommandProbe {
+        script: "! pgrep -x backtest".to_owned(),
+        reads: CommandReads::ExitCode,
+        timeout_seconds: 30,
+    });
+    let mut story = Story::idling_with(vec![http(), command]);
+    story.seen.agent = Some(Agent::Online);
+    let idle = |story: &Story| {
+        let mut round = story.active(1200);
+        round.readings.push(None);
+        round
+    };
+    let round = idle(story.after(1800));
+    story.told(vec![], &[round]).did(EffectKind::Send).sent("c-1");
+    story.after(150).hears(CheckReading::Exited { code: 0, output: String::new() });
+    story.seen.agent = Some(Agent::Online);
+    let round = idle(&story);
+    story.told(vec![], &[round.clone(), round]).is(Phase::On, None);
+    assert!(story.record.check.is_some(), "{}", story.record.why);
+    story.did(EffectKind::Send);
+}
+
 #[test]
 fn a_host_that_never_answers_is_unknown_and_the_check_is_answered() {
     let command = Probe::Command(CommandProbe {
