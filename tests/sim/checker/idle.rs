@@ -221,6 +221,10 @@ impl Watch {
         let is_http =
             |sample: &&Sample| matches!(idle.probes.get(sample.probe), Some(Probe::Http(_)));
         let requests: Vec<&Sample> = samples.iter().filter(is_http).collect();
+        let unreached = |number: usize| {
+            samples.iter().rfind(|it| it.probe == number).is_some_and(|it| !it.readable)
+        };
+        let cut_off = warned && (0..idle.probes.len()).any(unreached);
         for (index, probe) in idle.probes.iter().enumerate() {
             let number = if matches!(probe, Probe::Command(_)) { usize::MAX } else { index };
             let asked: Vec<&Sample> =
@@ -250,6 +254,8 @@ impl Watch {
                 Probe::Http(http) if http.reads != HttpReads::Count => {
                     last_visible_use(backend, &requests, last.at).filter(|at| *at > young)
                 }
+                // Of what cannot be reached, and publishes nothing any more, nothing is known.
+                Probe::Metric(metric) if cut_off && !is_heard(backend, metric, last.at) => None,
                 // What is known ends before the lag, and must be as long all the same.
                 Probe::Metric(metric) => {
                     use_by_metric(backend, metric, last.at, young - metric.lag.as_signed())
@@ -385,6 +391,12 @@ fn was_ended_by_idleness(hold: &Hold, before: &TargetRecord, commit: &Commit) ->
                 if attention == AttentionKind::StoppedOutside)
     });
     idle && !there && !released && !failed && !outside
+}
+
+/// Whether its publisher was heard as lately as it must be while it lives.
+fn is_heard(backend: &Backend, metric: &MetricProbe, asked_at: Timestamp) -> bool {
+    let newest = backend.published().last();
+    newest.is_some_and(|newest| *newest + patience(metric) + TOLERANCE > asked_at)
 }
 
 /// How old the newest of a metric may be, while its publisher lives.
