@@ -111,6 +111,11 @@ fn short_of_tasks(pass: &mut Pass<'_>) -> Flow {
         let (_, why) = service::late(pass, pass.spec.timings.start_timeout);
         pass.attention(AttentionKind::UnitDied, format!("it is on, and short of tasks: {why}"));
     }
+    if pass.record.unit_down {
+        let message =
+            format!("it is short of tasks, so whether it is idle is not known: {progress}");
+        idling::answer_checks(pass, &message, None);
+    }
     pass.why(format!("it is wanted, and short of tasks: {progress}"));
     let pause = match pass.record.unit_down {
         true => pass.in_seconds(OVERDUE_LOOK_SECONDS),

@@ -331,3 +331,18 @@ fn a_window_that_opens_asks_for_the_bounds_before_it_sets_the_count() {
     story.record.suppressed_until = Some("2026-11-23T18:00:00Z".parse().unwrap());
     assert!(!asks(&story, "2026-11-23T08:00:00Z"), "a window that was ended early starts nothing");
 }
+
+/// Crowd seed 9000004790.
+#[test]
+fn a_check_of_a_service_that_never_has_its_tasks_again_is_answered() {
+    let mut story = Story::service_on();
+    story.spec.idle = Some(IdleSpec::after(seconds("15m")));
+    story.after(60).counts(1, 0, 0).look();
+    let check = story.command(Action::CheckIdle, "rule");
+    story.pass(&[Input::Command(Box::new(check))]);
+    story.no_outcome();
+    story.after(3600).look().is(Phase::On, None).did_nothing();
+    let outcome = story.outcome(Verdict::Done, None);
+    assert!(outcome.message.contains("short of tasks"), "{}", outcome.message);
+    assert_eq!(outcome.answer["stopped"], false);
+}
