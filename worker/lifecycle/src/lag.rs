@@ -192,7 +192,7 @@ fn is_newer(theirs: Option<Timestamp>, ours: Timestamp) -> bool {
 /// Whether a description of what is up is from after a stop that AWS accepted. `known` is the launch that was stopped:
 /// EC2's times are whole seconds, so another launch in the second of the stop is from after it.
 fn is_up_since(seen: &Observed, stop: Timestamp, known: Option<Timestamp>) -> bool {
-    let another = |launch| known.is_some_and(|known| known < launch) && is_about(launch, stop);
+    let another = |launch| known.is_some_and(|known| known < launch) && is_not_before(launch, stop);
     match &seen.seen {
         Seen::Instance(instance) => {
             instance.launched_at.is_some_and(|launch| launch > stop || another(launch))
@@ -205,7 +205,7 @@ fn is_up_since(seen: &Observed, stop: Timestamp, known: Option<Timestamp>) -> bo
 /// shows this start as its launch.
 fn is_down_since(seen: &Observed, start: Timestamp) -> bool {
     let launched =
-        |instance: &InstanceSeen| instance.launched_at.is_some_and(|at| is_about(at, start));
+        |instance: &InstanceSeen| instance.launched_at.is_some_and(|at| is_not_before(at, start));
     match &seen.seen {
         Seen::Instance(instance) => is_newer(instance.user_stopped_at, start) || launched(instance),
         Seen::Service(service) => service.newest_event_at.is_some_and(|at| at > start),
@@ -213,7 +213,7 @@ fn is_down_since(seen: &Observed, start: Timestamp) -> bool {
 }
 
 /// Whether a time of EC2's is not before one of ours.
-fn is_about(theirs: Timestamp, ours: Timestamp) -> bool {
+fn is_not_before(theirs: Timestamp, ours: Timestamp) -> bool {
     later(theirs, TIMES_DIFFER_SECONDS) >= ours
 }
 
