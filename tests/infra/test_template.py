@@ -42,6 +42,11 @@ def entries(resource):
     return document["Statement"]
 
 
+def sources(crate):
+    """All Rust code of a crate: a test looks for a fact, not for the file that holds it."""
+    return "".join(path.read_text() for path in sorted((ROOT / crate / "src").rglob("*.rs")))
+
+
 class Rights(unittest.TestCase):
     def statements(self, logical_id, resources=RESOURCES):
         # What is there under a condition counts as there.
@@ -141,7 +146,7 @@ class Rights(unittest.TestCase):
             self.assertEqual(statement, expected)
 
     def test_aws_s_signals_are_those_of_setup(self):
-        source = (ROOT / "worker/aws/src/setup.rs").read_text()
+        source = sources("worker/aws")
         patterns = [json.loads(text) for text in re.findall(r'r#"(\{"source".*?\})"#', source)]
         rules = [it["Properties"] for it in RESOURCES.values() if it["Type"] == "AWS::Events::Rule"]
         rules = [rule["EventPattern"] for rule in rules if "EventPattern" in rule]
@@ -216,7 +221,7 @@ class Shape(unittest.TestCase):
         self.assertEqual(table["SSESpecification"], {"SSEEnabled": True})
         self.assertEqual(table["PointInTimeRecoverySpecification"], {"PointInTimeRecoveryEnabled": True})
         # As `lamplighter setup`: its own constant is the attribute.
-        source = (ROOT / "worker/aws/src/setup_table.rs").read_text()
+        source = sources("worker/aws")
         attribute = re.search(r'const EXPIRES: &str = "(\w+)"', source)[1]
         self.assertEqual(table["TimeToLiveSpecification"], {"AttributeName": attribute, "Enabled": True})
         for queue in ("Commands", "DeadLetters"):
@@ -240,7 +245,7 @@ class Shape(unittest.TestCase):
         filter_pattern = ALARMS["Resources"]["ErrorCount"]["Properties"]["FilterPattern"]
         self.assertEqual(filter_pattern, DOOR["Resources"]["ErrorCount"]["Properties"]["FilterPattern"])
         field, level = re.fullmatch(r'\{ \$\.(\w+) = "(\w+)" \}', filter_pattern).groups()
-        source = (ROOT / "worker/src/telemetry_setup.rs").read_text()
+        source = sources("worker")
         self.assertIn(".json().flatten_event(true)", source)
         self.assertEqual((field, level), ("level", "ERROR"))
 
@@ -248,10 +253,10 @@ class Shape(unittest.TestCase):
         unsent = ALARMS["Resources"]["UnsentEvents"]["Properties"]
         field = re.fullmatch(r"\{ \$\.(\w+) > 0 \}", unsent["FilterPattern"])[1]
         self.assertEqual(unsent["MetricTransformations"][0]["MetricValue"], f"$.{field}")
-        self.assertIn(f"{field} = age.as_secs()", (ROOT / "worker/runtime/src/sweep.rs").read_text())
+        self.assertIn(f"{field} = age.as_secs()", sources("worker/runtime"))
 
     def test_the_task_gets_the_fleet_in_the_variable_that_the_worker_reads(self):
-        source = (ROOT / "worker/src/config/mod.rs").read_text()
+        source = sources("worker")
         for resources in (RESOURCES, DOOR["Resources"]):
             secret = resources["Task"]["Properties"]["ContainerDefinitions"][0]["Secrets"][0]
             self.assertEqual(secret["Name"], re.search(r'const TEXT_VARIABLE: &str = "(\w+)"', source)[1])
@@ -285,7 +290,7 @@ class Shape(unittest.TestCase):
         """On Fargate by the container's check, on a machine by a timer: both ask the binary, by the same file."""
         container = RESOURCES["Task"]["Properties"]["ContainerDefinitions"][0]
         self.assertEqual(container["HealthCheck"]["Command"], ["CMD", "/lamplighter", "health"])
-        variable = re.search(r'LIVENESS_FILE: &str = "(\w+)"', (ROOT / "worker/src/cli/run.rs").read_text())[1]
+        variable = re.search(r'LIVENESS_FILE: &str = "(\w+)"', sources("worker"))[1]
         files = [it["Value"] for it in container["Environment"] if it["Name"] == variable]
         # The file system is read-only, but for this.
         self.assertEqual([Path(file).parent for file in files], [Path("/dev/shm")])
