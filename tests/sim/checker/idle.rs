@@ -393,10 +393,12 @@ fn was_ended_by_idleness(hold: &Hold, before: &TargetRecord, commit: &Commit) ->
     idle && !there && !released && !failed && !outside
 }
 
-/// Whether its publisher was heard as lately as it must be while it lives.
+/// Whether its publisher was surely heard as lately as it must be while it lives. A point bears the time at which its
+/// period began.
 fn is_heard(backend: &Backend, metric: &MetricProbe, asked_at: Timestamp) -> bool {
+    let period = SignedDuration::from_secs(i64::from(metric.period_seconds));
     let newest = backend.published().last();
-    newest.is_some_and(|newest| *newest + patience(metric) + TOLERANCE > asked_at)
+    newest.is_some_and(|newest| *newest - period + patience(metric) - TOLERANCE > asked_at)
 }
 
 /// How old the newest of a metric may be, while its publisher lives.

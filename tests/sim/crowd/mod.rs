@@ -428,12 +428,12 @@ impl Crowd {
         let recent = calls.iter().rev().take_while(|call| call.at > quiet_from);
         let recent: Vec<&str> = recent.map(|call| call.operation).collect();
         let count = |operation: &str| recent.iter().filter(|it| **it == operation).count();
-        // How often AWS reports (tasks that ECS starts again and again) is not the worker's to choose: what was deleted
-        // and not sent by itself came from there. What it makes of a report is.
+        // AWS chooses how often it reports (a service whose tasks crash is started again every few seconds). A message
+        // that was deleted and that no worker sent is such a report. Each may cost its deletion and one further call.
         let reports = count("sqs:DeleteMessage").saturating_sub(count("sqs:SendMessage"));
         let busy = recent.len() - count("sqs:ReceiveMessage") - reports;
         let who = self.places.len() + self.members.len();
-        let bound = QUIET_MINUTES as usize * QUIET_CALLS * who;
+        let bound = QUIET_MINUTES as usize * QUIET_CALLS * who + reports;
         let what = format!("{busy} calls in {QUIET_MINUTES} quiet minutes, {bound} allowed");
         (busy > bound).then_some(Finding { rule: Rule::Budget, at, what })
     }
