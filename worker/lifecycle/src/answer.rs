@@ -2,31 +2,15 @@
 
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
 
 use crate::hold::Hold;
 use crate::observed::PowerState;
 use crate::pass::Pass;
-use crate::record::{OpenCommand, Phase, TargetRecord};
+use crate::record::{OpenCommand, Phase};
 use crate::resource::Resource;
 use crate::status::{ProvisionedStatus, StatusView};
 
 type Fields = Map<String, Value>;
-
-/// Names a question to a host: 32 hex digits of (target, generation, number). It fits into SSM's
-/// comment (100 characters) and into a file name, and cannot be guessed to collide.
-pub(crate) fn token(record: &TargetRecord) -> String {
-    let mut hash = Sha256::new();
-    hash.update(record.target.as_str());
-    hash.update([0]);
-    hash.update(record.resource.to_string());
-    hash.update([0]);
-    hash.update(record.generation.to_be_bytes());
-    hash.update(record.checks.to_be_bytes());
-    // A record that was deleted and made anew counts from 1 again; its host still knows old tokens.
-    hash.update(record.since.as_millisecond().to_be_bytes());
-    hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
-}
 
 fn fields(value: Value) -> Fields {
     match value {
@@ -183,7 +167,7 @@ pub(crate) fn check_idle(
     message: &str,
     idleness: &Idleness,
 ) -> Fields {
-    let seconds = crate::phases::idle_seconds(idleness.since, pass.now);
+    let seconds = idle_seconds(idleness.since, pass.now);
     let threshold = pass.spec.idle.as_ref().map(|idle| idle.after.seconds());
     let mut fields = fields(json!({
         "stopped": stopped,
@@ -205,11 +189,16 @@ pub(crate) fn check_idle(
 pub(crate) fn keep_alive(pass: &Pass<'_>, message: &str) -> Fields {
     let until = pass.record.idle.kept_alive_at;
     let after = pass.spec.idle.as_ref().map(|idle| idle.after);
-    let until = until.zip(after).map(|(at, after)| crate::pass::add(at, after));
+    let until = until.zip(after).map(|(at, after)| crate::time::add(at, after));
     fields(json!({ "message": message, "kept_alive_until": until }))
 }
 
 pub(crate) fn paused(pass: &Pass<'_>, paused: bool) -> Fields {
     let by = pass.record.paused.as_ref().map(|paused| paused.by.clone());
     fields(json!({ "paused": paused, "by": by }))
+}
+
+/// Since when the last look found it idle, as seconds.
+fn idle_seconds(since: Option<Timestamp>, now: Timestamp) -> Option<i64> {
+    since.map(|since| now.duration_since(since).as_secs().max(0))
 }

@@ -6,18 +6,19 @@
 //! counts as released by its latest start: that start had decided the end.
 
 use jiff::Timestamp;
-use lamplighter_events::{Action, Cause, Holder, HumanDuration, Verdict};
+use lamplighter_events::{Action, Cause, HumanDuration, Verdict};
 
-use crate::answer;
 use crate::effect::EffectKind;
-use crate::hold::{Hold, HoldKind, Sent};
-use crate::lag;
-use crate::limits::{HOLDS_MAX, OPEN_COMMANDS_MAX, RECORD_BYTES_TAKEN_MAX, RELEASES_MAX};
+use crate::hold::{Hold, HoldKind};
+use crate::holds::{end_holds, remember_release};
+use crate::input::AcceptedCommand;
+use crate::limits::{HOLDS_MAX, OPEN_COMMANDS_MAX, RECORD_BYTES_TAKEN_MAX};
 use crate::observed::Agent;
-use crate::pass::{AcceptedCommand, Pass, add};
+use crate::pass::Pass;
 use crate::record::{CommandRecord, OpenCommand, Paused, Phase};
 use crate::template::LaunchRecord;
-use crate::{phases, windows};
+use crate::time::add;
+use crate::{answer, lag, phases};
 
 /// Takes a command: its item, and what it does to the record.
 pub(crate) fn apply(pass: &mut Pass<'_>, command: &AcceptedCommand) {
@@ -229,19 +230,6 @@ fn stop(pass: &mut Pass<'_>, open: OpenCommand) {
     release(pass, open);
 }
 
-/// From now on no start of this holder that is older counts.
-pub(crate) fn remember_release(pass: &mut Pass<'_>, holder: &Holder, sent: &Sent) {
-    let releases = &mut pass.record.releases;
-    let last = releases.entry(holder.to_string()).or_insert_with(|| sent.clone());
-    if *last < *sent {
-        *last = sent.clone();
-    }
-    while releases.len() > RELEASES_MAX {
-        let oldest = releases.iter().min_by(|a, b| a.1.cmp(b.1)).map(|(holder, _)| holder.clone());
-        oldest.map(|holder| releases.remove(&holder));
-    }
-}
-
 fn kill(pass: &mut Pass<'_>, open: OpenCommand) {
     if pass.record.last_kill.as_ref().is_none_or(|last| *last < open.sent) {
         pass.record.last_kill = Some(open.sent.clone());
@@ -282,51 +270,6 @@ fn close_held(pass: &mut Pass<'_>, open: &OpenCommand) {
     let message = format!("it stays on: held by {holders}");
     let answer = answer::stop(pass, open, false, &message);
     pass.close(open, Verdict::Done, None, message, answer);
-}
-
-/// Ends holds that are older than `sent`, and the starts that wait for them.
-pub(crate) fn end_holds(pass: &mut Pass<'_>, sent: &Sent, which: impl Fn(&Hold) -> bool) -> usize {
-    let (ended, kept): (Vec<Hold>, Vec<Hold>) = std::mem::take(&mut pass.record.holds)
-        .into_iter()
-        .partition(|hold| hold.sent < *sent && which(hold));
-    pass.record.holds = kept;
-    for hold in &ended {
-        windows::suppress(pass, hold);
-    }
-    let starts = pass.take_open(|open| {
-        open.wants_on()
-            && open.sent < *sent
-            && ended.iter().any(|hold| hold.requested() && hold.holder == open.holder)
-    });
-    for start in starts {
-        let message = "its hold was ended by a later command, or by a stop outside";
-        let answer = answer::start(pass, &start, false, message);
-        pass.close(&start, Verdict::Rejected, Some(Cause::Superseded), message, answer);
-    }
-    ended.len()
-}
-
-/// Drops the holds whose end has come, and the starts that did not get there in time. The newest start
-/// decided that end: an older one that is still on its way must not put it off.
-pub(crate) fn end_expired_holds(pass: &mut Pass<'_>) {
-    let now = pass.now;
-    let (expired, kept): (Vec<Hold>, Vec<Hold>) =
-        std::mem::take(&mut pass.record.holds).into_iter().partition(|hold| hold.expired(now));
-    pass.record.holds = kept;
-    for hold in expired {
-        pass.note(format!("the hold of {} ended", hold.holder));
-        if hold.requested() {
-            remember_release(pass, &hold.holder, &hold.sent);
-        }
-        let starts = pass.take_open(|open| {
-            open.wants_on() && open.holder == hold.holder && open.sent <= hold.sent
-        });
-        for start in starts {
-            let message = "its hold ended before the target was on";
-            let answer = answer::start(pass, &start, false, message);
-            pass.close(&start, Verdict::Failed, Some(Cause::Expired), message, answer);
-        }
-    }
 }
 
 /// A status is answered at once, but where a living unit is to be asked: then by its answer.

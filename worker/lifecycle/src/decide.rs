@@ -12,19 +12,21 @@ use lamplighter_events::{Cause, Outcome};
 
 use crate::effect::{Effect, EffectAnswer, EffectKind, Refusal};
 use crate::idle::remember_requests;
+use crate::input::Input;
 use crate::limits::{
     CONSISTENCY_MARGIN_SECONDS, MESSAGE_CHARS_MAX, NEWS_AFTER_SECONDS, OUTBOX_LOOK_SECONDS,
     RIGHTS_RETRY_SECONDS, SIGNATURE_LIFE_SECONDS, SKEW_MAX_SECONDS, UNANSWERED_LOOK_SECONDS,
     WHY_CHARS_MAX,
 };
 use crate::observed::Sighting;
-use crate::pass::{Flow, Input, Pass, later};
+use crate::pass::{Flow, Pass};
 use crate::record::{
     CheckPurpose, CommandRecord, Failure, Phase, Quiet, Step, TargetRecord, UnitHealth,
 };
-use crate::size;
 use crate::spec::TargetSpec;
-use crate::{commands, lag, phases, runs, windows};
+use crate::text::shortened;
+use crate::time::later;
+use crate::{accepted, commands, holds, lag, phases, run_log, size, windows};
 
 /// A phase can hand over to another in the same pass; more than this would be a circle.
 const TRANSITIONS_MAX: usize = 8;
@@ -133,7 +135,7 @@ fn decide_in(
         phases::recognise(&mut pass);
         phases::reconcile(&mut pass);
     }
-    commands::end_expired_holds(&mut pass);
+    holds::end_expired_holds(&mut pass);
     windows::open(&mut pass);
     for input in inputs {
         match input {
@@ -199,7 +201,7 @@ pub fn apply_answer(
             if let (true, EffectAnswer::Accepted { .. }, Some(until)) = (ours, answer, until) {
                 // The call was made by then, whenever its answer is committed.
                 let known = pass.record.observed.as_ref();
-                pass.record.accepted.note(&lost, lag::made_by(until).min(now), known);
+                pass.record.accepted.note(&lost, accepted::made_by(until).min(now), known);
             }
             if let (Effect::RunInstance(launch), EffectAnswer::Accepted { id: Some(id) }) =
                 (&lost, answer)
@@ -312,7 +314,7 @@ fn drop_question(pass: &mut Pass<'_>) {
 
 fn refused(pass: &mut Pass<'_>, effect: &Effect, cause: Cause, message: &str, refusal: Refusal) {
     let kind = effect.kind();
-    let message = &size::shortened(message, MESSAGE_CHARS_MAX);
+    let message = &shortened(message, MESSAGE_CHARS_MAX);
     let failure = Failure { cause, message: message.clone(), at: pass.now };
     pass.record.refusals = pass.record.refusals.saturating_add(1);
     pass.note(match (effect, cause) {
@@ -430,7 +432,7 @@ fn finish(mut pass: Pass<'_>, before: &TargetRecord) -> (Decision, bool) {
     if why.is_empty() {
         why.clone_from(&before.why);
     }
-    let why = size::shortened(&why, WHY_CHARS_MAX);
+    let why = shortened(&why, WHY_CHARS_MAX);
     pass.record.why.clone_from(&why);
     let rev = before.rev + 1;
     pass.seal(rev);
@@ -471,7 +473,7 @@ fn finish(mut pass: Pass<'_>, before: &TargetRecord) -> (Decision, bool) {
     next.rev = rev;
     // Last, so that runs alone are no reason to write: a record of a version that had none gets them with its next
     // news.
-    runs::keep(&mut next, before, effect.as_ref().map(Effect::kind), now);
+    run_log::keep(&mut next, before, effect.as_ref().map(Effect::kind), now);
     let decision = Decision {
         next,
         changed,

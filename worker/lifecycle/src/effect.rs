@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use lamplighter_events::{Cause, InstanceId};
 use serde::{Deserialize, Serialize};
 
 use crate::observed::Bounds;
 use crate::resource::{Resource, ServiceId};
-use crate::spec::UnitName;
 use crate::template::{Bootstrap, Launch};
+use crate::unit::UnitName;
 
 /// What the script on a host is asked to find out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -194,4 +195,34 @@ pub enum Refusal {
     RetryAfter(u64),
     /// It will not be accepted (denied, no such machine).
     Final,
+}
+
+/// An effect whose answer was never recorded: it may have happened, and may yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unanswered {
+    /// What may have been done.
+    pub effect: Effect,
+    /// Its permission.
+    pub nonce: String,
+    /// After this its signed request can no longer be accepted.
+    pub until: Timestamp,
+    /// Earlier calls of the same effect, each with its permission and its end. A launch that is repeated for a quarter of
+    /// an hour would fill the record with copies of its tags.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub repeats: Vec<(String, Timestamp)>,
+    /// How often a launch with its token was refused for want of capacity, late enough to tell.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub refusals: u32,
+}
+
+impl Unanswered {
+    /// Whether it is about the call that was permitted by this nonce.
+    pub(crate) fn knows(&self, nonce: &str) -> bool {
+        self.nonce == nonce || self.repeats.iter().any(|(earlier, _)| earlier == nonce)
+    }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }

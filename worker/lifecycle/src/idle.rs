@@ -28,11 +28,12 @@ use crate::limits::{
     OWN_LOOK_SECONDS, OWN_PROBE_MILLIS,
 };
 use crate::own::{Asked, OwnProbe, OwnRequests, Shown};
-use crate::pass::{add, later};
 use crate::probe::{
     CommandReads, HttpProbe, HttpReads, IdleOverride, IdleSpec, Probe, Reading, Round,
 };
-use crate::series::{self, Silence, epoch};
+use crate::series;
+use crate::series::{Silence, epoch};
+use crate::time::{add, later};
 
 /// Since when a probe that knows only the moment has said idle without a break.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -15,14 +15,18 @@
 //! *Not here.* Parsing (crate events), storage and messages (crate runtime), AWS (crate aws).
 #![warn(missing_docs)]
 
+mod accepted;
 mod address;
 mod answer;
 mod commands;
 mod decide;
 mod effect;
 mod hold;
+mod holds;
 mod hours;
 mod idle;
+mod input;
+mod json_size;
 mod lag;
 mod limits;
 mod observed;
@@ -33,54 +37,55 @@ mod plan;
 mod probe;
 mod record;
 mod resource;
+mod run_log;
 mod runs;
 mod series;
 mod size;
 mod spec;
 mod status;
 mod template;
+mod text;
+mod time;
+mod unit;
+mod watch;
 mod windows;
 
+pub use accepted::{AcceptedBounds, AcceptedChanges};
 pub use address::{AddressError, HealthUrl, SecretRef, with_secret_values};
 pub use decide::{ApplyAnswer, Decision, apply_answer, clear_sent, decide};
-pub use effect::{Effect, EffectAnswer, EffectKind, Question, Refusal, UnitProbe};
+pub use effect::{Effect, EffectAnswer, EffectKind, Question, Refusal, Unanswered, UnitProbe};
 pub use hold::{Hold, HoldKind, Sent};
 pub use hours::{Hours, HoursError, Window};
 pub use idle::{
     HostReading, IdleMemory, IdleVerdict, Judged, ProbeWord, Says, Streak, judge, remember_requests,
 };
-pub use lag::{AcceptedBounds, AcceptedChanges};
+pub use input::{AcceptedCommand, Input, SpotNotice};
 pub use limits::*;
 pub use observed::{
     Agent, Bounds, CheckReading, HealthReading, InstanceSeen, ObservePlan, ObserveTrouble,
     Observed, PowerState, Seen, ServiceSeen, Sighting, TaskStopped,
 };
 pub use own::{OwnProbe, OwnReport, OwnRequests, OwnRound};
-pub use pass::{AcceptedCommand, Input, SpotNotice};
-pub use plan::{
-    IdleWatch, align, ends_by_idleness, idle_floor, idle_override, plan_observation, plan_probes,
-    probes_are_due,
-};
+pub use plan::{align, idle_override, plan_observation, plan_probes, probes_are_due};
 pub use probe::{
     CommandProbe, CommandReads, Condition, HttpProbe, HttpReads, IdleOverride, IdleSpec,
     MetricProbe, MetricReads, Missing, Point, Probe, ProbePlan, Reading, Round, Statistic,
 };
 pub use record::{
     Check, CheckPurpose, CommandRecord, Contradiction, Doing, Failure, HistoryEntry, LastOutcome,
-    OpenCommand, Paused, Phase, Quiet, Step, TargetRecord, Unanswered, UnitHealth,
-    never_waits_for_the_bus,
+    OpenCommand, Paused, Phase, Quiet, Step, TargetRecord, UnitHealth, never_waits_for_the_bus,
 };
 pub use resource::{LaunchToken, NotAResource, Resource, ServiceId, ServicePattern};
 pub use runs::{Run, usual_start_seconds};
 pub use size::stored_bytes;
-pub use spec::{
-    InstanceRef, InstanceSpec, Place, ServiceSpec, SpecError, TargetSpec, Timings, UnitName,
-};
+pub use spec::{InstanceRef, InstanceSpec, Place, ServiceSpec, TargetSpec, Timings};
 pub use status::{InstanceStatus, ProvisionedStatus, ServiceStatus, StatusView};
 pub use template::{
     BadParameters, Bootstrap, GivenUpLaunch, LAUNCH_TAG, Launch, LaunchOption, LaunchRecord,
     MANAGED_TAG, Market, OWNER_TAG, Parameter, Pattern, TARGET_TAG, TemplateSpec,
 };
+pub use unit::{SpecError, UnitName};
+pub use watch::{IdleWatch, ends_by_idleness, idle_floor};
 
 #[cfg(test)]
 mod tests;

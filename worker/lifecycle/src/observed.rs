@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::address::HealthUrl;
 use crate::limits::{HISTORY_CHARS_MAX, STOPPED_TASKS_MAX};
 use crate::resource::Resource;
-use crate::size::shortened;
+use crate::text::shortened;
 
 /// An instance's state, in EC2's words; they fit a service too (see [`ServiceSeen::state`]). `Missing` is
 /// ours: AWS does not know the thing.

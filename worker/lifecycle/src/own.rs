@@ -35,7 +35,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::limits::{BLUR_SECONDS, OWN_PROBE_MILLIS, OWN_ROUND_SECONDS_MAX, OWN_ROUNDS_MAX};
-use crate::pass::later;
+use crate::time::later;
 
 /// How a report stands to the requests of its own round.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]

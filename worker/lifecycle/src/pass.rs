@@ -3,94 +3,28 @@
 //! *Invariants.* At most one effect a pass. Nothing is acted on while another effect may still be
 //! issued (`doing`), while paused, or on an observation older than the last `act_by`.
 
-use std::collections::BTreeMap;
-
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use lamplighter_events::{
-    Action, AttentionKind, Cause, CommandId, EventBody, Holder, HumanDuration, InstanceId,
-    LifecycleEvent, Outcome, Verdict,
+    Action, AttentionKind, Cause, EventBody, HumanDuration, LifecycleEvent, Outcome, Verdict,
 };
 use serde_json::{Map, Value};
 
-use crate::effect::{Effect, EffectKind};
+use crate::effect::{Effect, EffectKind, Question, UnitProbe};
 use crate::limits::{
     ACT_WITHIN_SECONDS, CONSISTENCY_MARGIN_SECONDS, HISTORY_CHARS_MAX, HISTORY_MAX,
     MESSAGE_CHARS_MAX, OUTBOX_MAX, UNIT_ACTIVATING_SECONDS,
 };
 use crate::observed::{Observed, PowerState, Sighting};
-use crate::probe::{IdleOverride, Round};
+use crate::probe::Round;
+use crate::record;
 use crate::record::{
     Check, CheckPurpose, CommandRecord, Contradiction, Doing, HistoryEntry, LastOutcome,
     OpenCommand, Phase, Step, TargetRecord, ends_cost,
 };
-use crate::size::{for_event, shortened};
+use crate::size::for_event;
 use crate::spec::TargetSpec;
-use crate::{Question, Sent, UnitProbe, answer};
-
-/// A command that was parsed and found its target.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AcceptedCommand {
-    /// Its id: its own, the tick's, or the message's.
-    pub id: CommandId,
-    /// SHA-256 of its payload.
-    pub fingerprint: String,
-    /// What it asks.
-    pub action: Action,
-    /// For whom; the shared holder where none was named.
-    pub holder: Holder,
-    /// The queue's `SentTimestamp`.
-    pub sent_at: Timestamp,
-    /// `for`
-    pub hold_for: Option<HumanDuration>,
-    /// `until`
-    pub until: Option<Timestamp>,
-    /// `reason`
-    pub reason: Option<String>,
-    /// Not to be done after this.
-    pub expires: Option<Timestamp>,
-    /// The sender's trace.
-    pub trace: Option<String>,
-    /// The caller's own idea of idle.
-    pub idle: IdleOverride,
-    /// A create's parameters.
-    pub parameters: BTreeMap<String, String>,
-}
-
-impl AcceptedCommand {
-    /// Its place in the order.
-    pub fn sent(&self) -> Sent {
-        Sent::new(self.sent_at, self.id.as_str())
-    }
-}
-
-/// What may change a record besides what AWS says. Signals and wake-ups are no inputs: they only
-/// cause a pass.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Input {
-    /// A new command (its id was not seen before; the commit's condition makes sure).
-    Command(Box<AcceptedCommand>),
-    /// These events were acknowledged by EventBridge.
-    EventsSent(Vec<String>),
-    /// Answers of the idle policy's probes, oldest round first.
-    Round(Round),
-    /// A round that is not judged any more: its requests were ours.
-    Asked(Round),
-    /// EC2 said that it takes the spot machine back, at this time.
-    SpotNotice(SpotNotice),
-    /// The template has its most machines already: no place was left when a launch was to be committed.
-    NoSeat,
-    /// A sweep found this machine, of a launch of the target that was given up.
-    GivenUpLaunch(InstanceId),
-}
-
-/// EC2 takes a spot machine back.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SpotNotice {
-    /// Which: a target may have had others before.
-    pub instance: InstanceId,
-    /// When EC2 said so.
-    pub at: Timestamp,
-}
+use crate::text::shortened;
+use crate::time::{add, later};
 
 /// Whether a transition has more to say in the same pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -263,7 +197,7 @@ impl<'a> Pass<'a> {
     pub(crate) fn ask(&mut self, purpose: CheckPurpose, why: &str) -> Flow {
         let asked = self.record.checks;
         self.record.checks += 1;
-        let token = answer::token(&self.record);
+        let token = record::token(&self.record);
         let check = Check { token, command_id: None, purpose, asked_at: self.now };
         let flow = self.ask_again(check, why);
         if self.effect.is_none() {
@@ -482,12 +416,4 @@ fn least_missed(outbox: &[LifecycleEvent]) -> usize {
     };
     let ranks = outbox.iter().enumerate().map(|(index, event)| (rank(&event.body), index));
     ranks.min().map_or(0, |(_, index)| index)
-}
-
-pub(crate) fn later(at: Timestamp, seconds: i64) -> Timestamp {
-    at.saturating_add(SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::MAX)
-}
-
-pub(crate) fn add(at: Timestamp, duration: HumanDuration) -> Timestamp {
-    at.saturating_add(duration.as_signed()).unwrap_or(Timestamp::MAX)
 }

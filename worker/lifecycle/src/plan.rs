@@ -5,18 +5,18 @@
 
 use jiff::Timestamp;
 use lamplighter_events::{Action, HumanDuration};
-use serde::{Deserialize, Serialize};
 
-use crate::hold::{Hold, HoldKind};
-use crate::idle::{IdleMemory, IdleVerdict, Judged, judge};
-use crate::lag::{self, AcceptedChanges};
+use crate::accepted::AcceptedChanges;
+use crate::idle::IdleMemory;
+use crate::input::Input;
+use crate::lag;
 use crate::observed::{CheckReading, ObservePlan, Observed, PowerState, Seen, Sighting};
-use crate::pass::{Input, later};
-use crate::phases;
-use crate::probe::{HttpReads, IdleOverride, IdleSpec, Probe, ProbePlan, Round};
+use crate::probe::{HttpReads, IdleOverride, Probe, ProbePlan};
 use crate::record::{CheckPurpose, Phase, Step, TargetRecord};
 use crate::resource::Resource;
 use crate::spec::TargetSpec;
+use crate::time::{add, later};
+use crate::watch::ends_by_idleness;
 
 /// From a plan to its decision, at most: calls that the SDK repeats, and a wait for the probes.
 const PASS_SECONDS: i64 = 30;
@@ -68,7 +68,7 @@ pub fn plan_observation(
     // A start of a machine that runs already goes on to its agent in the same pass.
     let first = record.rev == 0 || record.phase != Phase::On;
     let starts = first && asks(inputs, |action| action == Action::Start);
-    let watches = record.phase == Phase::On && phases::watch_is_due(record, spec, now);
+    let watches = record.phase == Phase::On && watch_is_due(record, spec, now);
     // Whoever is to be stopped is not asked how it is: trouble with SSM must not keep it on.
     let ends =
         asks(inputs, |action| matches!(action, Action::Stop | Action::Kill | Action::Destroy));
@@ -110,15 +110,6 @@ fn window_opens(record: &TargetRecord, spec: &TargetSpec, now: Timestamp) -> boo
     let soon = later(now, PASS_SECONDS);
     let suppressed = record.suppressed_until.is_some_and(|until| soon < until);
     !suppressed && spec.hours.as_ref().is_some_and(|hours| hours.at(soon).is_some())
-}
-
-/// Whether idleness may end this hold. An exclusive machine's holder is not put out by it.
-pub fn ends_by_idleness(hold: &Hold, spec: &TargetSpec) -> bool {
-    match hold.kind {
-        HoldKind::IdleBounded => !spec.exclusive,
-        HoldKind::Adopted => true,
-        HoldKind::Firm | HoldKind::UntilReleased | HoldKind::Window => false,
-    }
 }
 
 fn idleness_is_asked(
@@ -219,48 +210,10 @@ pub fn idle_override(record: &TargetRecord, inputs: &[Input]) -> IdleOverride {
     given.chain(open.map(|open| open.idle)).find(|over| !over.is_none()).unwrap_or_default()
 }
 
-/// The time from before which idleness does not count: readiness, the latest start, the latest keep-alive.
-pub fn idle_floor(record: &TargetRecord, now: Timestamp) -> Timestamp {
-    let starts = record
-        .holds_in_force(now)
-        .filter(|hold| hold.kind == HoldKind::IdleBounded)
-        .map(|hold| hold.sent.at);
-    starts.chain(record.idle.kept_alive_at).fold(record.since, Timestamp::max)
-}
-
-/// What a tick needs to know of a target that is on, so that it need not load its record. It stands in the
-/// index of what is up, of exactly those whose idleness could end something.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct IdleWatch {
-    /// As `idle_floor` has it.
-    pub floor: Timestamp,
-    /// What is remembered of the probes.
-    pub memory: IdleMemory,
-}
-
-impl IdleWatch {
-    /// Of a record; `None` where a tick has nothing to look at.
-    pub fn of(record: &TargetRecord) -> Option<Self> {
-        let may_end = |hold: &Hold| matches!(hold.kind, HoldKind::IdleBounded | HoldKind::Adopted);
-        let on = record.phase == Phase::On && record.holds.iter().any(may_end);
-        // A future hold does not matter to its floor: a pass looks again with the record itself.
-        on.then(|| Self { floor: idle_floor(record, Timestamp::MAX), memory: record.idle.clone() })
-    }
-
-    /// Judges a tick's first round; whether a pass is worth it (`None`: nothing would change).
-    pub fn judge(
-        &self,
-        idle: &IdleSpec,
-        over: IdleOverride,
-        round: &Round,
-        now: Timestamp,
-    ) -> (Judged, bool) {
-        let judged = judge(idle, over, &self.memory, std::slice::from_ref(round), self.floor, now);
-        let acts = matches!(judged.verdict, IdleVerdict::Idle | IdleVerdict::AskHost);
-        let gone = judged.unreachable_for_long
-            && (judged.memory.unreachable_said_at.is_none() || idle.stop_unreachable);
-        let silent = judged.silent_for_long && judged.memory.silent_said_at.is_none();
-        let pass = acts || gone || silent || judged.memory != self.memory;
-        (judged, pass)
-    }
+/// Whether the unit is to be asked for: its time has come, or somebody waits for the status.
+pub(crate) fn watch_is_due(record: &TargetRecord, spec: &TargetSpec, now: Timestamp) -> bool {
+    let asked = record.open.iter().any(|open| open.action == Action::Status);
+    let last = record.unit.as_ref().map(|unit| unit.at);
+    let due = |every| last.is_none_or(|last| add(last, every) <= now);
+    asked || spec.unit_check_every().is_some_and(due)
 }

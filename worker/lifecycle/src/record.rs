@@ -14,11 +14,12 @@ use lamplighter_events::{
     Action, Cause, CommandId, Holder, LifecycleEvent, Outcome, TargetName, Verdict,
 };
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
-use crate::effect::{Effect, EffectKind};
+use crate::accepted::AcceptedChanges;
+use crate::effect::{Effect, EffectKind, Unanswered};
 use crate::hold::{Hold, Sent};
 use crate::idle::IdleMemory;
-use crate::lag::AcceptedChanges;
 use crate::limits::UNANSWERED_MAX;
 use crate::observed::{Bounds, Observed, PowerState};
 use crate::probe::IdleOverride;
@@ -153,36 +154,6 @@ pub struct Doing {
     pub nonce: String,
     /// Not after this, by the issuing worker's clock.
     pub act_by: Timestamp,
-}
-
-/// An effect whose answer was never recorded: it may have happened, and may yet.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Unanswered {
-    /// What may have been done.
-    pub effect: Effect,
-    /// Its permission.
-    pub nonce: String,
-    /// After this its signed request can no longer be accepted.
-    pub until: Timestamp,
-    /// Earlier calls of the same effect, each with its permission and its end. A launch that is repeated for a quarter of
-    /// an hour would fill the record with copies of its tags.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub repeats: Vec<(String, Timestamp)>,
-    /// How often a launch with its token was refused for want of capacity, late enough to tell.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub refusals: u32,
-}
-
-impl Unanswered {
-    /// Whether it is about the call that was permitted by this nonce.
-    pub(crate) fn knows(&self, nonce: &str) -> bool {
-        self.nonce == nonce || self.repeats.iter().any(|(earlier, _)| earlier == nonce)
-    }
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
-fn is_zero(number: &u32) -> bool {
-    *number == 0
 }
 
 /// The consistency margin after an effect.
@@ -678,4 +649,19 @@ impl TargetRecord {
             Phase::Failed => self.kept,
         }
     }
+}
+
+/// Names a question to a host: 32 hex digits of (target, generation, number). It fits into SSM's
+/// comment (100 characters) and into a file name, and cannot be guessed to collide.
+pub(crate) fn token(record: &TargetRecord) -> String {
+    let mut hash = Sha256::new();
+    hash.update(record.target.as_str());
+    hash.update([0]);
+    hash.update(record.resource.to_string());
+    hash.update([0]);
+    hash.update(record.generation.to_be_bytes());
+    hash.update(record.checks.to_be_bytes());
+    // A record that was deleted and made anew counts from 1 again; its host still knows old tokens.
+    hash.update(record.since.as_millisecond().to_be_bytes());
+    hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }

@@ -6,8 +6,10 @@
 
 use std::fmt;
 
+use jiff::Timestamp;
 use lamplighter_events::{InstanceId, TargetName};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 /// Text that names no ECS service, or no resource at all.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -197,7 +199,7 @@ impl Resource {
     }
     /// What stands for the machine of a target that has never launched one.
     pub fn not_launched(target: &TargetName, now: jiff::Timestamp) -> Self {
-        Self::Launch(crate::template::token_of(target, now, 0))
+        Self::Launch(crate::resource::token_of(target, now, 0))
     }
     /// The instance, where it is one.
     pub fn instance(&self) -> Option<&InstanceId> {
@@ -276,6 +278,24 @@ impl<'de> Deserialize<'de> for ServiceId {
         let (cluster, service) = text.split_once('/').unwrap_or((&text, ""));
         Self::parse(cluster, service).map_err(serde::de::Error::custom)
     }
+}
+
+/// The client token of a target's launch. `began` tells the records of one name apart: one that was forgotten
+/// and made anew counts from 1 again, and EC2 remembers tokens for longer than that.
+pub(crate) fn token_of(target: &TargetName, began: Timestamp, number: u64) -> LaunchToken {
+    let parts = [target.as_str(), &began.as_millisecond().to_string(), &number.to_string()];
+    LaunchToken::of_hex(hex(&parts, 32))
+}
+
+pub(crate) fn hex(parts: &[&str], digits: usize) -> String {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update(part.as_bytes());
+        hash.update([0]);
+    }
+    let mut text: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    text.truncate(digits);
+    text
 }
 
 #[cfg(test)]

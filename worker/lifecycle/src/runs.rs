@@ -13,9 +13,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::effect::EffectKind;
-use crate::limits::{RUNS_MAX, USUAL_RUNS_MAX};
-use crate::record::{Phase, TargetRecord};
+use crate::limits::USUAL_RUNS_MAX;
 
 /// A time in which a target was up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,7 +60,7 @@ impl Run {
     }
 
     /// The last time that is known of it.
-    fn last(&self) -> Timestamp {
+    pub(crate) fn last(&self) -> Timestamp {
         self.until.or(self.ready).unwrap_or(self.from)
     }
 }
@@ -74,49 +72,4 @@ pub fn usual_start_seconds(runs: &[Run]) -> Option<u64> {
     took.sort_unstable();
     let (low, high) = (took.get(took.len().checked_sub(1)? / 2)?, took.get(took.len() / 2)?);
     Some(low.midpoint(*high))
-}
-
-/// Brings the runs of `next` up to what a pass came to; `effect` is the kind of the effect that it decided.
-pub(crate) fn keep(
-    next: &mut TargetRecord,
-    before: &TargetRecord,
-    effect: Option<EffectKind>,
-    now: Timestamp,
-) {
-    let up = next.is_up();
-    let on = next.phase == Phase::On;
-    let seen_off = next.observed.as_ref().is_some_and(|seen| seen.state().is_off());
-    let begins_anew = seen_off && effect == Some(EffectKind::Start);
-    let runs = &mut next.runs;
-    let open = runs.last().filter(|run| run.until.is_none());
-    if open.is_none() && before.is_up() {
-        // Written by a version that knew no runs: how its way up went is not known any more.
-        let since = whole(before.since);
-        let from = runs.last().map_or(since, |last| last.last().max(since));
-        runs.push(Run {
-            from,
-            ready: Some(from).filter(|_| before.phase == Phase::On),
-            until: None,
-        });
-    }
-    // Two clocks, one order.
-    let now = runs.last().map_or(whole(now), |last| last.last().max(whole(now)));
-    if let Some(open) = runs.last_mut().filter(|run| run.until.is_none())
-        && (!up || (begins_anew && open.ready.is_some()))
-    {
-        open.until = Some(now);
-    }
-    if up && runs.last().is_none_or(|run| run.until.is_some()) {
-        runs.push(Run { from: now, ready: None, until: None });
-    }
-    if let Some(open) = runs.last_mut().filter(|run| on && run.until.is_none()) {
-        open.ready = open.ready.or(Some(now));
-    }
-    let excess = runs.len().saturating_sub(RUNS_MAX);
-    runs.drain(..excess);
-}
-
-fn whole(at: Timestamp) -> Timestamp {
-    // Every time has its second.
-    Timestamp::from_second(at.as_second()).unwrap_or(at)
 }

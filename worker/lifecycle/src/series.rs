@@ -31,8 +31,8 @@ use jiff::Timestamp;
 use lamplighter_events::HumanDuration;
 
 use crate::limits::{EPOCH_SECONDS_MAX, EPOCH_SECONDS_MIN, OWN_PROBE_MILLIS};
-use crate::pass::later;
 use crate::probe::{MetricProbe, MetricReads, Missing, Point, Statistic};
+use crate::time::later;
 
 /// One in so many periods of a look-back may be without a point.
 const HOLES_ONE_IN: usize = 10;

@@ -8,18 +8,17 @@
 //! *Invariant.* `fit_for_good` leaves the record within `RECORD_BYTES_MAX`, as long as what cannot give way (holds, open
 //! commands, effects that may still happen) fits: the limits for new commands see to that.
 
-use std::io;
-
 use lamplighter_events::{Action, EventBody, LifecycleEvent, Outcome};
-use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::idle::IdleMemory;
+use crate::json_size::json_bytes;
 use crate::limits::{
     EVENT_ANSWER_BYTES_MAX, RECORD_BYTES_FOR_STOPS, RECORD_BYTES_MAX, RECORD_BYTES_TAKEN_MAX,
 };
-use crate::plan::IdleWatch;
 use crate::record::TargetRecord;
+use crate::text::shortened;
+use crate::watch::IdleWatch;
 
 /// The names of the item's attributes, its numbers and its nonce.
 const ITEM_BYTES: usize = 256;
@@ -27,30 +26,6 @@ const ITEM_BYTES: usize = 256;
 const LATER_BYTES: usize = 256;
 /// What is left of an outcome's message where room is short.
 const SHORT_CHARS: usize = 80;
-
-/// Counts what would be written.
-struct Count(usize);
-
-impl io::Write for Count {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0 += bytes.len();
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// How many bytes it has as JSON.
-pub(crate) fn json_bytes<T: Serialize + ?Sized>(value: &T) -> usize {
-    let mut count = Count(0);
-    match serde_json::to_writer(&mut count, value) {
-        Ok(()) => count.0,
-        // What cannot be written has no size; the store says so.
-        Err(_) => usize::MAX / 4,
-    }
-}
 
 /// How many bytes DynamoDB counts of a target's item at most: its document, and what stands beside it for conditions
 /// and indexes.
@@ -179,41 +154,4 @@ pub(crate) fn for_event(outcome: &Outcome) -> Outcome {
 
 fn largest(answer: &Map<String, Value>) -> Option<String> {
     answer.iter().max_by_key(|(_, value)| json_bytes(*value)).map(|(name, _)| name.clone())
-}
-
-/// The text itself, where it is short enough.
-pub(crate) fn within(text: String, chars_max: usize) -> String {
-    let fits = text.chars().count() <= chars_max && !text.contains(char::is_control);
-    if fits { text } else { shortened(&text, chars_max) }
-}
-
-/// Text of at most so many characters, in one line.
-pub(crate) fn shortened(text: &str, chars_max: usize) -> String {
-    let line = |c: char| if c.is_control() { ' ' } else { c };
-    if text.chars().count() <= chars_max {
-        return text.chars().map(line).collect();
-    }
-    let mut short: String = text.chars().map(line).take(chars_max.saturating_sub(1)).collect();
-    short.push('…');
-    short
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn text_is_shortened_by_characters_and_keeps_to_one_line() {
-        assert_eq!(shortened("as it is", 8), "as it is");
-        assert_eq!(shortened("one more", 7), "one mo…");
-        assert_eq!(shortened("∞∞∞∞", 3), "∞∞…");
-        assert_eq!(shortened("two\nlines\u{1}", 20), "two lines ");
-    }
-
-    #[test]
-    fn json_is_counted_as_it_is_written() {
-        for value in [serde_json::json!({}), serde_json::json!({ "a": ["\"∞\n", 1.5, null] })] {
-            assert_eq!(json_bytes(&value), value.to_string().len());
-        }
-    }
 }

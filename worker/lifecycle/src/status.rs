@@ -6,9 +6,10 @@ use jiff::Timestamp;
 use lamplighter_events::{Cause, Holder, InstanceId, TargetName};
 use serde::Serialize;
 
+use crate::effect::Unanswered;
 use crate::hold::Hold;
 use crate::observed::{Observed, PowerState};
-use crate::record::{Failure, Paused, Phase, Step, TargetRecord, Unanswered};
+use crate::record::{Failure, Paused, Phase, Step, TargetRecord};
 use crate::resource::Resource;
 use crate::spec::TargetSpec;
 

@@ -15,12 +15,11 @@ use jiff::tz::TimeZone;
 use lamplighter_events::{CommandId, HumanDuration, TargetName};
 use regex::Regex;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
+use crate::json_size::json_bytes;
 use crate::limits::PARAMETERS_BYTES_MAX;
-use crate::resource::LaunchToken;
-use crate::size::json_bytes;
-use crate::spec::UnitName;
+use crate::resource::{LaunchToken, hex};
+use crate::unit::UnitName;
 
 /// Hexadecimal digits of a provisioned target's suffix: 64 bits, so that two requests do not meet by chance.
 const SUFFIX_DIGITS: usize = 16;
@@ -331,24 +330,6 @@ impl TemplateSpec {
         let time = at.to_zoned(TimeZone::UTC).strftime("%Y%m%d-%H%M%S");
         format!("{}-{time}-{}", self.name_prefix, hex(&[target.as_str()], 4))
     }
-}
-
-/// The client token of a target's launch. `began` tells the records of one name apart: one that was forgotten
-/// and made anew counts from 1 again, and EC2 remembers tokens for longer than that.
-pub(crate) fn token_of(target: &TargetName, began: Timestamp, number: u64) -> LaunchToken {
-    let parts = [target.as_str(), &began.as_millisecond().to_string(), &number.to_string()];
-    LaunchToken::of_hex(hex(&parts, 32))
-}
-
-fn hex(parts: &[&str], digits: usize) -> String {
-    let mut hash = Sha256::new();
-    for part in parts {
-        hash.update(part.as_bytes());
-        hash.update([0]);
-    }
-    let mut text: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    text.truncate(digits);
-    text
 }
 
 /// What is known of a provisioned target's machine beyond what EC2 says: the ledger.

@@ -4,7 +4,6 @@
 //! rounds of readings in one pass, and the holds are looked at after the second: the record that the decision
 //! writes has none left when the target is stopped. A check that was asked for is always answered.
 
-use jiff::Timestamp;
 use lamplighter_events::{Action, AttentionKind, Verdict};
 use serde_json::{Map, Value};
 
@@ -14,10 +13,12 @@ use crate::hold::HoldKind;
 use crate::idle::{HostReading, IdleVerdict, Judged, judge};
 use crate::limits::{CHECK_GRACE_SECONDS, IDLE_LOOK_SECONDS, OVERDUE_LOOK_SECONDS};
 use crate::observed::{Agent, CheckReading};
-use crate::pass::{Flow, Pass, add, later};
-use crate::plan::{ends_by_idleness, idle_floor, idle_override};
+use crate::pass::{Flow, Pass};
+use crate::plan::idle_override;
 use crate::probe::{IdleSpec, Reading};
 use crate::record::{Check, CheckPurpose, OpenCommand};
+use crate::time::{add, later};
+use crate::watch::{ends_by_idleness, idle_floor};
 
 /// What is to be done about idleness before anything else of a target that is on. `None`: nothing that
 /// keeps the phase from going on.
@@ -139,7 +140,7 @@ fn believe(pass: &mut Pass<'_>, judged: &Judged, rounds: usize, why: &str) -> Op
     for hold in ended {
         pass.note(format!("the hold of {} ended: {why}", hold.holder));
         if hold.kind == HoldKind::IdleBounded {
-            crate::commands::remember_release(pass, &hold.holder, &hold.sent);
+            crate::holds::remember_release(pass, &hold.holder, &hold.sent);
         }
     }
     pass.record.idle.look_at = None;
@@ -250,9 +251,4 @@ pub(crate) fn check_answer(
     let since = judged.map_or(memory.ended_since.filter(|_| stopped), |judged| judged.since);
     let level = judged.map_or(memory.ended_level.filter(|_| stopped), Judged::level);
     answer::check_idle(pass, open, stopped, message, &answer::Idleness { since, level })
-}
-
-/// Since when the last look found it idle, as seconds.
-pub(crate) fn idle_seconds(since: Option<Timestamp>, now: Timestamp) -> Option<i64> {
-    since.map(|since| now.duration_since(since).as_secs().max(0))
 }

@@ -2,6 +2,7 @@
 //!
 //! Every `advance` ends in one of: rest until a stated time, an effect, or another phase (`Again`).
 
+mod agent;
 mod idling;
 mod off;
 mod on;
@@ -10,8 +11,7 @@ mod starting;
 mod stopping;
 mod template;
 
-pub(crate) use idling::{check_answer, host_said_nothing, idle_seconds};
-pub(crate) use on::watch_is_due;
+pub(crate) use idling::{check_answer, host_said_nothing};
 pub(crate) use template::{
     end_given_up_launch, ended_given_up_launch, is_gone, is_of_given_up_launch, launched, notice,
     recognise, refused_again, settle_ledger, try_next_option, try_other_options,
@@ -19,21 +19,20 @@ pub(crate) use template::{
 
 use lamplighter_events::{Action, AttentionKind, Cause, Verdict};
 
-use crate::answer;
-use crate::commands::end_holds;
 use crate::effect::EffectKind;
 use crate::hold::{HoldKind, Sent};
-use crate::lag;
-use crate::limits::MESSAGE_CHARS_MAX;
-use crate::limits::{BOOTSTRAP_GRACE_SECONDS, CHECK_GRACE_SECONDS, UNIT_ACTIVATING_SECONDS};
+use crate::holds::end_holds;
 use crate::limits::{
-    OVERDUE_LOOK_SECONDS, RIGHTS_ARRIVE_SECONDS, RIGHTS_RETRY_SECONDS, WINDOW_RETRY_SECONDS,
+    BOOTSTRAP_GRACE_SECONDS, CHECK_GRACE_SECONDS, MESSAGE_CHARS_MAX, OVERDUE_LOOK_SECONDS,
+    RIGHTS_ARRIVE_SECONDS, RIGHTS_RETRY_SECONDS, UNIT_ACTIVATING_SECONDS, WINDOW_RETRY_SECONDS,
 };
 use crate::observed::{CheckReading, PowerState};
-use crate::pass::{Flow, Pass, add, later};
+use crate::pass::{Flow, Pass};
 use crate::record::{Check, CheckPurpose, Failure, OpenCommand, Phase, Step};
 use crate::resource::Resource;
-use crate::size::within;
+use crate::text::within;
+use crate::time::{add, later};
+use crate::{answer, lag};
 
 /// What must be settled before commands are looked at: a machine that runs at first contact is
 /// adopted, so that no command can stop it by the way.

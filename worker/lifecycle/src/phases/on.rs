@@ -1,7 +1,6 @@
 //! On: it runs and was verified (or adopted). Watched, until nobody wants it.
 
-use jiff::Timestamp;
-use lamplighter_events::{Action, AttentionKind};
+use lamplighter_events::AttentionKind;
 
 use super::{
     Asked, begin_start, begin_stop, idling, is_gone, read_check, service, stopped_outside,
@@ -9,9 +8,10 @@ use super::{
 use crate::answer;
 use crate::limits::{CONSISTENCY_MARGIN_SECONDS, FELL_BACK_SECONDS, OVERDUE_LOOK_SECONDS};
 use crate::observed::{Agent, PowerState};
-use crate::pass::{Flow, Pass, add};
-use crate::record::{Check, CheckPurpose, Contradiction, OpenCommand, TargetRecord, UnitHealth};
-use crate::spec::TargetSpec;
+use crate::pass::{Flow, Pass};
+use crate::plan::watch_is_due;
+use crate::record::{Check, CheckPurpose, Contradiction, OpenCommand, UnitHealth};
+use crate::time::add;
 
 pub(super) fn advance(pass: &mut Pass<'_>) -> Flow {
     let Some(state) = pass.seen().map(|seen| seen.state()) else { return Flow::Rest };
@@ -179,14 +179,6 @@ fn watch(pass: &mut Pass<'_>) -> Flow {
     }
     plan_next(pass);
     Flow::Rest
-}
-
-/// Whether the unit is to be asked for: its time has come, or somebody waits for the status.
-pub(crate) fn watch_is_due(record: &TargetRecord, spec: &TargetSpec, now: Timestamp) -> bool {
-    let asked = record.open.iter().any(|open| open.action == Action::Status);
-    let last = record.unit.as_ref().map(|unit| unit.at);
-    let due = |every| last.is_none_or(|last| add(last, every) <= now);
-    asked || spec.unit_check_every().is_some_and(due)
 }
 
 fn plan_next(pass: &mut Pass<'_>) {

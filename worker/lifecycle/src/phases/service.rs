@@ -14,8 +14,9 @@ use lamplighter_events::Cause;
 use crate::effect::{Effect, EffectKind};
 use crate::limits::{CONSISTENCY_MARGIN_SECONDS, STOPPED_TASKS_MAX};
 use crate::observed::{Bounds, ServiceSeen, TaskStopped};
-use crate::pass::{Flow, Pass, later};
+use crate::pass::{Flow, Pass};
 use crate::record::Step;
+use crate::time::later;
 
 /// What was seen of the service, if the target is one.
 pub(super) fn seen<'a>(pass: &Pass<'a>) -> Option<&'a ServiceSeen> {

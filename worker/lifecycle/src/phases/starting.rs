@@ -15,10 +15,12 @@ use crate::answer;
 use crate::effect::{Effect, EffectKind};
 use crate::limits::{CONSISTENCY_MARGIN_SECONDS, FELL_BACK_SECONDS};
 use crate::observed::{Agent, HealthReading, PowerState};
-use crate::pass::{Flow, Pass, add};
+use crate::pass::{Flow, Pass};
+use crate::phases::agent::no_agent;
 use crate::record::{CheckPurpose, OpenCommand, Phase, Step, UnitHealth};
 use crate::resource::Resource;
 use crate::template::TemplateSpec;
+use crate::time::add;
 
 pub(super) fn advance(pass: &mut Pass<'_>) -> Flow {
     if !pass.wanted() {
@@ -360,17 +362,6 @@ fn ask_unit(pass: &mut Pass<'_>) -> Flow {
     pass.why("it runs; waiting for its SSM agent");
     pass.look_after_poll();
     Flow::Rest
-}
-
-/// Why no question could be asked.
-pub(super) fn no_agent(pass: &Pass<'_>, agent: Option<Agent>) -> String {
-    match (&pass.record.refusal, agent) {
-        (Some(refusal), _) => refusal.message.clone(),
-        (None, Some(Agent::Offline)) => "its SSM agent lost its connection".to_owned(),
-        _ => "its SSM agent never registered: is it installed, and is there an instance profile with \
-              AmazonSSMManagedInstanceCore?"
-            .to_owned(),
-    }
 }
 
 fn verify_unit(pass: &mut Pass<'_>) -> Flow {

@@ -7,8 +7,9 @@ use crate::effect::{Effect, EffectKind};
 use crate::idle::IdleMemory;
 use crate::limits::OVERDUE_LOOK_SECONDS;
 use crate::observed::PowerState;
-use crate::pass::{Flow, Pass, add};
+use crate::pass::{Flow, Pass};
 use crate::record::{Phase, Step};
+use crate::time::add;
 
 pub(super) fn advance(pass: &mut Pass<'_>) -> Flow {
     if pass.wanted() {

@@ -17,18 +17,20 @@ use jiff::Timestamp;
 use lamplighter_events::{AttentionKind, Cause, InstanceId};
 
 use super::{Asked, fail_start, read_check, ready_by, running_by};
-use crate::effect::{Effect, EffectAnswer, EffectKind};
-use crate::lag::AcceptedChanges;
+use crate::accepted::AcceptedChanges;
+use crate::effect::{Effect, EffectAnswer, EffectKind, Unanswered};
+use crate::input::SpotNotice;
 use crate::limits::{
     GIVEN_UP_AFTER_SECONDS, GIVEN_UP_MAX, GIVEN_UP_REFUSALS, LAUNCH_VISIBLE_SECONDS,
     OPTIONS_PAUSE_SECONDS, SIGNATURE_LIFE_SECONDS, SKEW_MAX_SECONDS, TRIED_CHARS_MAX, TRIED_MAX,
 };
 use crate::observed::{Agent, CheckReading, InstanceSeen, PowerState};
-use crate::pass::{Flow, Pass, SpotNotice, add, later};
-use crate::record::{Check, CheckPurpose, Phase, Step, TargetRecord, Unanswered};
-use crate::resource::{LaunchToken, Resource};
-use crate::size::shortened;
-use crate::template::{GivenUpLaunch, Launch, LaunchOption, LaunchRecord, TemplateSpec, token_of};
+use crate::pass::{Flow, Pass};
+use crate::record::{Check, CheckPurpose, Phase, Step, TargetRecord};
+use crate::resource::{LaunchToken, Resource, token_of};
+use crate::template::{GivenUpLaunch, Launch, LaunchOption, LaunchRecord, TemplateSpec};
+use crate::text::shortened;
+use crate::time::{add, later};
 
 /// What a look brought, for the rules of the ways up and down: these are about something that is switched.
 /// A machine that is gone is off; one that is stopped is not, since it is still there.
@@ -351,7 +353,7 @@ fn ask_agent(pass: &mut Pass<'_>) -> Flow {
         return bootstrap(pass);
     }
     if pass.now >= ready_by(pass) {
-        let message = super::starting::no_agent(pass, agent);
+        let message = super::agent::no_agent(pass, agent);
         fail_start(pass, Cause::AgentUnreachable, message);
         return Flow::Again;
     }

@@ -5,10 +5,10 @@ use lamplighter_events::HumanDuration;
 
 use super::*;
 use crate::address::HealthUrl;
-use crate::plan::IdleWatch;
 use crate::probe::{
     CommandProbe, Condition, HttpProbe, MetricProbe, MetricReads, Missing, Point, Statistic,
 };
+use crate::watch::IdleWatch;
 
 fn long(text: &str) -> HumanDuration {
     HumanDuration::parse(text).unwrap()
