@@ -16,7 +16,8 @@ pub(crate) fn keep(
 ) {
     let up = next.is_up();
     let on = next.phase == Phase::On;
-    let seen_off = next.observed.as_ref().is_some_and(|seen| seen.state().is_off());
+    // A launch has forgotten the machine before it.
+    let seen_off = next.observed.as_ref().is_none_or(|seen| seen.state().is_off());
     let begins_anew = seen_off && effect == Some(EffectKind::Start);
     let runs = &mut next.runs;
     let open = runs.last().filter(|run| run.until.is_none());

@@ -22,10 +22,12 @@ use lamplighter_lifecycle::{
 };
 use tokio::task::JoinSet;
 
+use crate::attributes::{TRACE_ATTRIBUTE, trace_of};
 use crate::failures::Failures;
-use crate::inbox::{Concluded, Routed, TRACE_ATTRIBUTE, Work, announce, conclude, trace_of};
+use crate::outcomes::{Concluded, announce, conclude};
 use crate::ports::{CallError, Outgoing, Received, SHARDS, UpTarget};
-use crate::worker::Shared;
+use crate::shared::Shared;
+use crate::work::{Routed, Work};
 
 /// A queue that was made before August 2025, or by a template of that time, takes messages of 256 KiB. This fits with
 /// room for attributes and for a target whose notes are long; smaller parts cost nothing, since the calls that a part
@@ -193,7 +195,7 @@ pub(crate) async fn ask_shard(shared: &Arc<Shared>, shard: &IdleShard) -> Result
         match (watch, round) {
             (_, Some(mut round)) if !shared.options.dry_run => {
                 round.of.get_or_insert(resource);
-                shared.nudge_with(&target, Work::asked(round)).await;
+                shared.nudge_with(&target, Work::asked(round));
             }
             (Some(watch), None) => asked.push((target, resource, watch)),
             (..) => {}
@@ -213,7 +215,7 @@ pub(crate) async fn ask_shard(shared: &Arc<Shared>, shard: &IdleShard) -> Result
                 });
             }
             // What is not as the record has it gets a look of its own.
-            Ok(Ok(_)) => shared.nudge(&target).await,
+            Ok(Ok(_)) => shared.nudge(&target),
             Ok(Err(trouble)) => {
                 tracing::warn!(target_name = %target, cause = %trouble.cause, why = %trouble.message, "it cannot be asked");
             }
@@ -239,7 +241,7 @@ async fn ask(
     let (judged, pass) = watch.judge(idle, over, &round, shared.ports.clock.now());
     tracing::debug!(target_name = %target, why = %judged.why, pass, "asked whether it is idle");
     if pass && !shared.options.dry_run {
-        shared.nudge_with(target, Work::round(round)).await;
+        shared.nudge_with(target, Work::round(round));
     }
 }
 

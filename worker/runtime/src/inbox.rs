@@ -12,18 +12,16 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use lamplighter_events::{
-    Action, Cause, Command, CommandId, EventBody, Holder, Inbound, InstanceId, LifecycleEvent,
-    Malformed, MalformedKind, Outcome, Signal, TargetName, Verdict,
+    Action, Cause, Command, CommandId, Holder, Inbound, Malformed, MalformedKind, Signal,
 };
-use lamplighter_lifecycle::{
-    AcceptedCommand, CommandRecord, Resource, Round, ServiceId, SpotNotice,
-};
+use lamplighter_lifecycle::{AcceptedCommand, Resource, ServiceId, SpotNotice};
 
+use crate::attributes::trace_of;
 use crate::idle_check;
-use crate::ports::{Applied, CallError, Disposition, Outgoing, PutCommand, Received};
-use crate::sent::{FIRST_ID_ATTRIBUTE, SENT_AT_ATTRIBUTE};
-use crate::telemetry;
-use crate::worker::Shared;
+use crate::outcomes::{Concluded, first_id, park};
+use crate::ports::{Applied, CallError, Disposition, Received};
+use crate::shared::Shared;
+use crate::work::{Routed, Work};
 
 /// A tick is worth nothing long after it was due: a nightly stop that comes in the morning would stop what the
 /// day has begun. Half an hour is some ticks of the usual five minutes, and a worker's longest restart.
@@ -34,110 +32,6 @@ const UNKNOWN_RECEIVES_MIN: u32 = 3;
 /// The least pause between those receives; it grows as that of every redelivery. That makes seven receives in the usual
 /// three minutes, so that even where half of the workers are old throughout, a message misses the newer fleet once in 128.
 const UNKNOWN_PAUSE: Duration = Duration::from_secs(20);
-/// The attribute with a command's id.
-pub const ID_ATTRIBUTE: &str = "id";
-/// The attribute with the sender's trace.
-pub const TRACE_ATTRIBUTE: &str = "traceparent";
-/// Why a message was parked: one word.
-pub const REASON_ATTRIBUTE: &str = "reason";
-/// Why a message was parked: a sentence.
-pub const REASON_MESSAGE_ATTRIBUTE: &str = "reason-message";
-
-/// What a message asks of a target.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Work {
-    /// A new input.
-    Command(Box<AcceptedCommand>),
-    /// A look; a wake-up's carries the version that set it. `look`: somebody else asked for it too (a
-    /// signal, a sweep), so that it is made even if the wake-up turns out to be void.
-    Nudge {
-        wake_rev: Option<u64>,
-        look: bool,
-        /// A tick's answers of the target's probes, where they look as if something followed from them.
-        round: Option<Box<Round>>,
-        /// Rounds that somebody else has asked: their requests were ours.
-        asked: Vec<Round>,
-        /// EC2 said that it takes the spot machine back.
-        notice: Option<SpotNotice>,
-        /// A machine that bears the target's tags, where a sweep found one that no record knows.
-        found: Option<InstanceId>,
-        /// A machine of a launch that the target gave up.
-        given_up: Option<InstanceId>,
-    },
-}
-
-impl Work {
-    /// Whether it brings what nobody would bring again: it must not be taken for a look among others.
-    pub(crate) fn brings_news(&self) -> bool {
-        match self {
-            Self::Nudge { round, asked, notice, found, given_up, .. } => {
-                let told = round.is_some() || !asked.is_empty();
-                told || notice.is_some() || found.is_some() || given_up.is_some()
-            }
-            Self::Command(_) => false,
-        }
-    }
-    /// A look that a signal or a sweep asks for.
-    pub(crate) fn look() -> Self {
-        Self::Nudge {
-            wake_rev: None,
-            look: true,
-            round: None,
-            asked: Vec::new(),
-            notice: None,
-            found: None,
-            given_up: None,
-        }
-    }
-    /// A look with a tick's answers.
-    pub(crate) fn round(round: Round) -> Self {
-        let mut work = Self::look();
-        if let Self::Nudge { round: place, .. } = &mut work {
-            *place = Some(Box::new(round));
-        }
-        work
-    }
-    /// A look that remembers a round which somebody else has asked.
-    pub(crate) fn asked(round: Round) -> Self {
-        let mut work = Self::look();
-        if let Self::Nudge { asked, .. } = &mut work {
-            asked.push(round);
-        }
-        work
-    }
-    /// A look for a wake-up of this version.
-    pub(crate) fn wake_up(rev: u64) -> Self {
-        let mut work = Self::look();
-        if let Self::Nudge { wake_rev, look, .. } = &mut work {
-            (*wake_rev, *look) = (Some(rev), false);
-        }
-        work
-    }
-    /// A look at a machine that no record knows.
-    pub(crate) fn found(instance: InstanceId) -> Self {
-        let mut work = Self::look();
-        if let Self::Nudge { found, .. } = &mut work {
-            *found = Some(instance);
-        }
-        work
-    }
-    /// A look that ends a machine of a launch that was given up.
-    pub(crate) fn given_up(instance: InstanceId) -> Self {
-        let mut work = Self::look();
-        if let Self::Nudge { given_up, .. } = &mut work {
-            *given_up = Some(instance);
-        }
-        work
-    }
-}
-
-/// Where a message goes.
-pub(crate) enum Routed {
-    /// To a target's task.
-    To(TargetName, Work),
-    /// Nowhere: it is done with.
-    Done,
-}
 
 /// Reads a message and finds its target. `Err`: again later.
 pub(crate) async fn route(shared: &Arc<Shared>, message: &Received) -> Result<Routed, CallError> {
@@ -187,11 +81,6 @@ pub(crate) async fn route(shared: &Arc<Shared>, message: &Received) -> Result<Ro
         }
         Err(malformed) => refuse_malformed(shared, message, malformed).await,
     }
-}
-
-/// SQS's id of the message, the first one where it was replayed.
-fn first_id(message: &Received) -> &str {
-    message.attributes.get(FIRST_ID_ATTRIBUTE).unwrap_or(&message.message_id)
 }
 
 fn message_command_id(message: &Received) -> CommandId {
@@ -282,12 +171,6 @@ fn unknown_for_now(shared: &Shared, what: &str) -> CallError {
     }
 }
 
-/// The sender's trace. An attribute can hold a megabyte, and the record would keep it.
-pub(crate) fn trace_of(message: &Received) -> Option<String> {
-    let trace = message.attributes.get(TRACE_ATTRIBUTE)?;
-    telemetry::is_traceparent(trace).then(|| trace.clone())
-}
-
 async fn address(
     shared: &Arc<Shared>,
     message: &Received,
@@ -349,34 +232,6 @@ async fn address(
     }
 }
 
-/// What the outcome says of a command that reaches no record, if it has an id.
-pub(crate) struct Concluded {
-    pub(crate) id: Option<CommandId>,
-    pub(crate) fingerprint: String,
-    pub(crate) action: Option<lamplighter_events::Action>,
-    pub(crate) target: Option<TargetName>,
-    pub(crate) verdict: Verdict,
-    pub(crate) cause: Option<Cause>,
-    pub(crate) message: String,
-    pub(crate) answer: serde_json::Map<String, serde_json::Value>,
-}
-
-impl Concluded {
-    /// Refused: nothing was begun.
-    fn rejected(id: Option<CommandId>, fingerprint: String, cause: Cause, message: String) -> Self {
-        Self {
-            id,
-            fingerprint,
-            action: None,
-            target: None,
-            verdict: Verdict::Rejected,
-            cause: Some(cause),
-            message,
-            answer: serde_json::Map::new(),
-        }
-    }
-}
-
 async fn refuse_malformed(
     shared: &Shared,
     message: &Received,
@@ -391,145 +246,4 @@ async fn refuse_malformed(
         ..Concluded::rejected(malformed.command, none, Cause::Invalid, text.clone())
     };
     park(shared, message, malformed.kind.as_str(), &text, Some(refusal)).await
-}
-
-/// The dead letter first, then the outcome's item, then its event, then (by the caller) the delete. So a letter needs
-/// no bus. The item names the message that was parked: while the bus is away, each redelivery finds it there and only
-/// tries the event again. Whoever dies between letter and item parks it twice. An event that the bus does not
-/// take within the queue's retention is lost; its outcome stays readable.
-pub(crate) async fn park(
-    shared: &Shared,
-    message: &Received,
-    reason: &'static str,
-    text: &str,
-    refused: Option<Concluded>,
-) -> Result<Routed, CallError> {
-    if shared.options.dry_run {
-        tracing::info!(message_id = %message.message_id, reason, why = %text, "would be parked");
-        return Ok(Routed::Done);
-    }
-    let refused = refused.filter(|refused| refused.id.is_some());
-    let id = refused.as_ref().and_then(|refused| refused.id.clone());
-    if let Some(id) = &id
-        && let Some(existing) = shared.ports.store.load_command(id).await?
-        && existing.parked_as.as_deref() == Some(message.message_id.as_str())
-        && let Some(outcome) = existing.outcome
-    {
-        tracing::info!(command = %id, "parked before; only its event is missing");
-        announce(shared, id, existing.target, outcome).await?;
-        return Ok(Routed::Done);
-    }
-    let mut attributes = message.attributes.clone();
-    attributes.insert(REASON_ATTRIBUTE.to_owned(), reason.to_owned());
-    attributes.insert(REASON_MESSAGE_ATTRIBUTE.to_owned(), shorten(text));
-    attributes.insert(SENT_AT_ATTRIBUTE.to_owned(), message.sent_at.to_string());
-    attributes.insert(FIRST_ID_ATTRIBUTE.to_owned(), first_id(message).to_owned());
-    if let Some(id) = &id {
-        attributes.entry(ID_ATTRIBUTE.to_owned()).or_insert_with(|| id.to_string());
-    }
-    let outgoing = Outgoing { body: message.body.clone(), attributes, delay_seconds: 0 };
-    shared.ports.queue.park(&outgoing).await?;
-    shared.meters.parked(reason);
-    // Never the body: it may hold what should not be in a log.
-    tracing::warn!(message_id = %message.message_id, reason, why = %text, "parked as a dead letter");
-    if let Some(refused) = refused {
-        conclude_as(shared, message.sent_at, refused, Some(&message.message_id)).await?;
-    }
-    Ok(Routed::Done)
-}
-
-/// An attribute of a kilobyte is plenty for a reason.
-fn shorten(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(1000).collect()
-}
-
-/// The outcome of a command that never reached a record, and its event.
-pub(crate) async fn conclude(
-    shared: &Shared,
-    sent_at: Timestamp,
-    concluded: Concluded,
-) -> Result<(), CallError> {
-    conclude_as(shared, sent_at, concluded, None).await
-}
-
-async fn conclude_as(
-    shared: &Shared,
-    sent_at: Timestamp,
-    concluded: Concluded,
-    parked_as: Option<&str>,
-) -> Result<(), CallError> {
-    let Some(id) = concluded.id else { return Ok(()) };
-    let now = shared.ports.clock.now();
-    let took = now.duration_since(sent_at).as_millis().max(0);
-    let outcome = Outcome {
-        command: id.clone(),
-        target: concluded.target.clone(),
-        action: concluded.action,
-        outcome: concluded.verdict,
-        cause: concluded.cause,
-        message: concluded.message,
-        answer: concluded.answer,
-        at: now,
-        took_ms: u64::try_from(took).unwrap_or(u64::MAX),
-    };
-    let record = CommandRecord {
-        id: id.clone(),
-        fingerprint: concluded.fingerprint,
-        target: concluded.target.clone(),
-        action: concluded.action,
-        sent_at,
-        accepted_at: now,
-        outcome: Some(outcome.clone()),
-        parked_as: parked_as.map(str::to_owned),
-    };
-    let outcome = match shared.ports.store.put_command(&record).await? {
-        PutCommand::Done => outcome,
-        PutCommand::Exists(existing) => match existing.outcome {
-            // Ours, from a try that died before its event was acknowledged, or from another delivery of this message
-            // that is still at it: told now, under the same id. Where another message was parked, that one tells it.
-            Some(told)
-                if is_the_same(&told, &outcome)
-                    && existing.parked_as.as_deref().is_none_or(|it| Some(it) == parked_as) =>
-            {
-                told
-            }
-            _ => {
-                tracing::info!(command = %id, "it was taken before: its first outcome stands");
-                return Ok(());
-            }
-        },
-    };
-    announce(shared, &id, concluded.target, outcome).await
-}
-
-/// Whether two outcomes say the same, apart from when.
-fn is_the_same(one: &Outcome, other: &Outcome) -> bool {
-    (one.outcome, one.cause, &one.message) == (other.outcome, other.cause, &other.message)
-}
-
-/// Sends an outcome's event straight away (there is no record whose outbox could hold it). The
-/// message is deleted only after the acknowledgement.
-pub(crate) async fn announce(
-    shared: &Shared,
-    id: &CommandId,
-    target: Option<TargetName>,
-    outcome: Outcome,
-) -> Result<(), CallError> {
-    let body = match outcome.outcome {
-        Verdict::Rejected => EventBody::CommandRejected { outcome },
-        Verdict::Done | Verdict::Failed => EventBody::CommandCompleted { outcome },
-    };
-    let event =
-        LifecycleEvent { id: format!("command:{id}"), at: shared.ports.clock.now(), target, body };
-    let sent = shared.ports.bus.emit(std::slice::from_ref(&event)).await?;
-    if sent.contains(&event.id) {
-        return Ok(());
-    }
-    Err(CallError {
-        operation: "events:PutEvents",
-        cause: Cause::Throttled,
-        message: format!("the event {} was not acknowledged", event.id),
-        disposition: Disposition::Retry,
-        applied: Applied::No,
-    })
 }

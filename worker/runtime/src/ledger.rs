@@ -16,9 +16,9 @@ use lamplighter_lifecycle::{Resource, TargetRecord};
 
 use crate::failures::Failures;
 use crate::fleet::Fleet;
-use crate::inbox::Work;
 use crate::ports::{CallError, Stored, Tagged};
-use crate::worker::Shared;
+use crate::shared::Shared;
+use crate::work::Work;
 
 /// What a machine with our tags is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,12 +95,12 @@ pub(crate) async fn reconcile(
             let target = TargetName::parse(&tagged.target);
             match (standing, target) {
                 (Standing::Minded, _) => {}
-                (Standing::Late, Ok(target)) => shared.nudge(&target).await,
+                (Standing::Late, Ok(target)) => shared.nudge(&target),
                 (Standing::Orphan, Ok(target)) => {
-                    shared.nudge_with(&target, Work::found(tagged.instance.clone())).await;
+                    shared.nudge_with(&target, Work::found(tagged.instance.clone()));
                 }
                 (Standing::GivenUp, Ok(target)) => {
-                    shared.nudge_with(&target, Work::given_up(tagged.instance.clone())).await;
+                    shared.nudge_with(&target, Work::given_up(tagged.instance.clone()));
                 }
                 (Standing::Stray, _) | (_, Err(_)) => {
                     failures.note(announce(shared, tagged, said).await);

@@ -7,6 +7,7 @@
 //! *Invariants.* No AWS SDK type here. No slot is held across a wait. One target is worked on by one
 //! task at a time. Every bound is named.
 
+mod attributes;
 mod backoff;
 mod failures;
 pub mod fleet;
@@ -16,16 +17,21 @@ mod inbox;
 pub mod leaks;
 pub mod ledger;
 mod liveness;
+mod options;
+mod outcomes;
 mod pass;
 pub mod ports;
 mod sent;
+mod shared;
 mod sweep;
 pub mod telemetry;
+mod work;
 mod worker;
 
+pub use attributes::{ID_ATTRIBUTE, REASON_ATTRIBUTE, REASON_MESSAGE_ATTRIBUTE, TRACE_ATTRIBUTE};
 pub use fleet::{Fleet, Unaddressed};
 pub use idle_check::asked_message;
-pub use inbox::{ID_ATTRIBUTE, REASON_ATTRIBUTE, REASON_MESSAGE_ATTRIBUTE, TRACE_ATTRIBUTE};
 pub use liveness::Liveness;
+pub use options::WorkerOptions;
 pub use sent::{FIRST_ID_ATTRIBUTE, KEPT_DAYS_MAX, SENT_AT_ATTRIBUTE, effective_sent_at};
-pub use worker::{Worker, WorkerOptions};
+pub use worker::Worker;

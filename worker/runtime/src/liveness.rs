@@ -7,7 +7,8 @@
 //! *Not here.* Who looks, and what is too old (the binary's `health`).
 
 use std::fs::File;
-use std::io::{self, Seek, SeekFrom, Write};
+use std::io;
+use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 

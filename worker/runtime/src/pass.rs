@@ -20,13 +20,14 @@ use lamplighter_lifecycle::{
 };
 use tracing::Instrument;
 
-use crate::backoff;
-use crate::inbox::{self, Concluded, TRACE_ATTRIBUTE, Work};
+use crate::attributes::TRACE_ATTRIBUTE;
+use crate::outcomes::Concluded;
 use crate::ports::{
     Applied, CallError, Commit, Committed, Disposition, Outgoing, Seat, SeatChange,
 };
-use crate::telemetry;
-use crate::worker::Shared;
+use crate::shared::Shared;
+use crate::work::Work;
+use crate::{backoff, outcomes, telemetry};
 
 /// How often a pass that lost its write reads again before it gives its messages back.
 const FENCED_MAX: u32 = 16;
@@ -563,7 +564,7 @@ impl Once<'_> {
             at: now,
             took_ms: 0,
         };
-        inbox::announce(self.shared, &command.id, Some(self.spec.name.clone()), outcome).await?;
+        outcomes::announce(self.shared, &command.id, Some(self.spec.name.clone()), outcome).await?;
         Ok(Ended::Repeated)
     }
 
@@ -588,7 +589,7 @@ impl Once<'_> {
             message: trouble.message,
             answer: serde_json::Map::new(),
         };
-        inbox::conclude(self.shared, command.sent_at, failed).await?;
+        outcomes::conclude(self.shared, command.sent_at, failed).await?;
         Ok(Ended::Done)
     }
 

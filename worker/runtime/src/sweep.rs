@@ -21,7 +21,7 @@ use lamplighter_lifecycle::{
 use crate::failures::Failures;
 use crate::ledger;
 use crate::ports::{CallError, Disposition, SHARDS, Stored};
-use crate::worker::Shared;
+use crate::shared::Shared;
 
 /// A describe takes this many instances at once; the adapter may cut it smaller.
 const LOOK_MAX: usize = 400;
@@ -98,7 +98,7 @@ async fn due(shared: &Arc<Shared>) -> Result<(), CallError> {
             }
             let Some(wake_at) = record.wake_at else { continue };
             if wake_at <= now {
-                shared.nudge(&target).await;
+                shared.nudge(&target);
             } else {
                 nudge_at(shared, target, record.rev, wake_at.duration_since(now));
             }
@@ -127,7 +127,7 @@ fn nudge_at(shared: &Arc<Shared>, target: TargetName, rev: u64, wait: SignedDura
     tokio::spawn(async move {
         tokio::time::sleep(wait).await;
         match shared.ports.store.load(&target).await {
-            Ok(Some(record)) if record.rev == rev => shared.nudge(&target).await,
+            Ok(Some(record)) if record.rev == rev => shared.nudge(&target),
             Ok(_) => {}
             Err(error) => tracing::debug!(%error, "a timer's look failed; the sweep looks again"),
         }
@@ -185,7 +185,7 @@ async fn look(
             };
             if !agrees {
                 tracing::info!(target_name = %target, state = seen.state().as_str(), "unexpected");
-                shared.nudge(target).await;
+                shared.nudge(target);
             }
         }
     }
@@ -222,7 +222,7 @@ async fn mind_hours(shared: &Arc<Shared>, up: &BTreeSet<TargetName>) -> Result<(
         let needed = suppressed.map_or(needed, |until| until.max(needed));
         let minded = record.and_then(|record| record.wake_at).is_some_and(|at| at <= needed);
         if !minded {
-            shared.nudge(name).await;
+            shared.nudge(name);
         }
     }
     Ok(())

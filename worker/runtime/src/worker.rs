@@ -12,7 +12,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use lamplighter_events::TargetName;
@@ -21,15 +21,15 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::backoff;
 use crate::fleet::Fleet;
 use crate::held::{Held, Registry};
-use crate::inbox::{self, Routed, Work};
 use crate::liveness::Liveness;
-use crate::pass;
+use crate::options::WorkerOptions;
 use crate::ports::{CallError, Disposition, Ports, Received};
-use crate::sweep;
+use crate::shared::Shared;
 use crate::telemetry::Meters;
+use crate::work::{Routed, Work};
+use crate::{backoff, inbox, outcomes, pass, sweep};
 
 /// Messages for one target that may wait for their turn; more go back to the queue for a moment, so
 /// that one busy target cannot take all slots.
@@ -48,54 +48,6 @@ const GIVE_BACK_WITHIN: Duration = Duration::from_secs(4);
 /// receives that lead to the dead letters.
 const DRY_RUN_RELEASE_SECONDS: u32 = 600;
 
-/// How a worker works.
-#[derive(Debug, Clone)]
-pub struct WorkerOptions {
-    /// Messages in hand at most.
-    pub slots: usize,
-    /// The visibility that a received message is kept under, seconds; heartbeats come every third.
-    pub visibility_seconds: u32,
-    /// The length of a long poll, 0 to 20 s.
-    pub receive_wait: Duration,
-    /// From the shutdown's beginning until everything is given back: less than the half minute after
-    /// which ECS, and most others, kill what they told to end.
-    pub drain: Duration,
-    /// The pause between sweeps; each is jittered by a quarter.
-    pub sweep_every: Duration,
-    /// How old a message for what this fleet does not name may become before it is given up; zero gives it up at once.
-    pub unknown_wait: Duration,
-    /// Decide and say so, but write and do nothing.
-    pub dry_run: bool,
-}
-
-impl Default for WorkerOptions {
-    fn default() -> Self {
-        Self {
-            slots: 32,
-            visibility_seconds: 60,
-            receive_wait: Duration::from_secs(20),
-            drain: Duration::from_secs(25),
-            sweep_every: Duration::from_secs(60),
-            // ECS replaces the workers of a small service within some minutes, and old and new ones are side by side
-            // for about two of them.
-            unknown_wait: Duration::from_secs(180),
-            dry_run: false,
-        }
-    }
-}
-
-/// What all tasks of a worker share.
-pub(crate) struct Shared {
-    pub(crate) ports: Ports,
-    pub(crate) fleet: Arc<Fleet>,
-    pub(crate) options: WorkerOptions,
-    pub(crate) meters: Meters,
-    registry: Arc<Registry>,
-    slots: Arc<Semaphore>,
-    mailboxes: Mutex<BTreeMap<TargetName, VecDeque<Item>>>,
-    tasks: Mutex<JoinSet<()>>,
-}
-
 /// Something for a target's task to do.
 struct Item {
     work: Work,
@@ -103,29 +55,46 @@ struct Item {
     held: Option<Held>,
 }
 
+/// Hands messages, and nudges of our own, to the tasks of their targets.
+struct Dispatcher {
+    shared: Arc<Shared>,
+    registry: Arc<Registry>,
+    slots: Arc<Semaphore>,
+    mailboxes: Mutex<BTreeMap<TargetName, VecDeque<Item>>>,
+    tasks: Mutex<JoinSet<()>>,
+}
+
 /// A worker.
 pub struct Worker {
-    shared: Arc<Shared>,
+    dispatcher: Arc<Dispatcher>,
     liveness: Liveness,
 }
 
 impl Worker {
     /// A worker on these ports. Nothing happens before `run`.
     pub fn new(ports: Ports, fleet: Arc<Fleet>, options: WorkerOptions) -> Self {
-        let slots = Arc::new(Semaphore::new(options.slots.max(1)));
-        Self {
-            shared: Arc::new(Shared {
-                ports,
-                fleet,
-                options,
-                meters: Meters::new(),
+        let dispatcher = Arc::new_cyclic(|dispatcher: &Weak<Dispatcher>| {
+            let dispatcher = Weak::clone(dispatcher);
+            let nudge = move |target: &TargetName, work| {
+                if let Some(dispatcher) = dispatcher.upgrade() {
+                    dispatcher.nudge(target, work);
+                }
+            };
+            Dispatcher {
                 registry: Arc::default(),
-                slots,
+                slots: Arc::new(Semaphore::new(options.slots.max(1))),
                 mailboxes: Mutex::default(),
                 tasks: Mutex::default(),
-            }),
-            liveness: Liveness::default(),
-        }
+                shared: Arc::new(Shared {
+                    ports,
+                    fleet,
+                    options,
+                    meters: Meters::new(),
+                    nudge: Box::new(nudge),
+                }),
+            }
+        });
+        Self { dispatcher, liveness: Liveness::default() }
     }
 
     /// Gives a sign of life with each turn of its receive loop.
@@ -136,21 +105,21 @@ impl Worker {
 
     /// Works until `shutdown` completes, then drains. Trouble with AWS never ends it.
     pub async fn run(&self, shutdown: impl Future<Output = ()> + Send) {
-        let shared = &self.shared;
-        let heartbeats = tokio::spawn(
-            Arc::clone(&shared.registry)
-                .keep_beating(Arc::clone(&shared.ports.queue), shared.options.visibility_seconds),
-        );
-        let sweeps = tokio::spawn(sweep::keep_sweeping(Arc::clone(shared)));
+        let dispatcher = &self.dispatcher;
+        let heartbeats = tokio::spawn(Arc::clone(&dispatcher.registry).keep_beating(
+            Arc::clone(&dispatcher.shared.ports.queue),
+            dispatcher.shared.options.visibility_seconds,
+        ));
+        let sweeps = tokio::spawn(sweep::keep_sweeping(Arc::clone(&dispatcher.shared)));
         let began = self.poll(shutdown).await;
         sweeps.abort();
-        self.drain(began + shared.options.drain).await;
+        self.drain(began + dispatcher.shared.options.drain).await;
         heartbeats.abort();
     }
 
     /// Receives until the shutdown; when that began.
     async fn poll(&self, shutdown: impl Future<Output = ()> + Send) -> Instant {
-        let shared = &self.shared;
+        let dispatcher = &self.dispatcher;
         let mut shutdown = std::pin::pin!(shutdown);
         let mut failures = 0;
         loop {
@@ -158,25 +127,29 @@ impl Worker {
             let slots = tokio::select! {
                 biased;
                 () = &mut shutdown => return Instant::now(),
-                slots = shared.free_slots() => slots,
+                slots = dispatcher.free_slots() => slots,
             };
-            if shared.refuses_for_skew() {
+            if dispatcher.refuses_for_skew() {
                 drop(slots);
                 tokio::select! {
                     biased;
                     () = &mut shutdown => return Instant::now(),
-                    () = shared.look_at_the_clock() => continue,
+                    () = dispatcher.look_at_the_clock() => continue,
                 }
             }
             let mut receive = std::pin::pin!(
-                shared.ports.queue.receive(slots.len(), shared.options.receive_wait)
+                dispatcher
+                    .shared
+                    .ports
+                    .queue
+                    .receive(slots.len(), dispatcher.shared.options.receive_wait)
             );
             let received = tokio::select! {
                 biased;
                 () = &mut shutdown => {
                     let began = Instant::now();
                     if let Ok(Ok(late)) = tokio::time::timeout(LATE_RECEIVE, &mut receive).await {
-                        shared.give_back(late);
+                        dispatcher.give_back(late);
                     }
                     return began;
                 }
@@ -185,12 +158,12 @@ impl Worker {
             match received {
                 Ok(messages) => {
                     failures = 0;
-                    shared.take(messages, slots);
+                    dispatcher.take(messages, slots);
                 }
                 Err(error) => {
                     drop(slots);
                     failures += 1;
-                    let jitter = shared.ports.clock.jitter();
+                    let jitter = dispatcher.shared.ports.clock.jitter();
                     let pause = backoff::retry_seconds(failures, jitter).min(30);
                     tracing::error!(%error, pause_seconds = pause, "nothing can be received");
                     tokio::select! {
@@ -205,14 +178,14 @@ impl Worker {
 
     /// Lets what is in hand finish while there is time; then gives the rest back.
     async fn drain(&self, until: Instant) {
-        let shared = &self.shared;
-        tracing::info!(in_hand = shared.registry.count(), "draining");
+        let dispatcher = &self.dispatcher;
+        tracing::info!(in_hand = dispatcher.registry.count(), "draining");
         // They outlive the deadline: one that is dropped takes its message off the list of those that are
         // to be given back.
         let mut tasks = JoinSet::new();
         let finish = async {
             loop {
-                tasks = std::mem::take(&mut *shared.lock_tasks());
+                tasks = std::mem::take(&mut *dispatcher.lock_tasks());
                 if tasks.is_empty() {
                     return;
                 }
@@ -221,15 +194,18 @@ impl Worker {
         };
         let finish_by = until.checked_sub(GIVE_BACK_WITHIN).unwrap_or(until);
         if tokio::time::timeout_at(finish_by, finish).await.is_err() {
-            tracing::warn!(in_hand = shared.registry.count(), "the deadline: giving messages back");
+            tracing::warn!(
+                in_hand = dispatcher.registry.count(),
+                "the deadline: giving messages back"
+            );
         }
-        shared.registry.release_all(&shared.ports.queue, until).await;
+        dispatcher.registry.release_all(&dispatcher.shared.ports.queue, until).await;
         drop(tasks);
         tracing::info!("drained");
     }
 }
 
-impl Shared {
+impl Dispatcher {
     fn lock_tasks(&self) -> std::sync::MutexGuard<'_, JoinSet<()>> {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -255,7 +231,7 @@ impl Shared {
 
     /// A worker whose clock is wrong would sign requests too late and judge holds wrongly.
     fn refuses_for_skew(&self) -> bool {
-        let skew = self.ports.clock.skew().map_or(0, |skew| skew.as_secs());
+        let skew = self.shared.ports.clock.skew().map_or(0, |skew| skew.as_secs());
         let refuses = skew.abs() > SKEW_MAX_SECONDS;
         if refuses {
             tracing::error!(
@@ -269,7 +245,7 @@ impl Shared {
 
     /// Makes a harmless call, whose answer tells AWS's time, and waits a little.
     async fn look_at_the_clock(&self) {
-        if let Err(error) = self.ports.store.due(0, jiff::Timestamp::UNIX_EPOCH).await {
+        if let Err(error) = self.shared.ports.store.due(0, jiff::Timestamp::UNIX_EPOCH).await {
             tracing::debug!(%error, "AWS's time is still unknown");
         }
         tokio::time::sleep(Duration::from_secs(10)).await;
@@ -279,7 +255,7 @@ impl Shared {
     fn give_back(self: &Arc<Self>, messages: Vec<Received>) {
         let mut tasks = self.lock_tasks();
         for message in messages {
-            let shared = Arc::clone(self);
+            let shared = Arc::clone(&self.shared);
             tasks.spawn(async move {
                 if let Err(error) = shared.ports.queue.delay(&message.receipt, 0).await {
                     tracing::warn!(%error, "a late message comes back by itself");
@@ -289,26 +265,28 @@ impl Shared {
     }
 
     fn take(self: &Arc<Self>, messages: Vec<Received>, slots: Vec<OwnedSemaphorePermit>) {
-        let now = self.ports.clock.now();
-        self.meters.received(u64::try_from(messages.len()).unwrap_or(u64::MAX));
+        let now = self.shared.ports.clock.now();
+        self.shared.meters.received(u64::try_from(messages.len()).unwrap_or(u64::MAX));
         if let Some(oldest) = messages.iter().map(|message| message.sent_at).min() {
-            self.meters.oldest_message_seconds(now.duration_since(oldest).as_secs_f64().max(0.0));
+            self.shared
+                .meters
+                .oldest_message_seconds(now.duration_since(oldest).as_secs_f64().max(0.0));
         }
         let mut tasks = self.lock_tasks();
         // Finished tasks are forgotten here, so that the set does not grow.
         while tasks.try_join_next().is_some() {}
         for (message, slot) in messages.into_iter().zip(slots) {
             let held = self.registry.hold(message, slot);
-            let shared = Arc::clone(self);
-            tasks.spawn(async move { shared.receive_one(held).await });
+            let dispatcher = Arc::clone(self);
+            tasks.spawn(async move { dispatcher.receive_one(held).await });
         }
         drop(tasks);
-        self.meters.in_flight(i64::try_from(self.registry.count()).unwrap_or(i64::MAX));
+        self.shared.meters.in_flight(i64::try_from(self.registry.count()).unwrap_or(i64::MAX));
     }
 
     /// Routes one message. Its own task, so that a panic while parsing harms no other.
     async fn receive_one(self: Arc<Self>, held: Held) {
-        let shared = Arc::clone(&self);
+        let shared = Arc::clone(&self.shared);
         let message = held.message.clone();
         let routed = tokio::spawn(async move { inbox::route(&shared, &message).await }).await;
         match routed {
@@ -325,51 +303,49 @@ impl Shared {
         }
     }
 
-    /// A nudge of our own.
-    pub(crate) async fn nudge(self: &Arc<Self>, target: &TargetName) {
-        self.nudge_with(target, Work::look()).await;
-    }
-
-    /// A nudge of our own that brings something.
-    pub(crate) async fn nudge_with(self: &Arc<Self>, target: &TargetName, work: Work) {
-        self.deliver(target, Item { work, held: None }).await;
+    /// A nudge of our own: it has no message that could go back to the queue, so a full mailbox refuses it.
+    fn nudge(self: &Arc<Self>, target: &TargetName, work: Work) {
+        drop(self.put(target, Item { work, held: None }));
     }
 
     async fn deliver(self: &Arc<Self>, target: &TargetName, item: Item) {
-        let refused = {
-            let mut mailboxes = self.lock_mailboxes();
-            match mailboxes.get_mut(target) {
-                Some(mailbox) if mailbox.len() >= MAILBOX_MAX => Some(item),
-                Some(mailbox) => {
-                    mailbox.push_back(item);
-                    None
-                }
-                None => {
-                    mailboxes.insert(target.clone(), VecDeque::from([item]));
-                    drop(mailboxes);
-                    let shared = Arc::clone(self);
-                    let target = target.clone();
-                    self.lock_tasks().spawn(async move { shared.work_on(target).await });
-                    None
-                }
+        if let Some(Item { held: Some(held), .. }) = self.put(target, item) {
+            let seconds = backoff::retry_seconds(1, self.shared.ports.clock.jitter());
+            held.release(&self.shared.ports.queue, seconds).await;
+        }
+    }
+
+    /// Puts it into the target's mailbox, and starts the target's task where none runs. Returns it where the mailbox
+    /// is full.
+    fn put(self: &Arc<Self>, target: &TargetName, item: Item) -> Option<Item> {
+        let mut mailboxes = self.lock_mailboxes();
+        match mailboxes.get_mut(target) {
+            Some(mailbox) if mailbox.len() >= MAILBOX_MAX => Some(item),
+            Some(mailbox) => {
+                mailbox.push_back(item);
+                None
             }
-        };
-        if let Some(Item { held: Some(held), .. }) = refused {
-            let seconds = backoff::retry_seconds(1, self.ports.clock.jitter());
-            held.release(&self.ports.queue, seconds).await;
+            None => {
+                mailboxes.insert(target.clone(), VecDeque::from([item]));
+                drop(mailboxes);
+                let dispatcher = Arc::clone(self);
+                let target = target.clone();
+                self.lock_tasks().spawn(async move { dispatcher.work_on(target).await });
+                None
+            }
         }
     }
 
     /// The one task of a target: until its mailbox is empty.
     async fn work_on(self: Arc<Self>, target: TargetName) {
         while let Some((work, items)) = self.next_work(&target) {
-            let Some(spec) = self.fleet.spec(&target).map(Cow::into_owned) else {
+            let Some(spec) = self.shared.fleet.spec(&target).map(Cow::into_owned) else {
                 for item in items {
                     self.settle(item, Ok(())).await;
                 }
                 continue;
             };
-            let shared = Arc::clone(&self);
+            let shared = Arc::clone(&self.shared);
             // A task of its own: its panic ends here, and the messages are still in hand.
             let pass =
                 tokio::spawn(async move { Box::pin(pass::run(&shared, &spec, &work)).await }).await;
@@ -450,17 +426,17 @@ impl Shared {
             return;
         };
         match result {
-            Ok(()) if self.options.dry_run => {
-                held.release(&self.ports.queue, DRY_RUN_RELEASE_SECONDS).await;
+            Ok(()) if self.shared.options.dry_run => {
+                held.release(&self.shared.ports.queue, DRY_RUN_RELEASE_SECONDS).await;
             }
-            Ok(()) => held.delete(&self.ports.queue).await,
+            Ok(()) => held.delete(&self.shared.ports.queue).await,
             Err(error) => self.again_later(held, &error).await,
         }
     }
 
     fn pause_of(&self, message: &Received) -> u32 {
-        let age = self.ports.clock.now().duration_since(message.sent_at);
-        backoff::redelivery_seconds(message.receives, age, self.ports.clock.jitter())
+        let age = self.shared.ports.clock.now().duration_since(message.sent_at);
+        backoff::redelivery_seconds(message.receives, age, self.shared.ports.clock.jitter())
     }
 
     async fn again_later(&self, held: Held, error: &CallError) {
@@ -473,18 +449,18 @@ impl Shared {
                 grown.max(u32::try_from(pause.as_secs()).unwrap_or(u32::MAX))
             }
             Disposition::Newer => {
-                let age = self.ports.clock.now().duration_since(held.message.sent_at);
-                let jitter = self.ports.clock.jitter();
+                let age = self.shared.ports.clock.now().duration_since(held.message.sent_at);
+                let jitter = self.shared.ports.clock.jitter();
                 backoff::newer_seconds(held.message.receives, age, jitter)
             }
             Disposition::Retry | Disposition::Fail | Disposition::Park => grown,
         };
-        self.meters.redelivered(error.cause.as_str());
+        self.shared.meters.redelivered(error.cause.as_str());
         tracing::warn!(
             message_id = %held.message.message_id, %error, again_in_seconds = seconds,
             receives = held.message.receives, "back to the queue"
         );
-        held.release(&self.ports.queue, seconds).await;
+        held.release(&self.shared.ports.queue, seconds).await;
     }
 
     async fn after_panic(&self, held: Held) {
@@ -493,17 +469,17 @@ impl Shared {
         if receives >= PANICS_MAX {
             return self.park(held, "panicked", "the worker panicked on it, repeatedly").await;
         }
-        self.meters.redelivered("panicked");
+        self.shared.meters.redelivered("panicked");
         let seconds = self.pause_of(&held.message);
-        held.release(&self.ports.queue, seconds).await;
+        held.release(&self.shared.ports.queue, seconds).await;
     }
 
     async fn park(&self, held: Held, reason: &'static str, text: &str) {
-        match inbox::park(self, &held.message, reason, text, None).await {
-            Ok(_) => held.delete(&self.ports.queue).await,
+        match outcomes::park(&self.shared, &held.message, reason, text, None).await {
+            Ok(_) => held.delete(&self.shared.ports.queue).await,
             Err(error) => {
                 tracing::error!(%error, "it could not be parked; it stays in the queue");
-                held.release(&self.ports.queue, DRY_RUN_RELEASE_SECONDS).await;
+                held.release(&self.shared.ports.queue, DRY_RUN_RELEASE_SECONDS).await;
             }
         }
     }

@@ -138,7 +138,8 @@ pub(super) fn launch(pass: &mut Pass<'_>, template: &TemplateSpec) -> Option<Eff
     let option = options.get(launch.option % options.len().max(1)).cloned().unwrap_or_default();
     let tags = template.launch_tags(&target, &launch.name, launch.number);
     pass.record.resource = Resource::Launch(token.clone());
-    // What was accepted for the machine before it says nothing of this one.
+    // What was seen of the machine before it, and accepted for it, says nothing of this one.
+    pass.record.observed = None;
     pass.record.accepted = AcceptedChanges::default();
     pass.record.unit = None;
     Some(Effect::RunInstance(Box::new(Launch {

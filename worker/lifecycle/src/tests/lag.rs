@@ -270,6 +270,22 @@ fn a_machine_that_has_ended_and_is_not_known_for_a_moment_stays_gone() {
     assert!(!story.record.seated);
 }
 
+/// Crowd of requests 11500004064: workers' clocks differ by a second, so the end of the machine before seems to be seen
+/// after the next one's launch.
+#[test]
+fn the_end_of_the_machine_before_is_not_that_of_the_next_one() {
+    let mut story = Story::walrus(super::templates::template());
+    story.ready();
+    story.after(1).sees_it_stopped_outside(PowerState::Terminated).look();
+    story.after(6).look().is(Phase::Off, None);
+    (story.outcomes, story.effects) = Default::default();
+    let create = story.create_command("b", "blob");
+    story.asks(create).did(EffectKind::Start).after(-1).launched();
+    story.after(10).sees(PowerState::Pending).look();
+    story.after(10).look().is(Phase::Starting, Some(Step::WaitingForInstance));
+    story.no_outcome();
+}
+
 #[test]
 fn an_answer_that_comes_late_still_says_whose_stop_it_was() {
     let mut story = Story::on("ann");

@@ -85,7 +85,7 @@ impl Story {
 
     /// EC2 took the launch.
     #[track_caller]
-    fn launched(&mut self) -> &mut Self {
+    pub(super) fn launched(&mut self) -> &mut Self {
         self.answered(&EffectAnswer::Accepted { id: Some(MACHINE.to_owned()) })
     }
 
