@@ -23,7 +23,7 @@ use aws_sdk_sqs::types::{QueueAttributeName, SendMessageBatchRequestEntry};
 use harness::{Local, Process, eventually, sdk_of};
 use lamplighter_sim::crowd::{Play, play};
 use lamplighter_sim::drill::{EXERCISES, drill, length};
-use lamplighter_sim::world::Fault;
+use lamplighter_sim::fault::Fault;
 use serde_json::json;
 
 /// Crowds of one run: some seconds of an optimised build.

@@ -157,9 +157,6 @@ fn no_map_without_an_order_where_it_could_be_seen() {
     );
 }
 
-/// Crates whose modules still form circles. None is added.
-const CIRCLES_LEFT: [&str; 3] = ["tests/sim/", "worker/lifecycle/src/", "worker/runtime/src/"];
-
 #[test]
 fn modules_form_no_circle() {
     let roots: BTreeSet<String> = tree::rust_files()
@@ -173,13 +170,6 @@ fn modules_form_no_circle() {
     assert!(roots.len() >= 9, "found only {roots:?}: have the crates moved?");
     let bad: Vec<Finding> =
         roots.iter().flat_map(|root| modules::circles(root, &rust_files_under(root))).collect();
-    let (left, bad): (Vec<Finding>, Vec<Finding>) = bad
-        .into_iter()
-        .partition(|finding| CIRCLES_LEFT.iter().any(|root| finding.file.starts_with(root)));
-    for root in CIRCLES_LEFT {
-        let some = left.iter().any(|finding| finding.file.starts_with(root));
-        assert!(some, "{root} has no circle any more: take it out of the list");
-    }
     none(&bad, "the modules of a crate form no circle, a parent and its child aside");
 }
 

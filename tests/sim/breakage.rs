@@ -17,7 +17,7 @@ use lamplighter_lifecycle::{
 };
 use lamplighter_runtime::ports::{Commit, Seat, SeatChange};
 
-use crate::checker::Rule;
+use crate::rule::Rule;
 
 /// What EC2 says of a shortage, in about as many words.
 const PARAGRAPH: &str = " We currently do not have sufficient capacity in the Availability Zone you requested. Our \

@@ -21,12 +21,14 @@ use lamplighter_lifecycle::{
 use lamplighter_runtime::{Fleet, WorkerOptions};
 use serde_json::json;
 
-use crate::checker::{Ending, Finding, Policy, Rule, Said, check_the_end};
+use crate::backends::{Backend, CONNECTIONS, Marks, NAMESPACE};
+use crate::checker::{Ending, Policy, Said};
 use crate::crowd::{seed_walrus, service_spec, spec, walrus_spec};
+use crate::fault::Fault;
+use crate::rule::{Finding, Rule};
 use crate::staff::{Place, run};
 use crate::tale;
-use crate::world::backends::{Backend, CONNECTIONS, Marks, NAMESPACE};
-use crate::world::{Fault, Sim};
+use crate::world::Sim;
 
 /// One seed is enough: what varies are the faults.
 const SEED: u64 = 7;
@@ -278,7 +280,7 @@ async fn play(exercise: Exercise, faults: &[(usize, Fault)]) -> Report {
     let mut findings = match exercise.action {
         // A paused target is left alone, and that is all there is to say of it.
         Action::Pause => Vec::new(),
-        _ => check_the_end(&sim, &ending),
+        _ => sim.check_the_end(&ending),
     };
     findings.extend(check(&sim, on_after));
     drop(place);

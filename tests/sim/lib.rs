@@ -5,7 +5,7 @@
 //! little time, drawn from a seed, and passes one gate, where a fault may strike. `checker` is told of
 //! what happens and asks D1 to D10 of DESIGN.md §7; it shares no rule with `decide`. `drill` tries faults
 //! at every call of one command; `crowd` lets people, consoles and crashes loose, by seed; `incidents` plays public
-//! outages hour by hour. `breakage` breaks the worker on purpose, to show that the checker can fail.
+//! outages hour by hour. `table`, `backends` and `fault` are what the world is made of. `breakage` breaks the worker on purpose, to show that the checker can fail.
 //!
 //! *Invariant.* Same seed, same run, byte for byte: there is no other source of time, chance or order.
 //!
@@ -16,11 +16,17 @@
 #![allow(clippy::unwrap_used, reason = "all of this is a test")]
 #![allow(clippy::large_futures, reason = "a run is one future on its own stack")]
 
+pub mod backends;
 pub mod breakage;
+pub mod call;
 pub mod checker;
 pub mod crowd;
 pub mod drill;
+pub mod fault;
 pub mod incidents;
+mod launched;
+pub mod rule;
 pub mod staff;
+mod table;
 pub mod tale;
 pub mod world;

@@ -14,8 +14,8 @@ use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use lamplighter_sim::crowd::{Play, Report, play, play_requests, play_without_bus};
 use lamplighter_sim::drill::{EXERCISES, Exercise, IN_PAIRS, drill, length};
+use lamplighter_sim::fault::Fault;
 use lamplighter_sim::incidents::INCIDENTS;
-use lamplighter_sim::world::Fault;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
 

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use jiff::Timestamp;
 
-use crate::world::Call;
+use crate::call::Call;
 
 /// One call: when, by which worker, what was done to it, what it was about.
 pub fn line(call: &Call) -> String {

@@ -11,7 +11,8 @@ use lamplighter_cloud::World;
 use lamplighter_cloud::scaling::resource_id;
 use lamplighter_lifecycle::{Bounds, Effect, Phase, Resource, ServiceId, TargetRecord};
 
-use super::{Rule, Watch};
+use super::Watch;
+use crate::rule::Rule;
 
 /// A change of ours may come true as long after its permission as its signature lives.
 const IN_THE_AIR: SignedDuration = SignedDuration::from_mins(16);

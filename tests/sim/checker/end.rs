@@ -3,13 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
+use lamplighter_cloud::queue::Message;
 use lamplighter_cloud::{MachineState, World};
 use lamplighter_events::{Action, Cause, CommandId, LifecycleEvent, Outcome, TargetName, Verdict};
 use lamplighter_lifecycle::{CommandRecord, HoldKind, OUTBOX_MAX, Phase, Resource, TargetRecord};
 
-use super::{Finding, Rule, Said, Watch, is_wanted, outcome_of, tells};
-use crate::world::launches::of_token;
-use crate::world::{DEAD, Sim, State, Table};
+use super::{Said, Watch, is_wanted, outcome_of, tells};
+use crate::backends::Backend;
+use crate::launched::of_token;
+use crate::rule::{Finding, Rule};
+use crate::table::Table;
 
 /// A due record is found by a sweep within a minute and worked on at once.
 const DUE_WITHIN: SignedDuration = SignedDuration::from_mins(3);
@@ -37,19 +40,31 @@ pub struct Ending {
     pub resources: BTreeSet<Resource>,
 }
 
-/// The world after faults have ceased and the repair bound has passed.
-pub fn check_the_end(sim: &Sim, ending: &Ending) -> Vec<Finding> {
-    let now = sim.true_now();
-    sim.inspect(|state| {
-        state.world.advance(now);
-        let State { watch, table, emitted, world, backends, .. } = state;
+/// What is there at the end.
+pub(crate) struct Remains<'a> {
+    pub(crate) table: &'a Table,
+    pub(crate) emitted: &'a [LifecycleEvent],
+    pub(crate) world: &'a World,
+    pub(crate) backends: &'a BTreeMap<Resource, Backend>,
+    pub(crate) dead: Vec<&'a Message>,
+}
+
+impl Watch {
+    /// The world after faults have ceased and the repair bound has passed.
+    pub(crate) fn check_the_end(
+        &mut self,
+        remains: &Remains<'_>,
+        ending: &Ending,
+        now: Timestamp,
+    ) -> Vec<Finding> {
+        let Remains { table, emitted, world, backends, dead } = remains;
         // First: whoever has lost its slots shows everything else, too.
-        watch.check_slots(&ending.working, now);
+        self.check_slots(&ending.working, now);
         for one in &ending.said {
-            watch.check_outcome(table.commands.get(&one.id), emitted, one, now);
+            self.check_outcome(table.commands.get(&one.id), emitted, one, now);
         }
         for id in &ending.refused {
-            watch.check_refused(table.commands.get(id), emitted, id, now);
+            self.check_refused(table.commands.get(id), emitted, id, now);
         }
         for record in table.records() {
             let mut truth = Truth::of(world, &record.resource);
@@ -58,72 +73,76 @@ pub fn check_the_end(sim: &Sim, ending: &Ending) -> Vec<Finding> {
                 truth.off = truth.gone;
             }
             let kept = ending.keep_failed.contains(&record.target);
-            watch.check_target(record, &truth, kept, now);
-            watch.check_holds(record, table, ending, now);
-            watch.check_idle_is_off(record, table, backends, now);
-            watch.check_hours(record, table, ending, now);
-            watch.check_bounds(record, world, now);
+            self.check_target(record, &truth, kept, now);
+            self.check_holds(record, table, ending, now);
+            self.check_idle_is_off(record, table, backends, now);
+            self.check_hours(record, table, ending, now);
+            self.check_bounds(record, world, now);
         }
-        watch.check_tracking(table, world, ending, now);
-        watch.check_ledger(table, world, now);
-        watch.check_events(table, emitted, now);
-        watch.check_executions(world.commands.all_executions(), now);
-        watch.check_dead(world.queues.get(DEAD).unwrap().messages(), now);
-        let mut findings = std::mem::take(&mut watch.findings);
-        // What was promised before what it was to be kept by.
-        findings.sort_by_key(|finding| (finding.at, finding.rule == Rule::Section3));
-        findings
-    })
-}
+        self.check_tracking(table, world, ending, now);
+        self.check_ledger(table, world, now);
+        self.check_events(table, emitted, now);
+        self.check_executions(world.commands.all_executions(), now);
+        self.check_dead(dead, now);
+        self.take_findings()
+    }
 
-/// The world without its bus, after everybody was killed and the repair bound has passed.
-pub fn check_without_bus(sim: &Sim, ending: &Ending) -> Vec<Finding> {
-    let now = sim.true_now();
-    sim.inspect(|state| {
-        state.world.advance(now);
-        let State { watch, table, world, .. } = state;
-        watch.check_slots(&ending.working, now);
+    /// The world without its bus, after everybody was killed and the repair bound has passed.
+    pub(crate) fn check_without_bus(
+        &mut self,
+        remains: &Remains<'_>,
+        ending: &Ending,
+        now: Timestamp,
+    ) -> Vec<Finding> {
+        let Remains { table, world, dead, .. } = remains;
+        self.check_slots(&ending.working, now);
         for record in table.records() {
-            watch.check_killed(record, ending, now);
-            watch.check_target(record, &Truth::of(world, &record.resource), false, now);
+            self.check_killed(record, ending, now);
+            self.check_target(record, &Truth::of(world, &record.resource), false, now);
             if record.outbox.len() > OUTBOX_MAX {
                 let (name, events) = (&record.target, record.outbox.len());
-                watch.wrong(Rule::Section3, now, format!("{name}: {events} events wait"));
+                self.wrong(Rule::Section3, now, format!("{name}: {events} events wait"));
             }
         }
         for one in &ending.said {
             let outcome = table.commands.get(&one.id).and_then(|it| it.outcome.as_ref());
             let waits = matches!(one.action, Action::Start | Action::Status | Action::CheckIdle);
             if outcome.is_none() && !waits {
-                watch.wrong(Rule::D8, now, format!("{} has no outcome without the bus", one.id));
+                self.wrong(Rule::D8, now, format!("{} has no outcome without the bus", one.id));
             }
         }
         for id in &ending.refused {
             let outcome = table.commands.get(id).and_then(|it| it.outcome.as_ref());
             if outcome.is_none_or(|outcome| outcome.outcome != Verdict::Rejected) {
-                watch.wrong(Rule::D8, now, format!("{id} is poison, and came to {outcome:?}"));
+                self.wrong(Rule::D8, now, format!("{id} is poison, and came to {outcome:?}"));
             }
         }
-        watch.check_dead(world.queues.get(DEAD).unwrap().messages(), now);
-        let mut findings = std::mem::take(&mut watch.findings);
-        findings.sort_by_key(|finding| (finding.at, finding.rule == Rule::Section3));
-        findings
-    })
-}
+        self.check_dead(dead, now);
+        self.take_findings()
+    }
 
-/// After a replay of finished commands: `before` is what they had come to.
-pub fn check_the_replay(sim: &Sim, before: &BTreeMap<CommandId, Outcome>) -> Vec<Finding> {
-    let now = sim.true_now();
-    sim.inspect(|state| {
-        let State { watch, table, .. } = state;
+    /// After a replay of finished commands: `before` is what they had come to.
+    pub(crate) fn check_the_replay(
+        &mut self,
+        table: &Table,
+        before: &BTreeMap<CommandId, Outcome>,
+        now: Timestamp,
+    ) -> Vec<Finding> {
         for (id, outcome) in before {
             let command = table.commands.get(id).and_then(|command| command.outcome.as_ref());
             if command != Some(outcome) {
-                watch.wrong(Rule::D10, now, format!("a replay changed the outcome of {id}"));
+                self.wrong(Rule::D10, now, format!("a replay changed the outcome of {id}"));
             }
         }
-        std::mem::take(&mut watch.findings)
-    })
+        std::mem::take(&mut self.findings)
+    }
+
+    /// What was promised before what it was to be kept by.
+    fn take_findings(&mut self) -> Vec<Finding> {
+        let mut findings = std::mem::take(&mut self.findings);
+        findings.sort_by_key(|finding| (finding.at, finding.rule == Rule::Section3));
+        findings
+    }
 }
 
 /// How a thing really is.
@@ -450,12 +469,8 @@ impl Watch {
     }
 
     /// Poison is among the dead letters, and nothing else is: what SQS moved there itself included.
-    fn check_dead<'a>(
-        &mut self,
-        letters: impl Iterator<Item = &'a lamplighter_cloud::queue::Message>,
-        now: Timestamp,
-    ) {
-        let dead: BTreeSet<&str> = letters.map(|letter| letter.body.as_str()).collect();
+    fn check_dead(&mut self, letters: &[&Message], now: Timestamp) {
+        let dead: BTreeSet<&str> = letters.iter().map(|letter| letter.body.as_str()).collect();
         for body in &dead {
             self.parked(body, now);
         }

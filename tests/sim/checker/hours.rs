@@ -8,9 +8,10 @@ use jiff::{SignedDuration, Timestamp};
 use lamplighter_events::{Action, Verdict};
 use lamplighter_lifecycle::{HoldKind, TargetRecord};
 
+use super::Watch;
 use super::end::Ending;
-use super::{Rule, Watch};
-use crate::world::Table;
+use crate::rule::Rule;
+use crate::table::Table;
 
 /// A window's beginning and end are found by a sweep within a minute, or by a message at once.
 const EDGE: SignedDuration = SignedDuration::from_mins(3);

@@ -26,9 +26,10 @@ use lamplighter_lifecycle::{
 };
 use lamplighter_runtime::ports::Commit;
 
-use super::{Around, Policy, Rule, Watch, Writer, in_force};
-use crate::world::Table;
-use crate::world::backends::{Backend, Marks};
+use super::{Around, Policy, Watch, Writer, in_force};
+use crate::backends::{Backend, Marks};
+use crate::rule::Rule;
+use crate::table::Table;
 
 /// Our own requests and this much around them: two seconds each way; half of the five in which a backend must
 /// answer, by which its clock is misread; two of a worker's clock; and one for whole seconds.

@@ -9,8 +9,9 @@ use lamplighter_cloud::{Machine, MachineState, World};
 use lamplighter_events::TargetName;
 use lamplighter_lifecycle::{OWNER_TAG, Resource, TARGET_TAG};
 
-use super::{Rule, Watch, is_wanted};
-use crate::world::Table;
+use super::{Watch, is_wanted};
+use crate::rule::Rule;
+use crate::table::Table;
 
 /// A worker's clock is right within this.
 const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_secs(2);

@@ -1,8 +1,7 @@
 //! What is checked as it happens: commits, effects, deletes.
 
 use jiff::{SignedDuration, Timestamp};
-use lamplighter_cloud::MachineState;
-use lamplighter_cloud::World;
+use lamplighter_cloud::{MachineState, World};
 use lamplighter_events::{AttentionKind, Cause, CommandId, EventBody, LifecycleEvent, Outcome};
 use lamplighter_lifecycle::{
     ACT_WITHIN_SECONDS, Effect, EffectKind, HoldKind, Phase, RECORD_BYTES_MAX, RUNS_MAX, Resource,
@@ -10,8 +9,9 @@ use lamplighter_lifecycle::{
 };
 use lamplighter_runtime::ports::Commit;
 
-use super::{Around, Rule, Watch, Writer, in_force, is_wanted, outcome_of, tells, without_answer};
-use crate::world::Table;
+use super::{Around, Watch, Writer, in_force, is_wanted, outcome_of, tells, without_answer};
+use crate::rule::Rule;
+use crate::table::Table;
 
 /// A look takes so long at most, faults included: what was seen was so within this.
 const LOOK_SECONDS: i64 = 60;

@@ -9,7 +9,8 @@ use std::collections::{BTreeMap, VecDeque};
 use jiff::{SignedDuration, Timestamp};
 use lamplighter_runtime::ports::Receipt;
 
-use super::{Rule, Watch};
+use super::Watch;
+use crate::rule::Rule;
 
 /// In quiet times a message is worked on for a second or two; polls and other waits take longer.
 const IN_HAND_MAX: SignedDuration = SignedDuration::from_secs(30);

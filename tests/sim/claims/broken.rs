@@ -1,8 +1,8 @@
 //! The checker can fail: each mistake that is made on purpose is found, by the name of what it breaks.
 
 use lamplighter_sim::breakage::Breakage;
-use lamplighter_sim::checker::Rule;
 use lamplighter_sim::crowd::{Play, play, play_releases, play_requests, play_without_bus};
+use lamplighter_sim::rule::Rule;
 
 /// Within so many crowds each mistake must be found. Most are in the first few; an effect must be lost,
 /// and come true very late, and be wanted by nobody then, for the rarest.

@@ -14,10 +14,11 @@ use lamplighter_lifecycle::{
     Phase, Probe, Resource, Step, TargetSpec,
 };
 use lamplighter_runtime::{Fleet, WorkerOptions};
+use lamplighter_sim::backends::{Backend, Marks};
 use lamplighter_sim::crowd::{seed_walrus, service_spec, spec, walrus_spec};
+use lamplighter_sim::fault::Fault;
 use lamplighter_sim::staff::{employ, run};
-use lamplighter_sim::world::backends::{Backend, Marks};
-use lamplighter_sim::world::{COMMANDS, Fault, Sim};
+use lamplighter_sim::world::{COMMANDS, Sim};
 use serde_json::json;
 
 use crate::pool::{check_outcome, pass, work};

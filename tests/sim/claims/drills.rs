@@ -4,7 +4,7 @@
 
 use lamplighter_events::Action;
 use lamplighter_sim::drill::{EXERCISES, Exercise, IN_PAIRS, Subject, drill, length};
-use lamplighter_sim::world::Fault;
+use lamplighter_sim::fault::Fault;
 
 /// Calls after a command's end that are struck too: what it leaves behind.
 const BEYOND: usize = 4;

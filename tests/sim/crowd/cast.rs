@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use lamplighter_cloud::queue::Disorder;
 use lamplighter_cloud::services::ScalingSeed;
 use lamplighter_cloud::{MachineSeed, MachineState, ServiceBehaviour, ServiceSeed, Timings};
-use lamplighter_events::{Action, Command, HumanDuration, InstanceId, TargetName, TargetRef};
+use lamplighter_events::{Action, Command, InstanceId, TargetName, TargetRef};
 use lamplighter_lifecycle::{
     Bounds, HealthUrl, InstanceRef, InstanceSpec, Place, Resource, ServiceId, ServiceSpec,
     TargetSpec, Timings as Patience, UnitName,
@@ -17,6 +17,7 @@ use serde_json::json;
 
 use super::{Dice, policies};
 use crate::checker::Policy;
+use crate::crowd::lengths::long;
 use crate::world::{Health, INSTANCE, Sim};
 
 /// The rule whose tick kills the first target.
@@ -29,10 +30,6 @@ pub(super) const IDLE_CHECK: &str = "idle-check";
 pub(super) const ZONE_AT_RISK: &str = "b";
 /// Where the services are.
 const CLUSTER: &str = "prod";
-
-pub(super) fn long(text: &str) -> HumanDuration {
-    HumanDuration::parse(text).unwrap()
-}
 
 /// A machine that quick tests use, with the spec of seed 000.
 pub fn spec() -> TargetSpec {

@@ -11,11 +11,11 @@ use lamplighter_lifecycle::{Bounds, IdleOverride, ObservePlan, Resource, Service
 use lamplighter_runtime::asked_message;
 use serde_json::json;
 
-use super::Crowd;
-use super::cast::{self, IDLE_CHECK, MORNING, NIGHTLY};
+use super::cast::{IDLE_CHECK, MORNING, NIGHTLY};
+use super::{Crowd, cast};
+use crate::backends::Trouble;
 use crate::breakage::Breakage;
 use crate::checker::Said;
-use crate::world::backends::Trouble;
 
 impl Crowd {
     pub(super) fn somebody_acts(&mut self) {

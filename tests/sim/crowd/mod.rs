@@ -4,14 +4,20 @@
 
 mod cast;
 mod deeds;
+mod lengths;
 mod policies;
 mod requests;
 mod without_bus;
+
+pub use cast::{service_spec, spec};
+pub use requests::{play_requests, seed_walrus, walrus_spec};
+pub use without_bus::play_without_bus;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cast::{Cast, Member};
 use jiff::{SignedDuration, Timestamp};
 use lamplighter_cloud::delivery::Unrest;
 use lamplighter_events::{Action, CommandId, HumanDuration, TargetName};
@@ -19,16 +25,14 @@ use lamplighter_lifecycle::STORED_FORMAT;
 use lamplighter_runtime::{FIRST_ID_ATTRIBUTE, Fleet, SENT_AT_ATTRIBUTE, WorkerOptions};
 use serde_json::{Value, json};
 
+use crate::backends::PUBLISHED_EVERY;
 use crate::breakage::Breakage;
-use crate::checker::{Ending, Finding, Rule, Said, check_the_end, check_the_replay};
+use crate::checker::{Ending, Said};
+use crate::fault::Chaos;
+use crate::rule::{Finding, Rule};
 use crate::staff::{Place, run};
 use crate::tale;
-use crate::world::backends::PUBLISHED_EVERY;
-use crate::world::{Chaos, Sim};
-use cast::{Cast, Member};
-pub use cast::{service_spec, spec};
-pub use requests::{play_requests, seed_walrus, walrus_spec};
-pub use without_bus::play_without_bus;
+use crate::world::Sim;
 
 /// 15 minutes and the skew bound for a lost answer (until then a target keeps its old machine), 15 more
 /// for the look at what is off, and some sweeps.
@@ -401,7 +405,7 @@ impl Crowd {
         self.ticks_until(until - LAST_WORD, true).await;
         tokio::time::sleep(Duration::try_from(LAST_WORD).unwrap()).await;
         self.ending.working = self.places.iter().filter_map(Place::working).collect();
-        let mut findings = check_the_end(&self.sim, &self.ending);
+        let mut findings = self.sim.check_the_end(&self.ending);
         findings.extend(self.check_quiet());
         if findings.is_empty() {
             findings = self.replay().await;
@@ -456,6 +460,6 @@ impl Crowd {
             before.insert(one.id, outcome);
         }
         tokio::time::sleep(Duration::from_secs(90)).await;
-        check_the_replay(&self.sim, &before)
+        self.sim.check_the_replay(&before)
     }
 }

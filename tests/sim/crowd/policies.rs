@@ -10,9 +10,9 @@ use lamplighter_lifecycle::{
 };
 
 use super::Dice;
-use super::cast::long;
+use crate::backends::{Backend, CONNECTIONS, LAST_ACTIVITY, Marks, NAMESPACE};
+use crate::crowd::lengths::long;
 use crate::world::Sim;
-use crate::world::backends::{Backend, CONNECTIONS, LAST_ACTIVITY, Marks, NAMESPACE};
 
 /// How long a metric's period is; it is published once a minute, or once a period at its end.
 const PERIODS: [u64; 3] = [60, 60, 120];

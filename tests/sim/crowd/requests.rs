@@ -21,13 +21,14 @@ use lamplighter_lifecycle::{
 use lamplighter_runtime::{Fleet, WorkerOptions};
 use serde_json::{Value, json};
 
-use super::cast::long;
 use super::{COMMANDS_MAX, Dice, LAST_WORD, Play, Report, SLOTS, cast, spec, unrest};
-use crate::checker::{Ending, Said, check_the_end, check_the_replay};
+use crate::checker::{Ending, Said};
+use crate::crowd::lengths::long;
+use crate::fault::Chaos;
+use crate::launched::token_of;
 use crate::staff::{Place, run};
 use crate::tale;
-use crate::world::launches::token_of;
-use crate::world::{Chaos, Sim};
+use crate::world::Sim;
 
 /// A signature's life, a look at what is off, some sweeps; and the longest start, which may begin with a hold.
 const REPAIR_BOUND: Duration = Duration::from_secs(50 * 60);
@@ -452,7 +453,7 @@ impl Requests {
     async fn end(mut self) -> Report {
         tokio::time::sleep(REPAIR_BOUND - Duration::try_from(LAST_WORD).unwrap()).await;
         self.ending.working = self.places.iter().filter_map(Place::working).collect();
-        let mut findings = check_the_end(&self.sim, &self.ending);
+        let mut findings = self.sim.check_the_end(&self.ending);
         if findings.is_empty() {
             findings = self.replay().await;
         }
@@ -469,7 +470,7 @@ impl Requests {
         }
     }
 
-    async fn replay(&mut self) -> Vec<crate::checker::Finding> {
+    async fn replay(&mut self) -> Vec<crate::rule::Finding> {
         let mut before = BTreeMap::new();
         let launched = self.launched();
         for _ in 0..REPLAYS.min(self.ending.said.len()) {
@@ -483,11 +484,11 @@ impl Requests {
             before.insert(one.id, outcome);
         }
         tokio::time::sleep(Duration::from_secs(90)).await;
-        let mut findings = check_the_replay(&self.sim, &before);
+        let mut findings = self.sim.check_the_replay(&before);
         // Those that ended an hour ago are forgotten meanwhile.
         if !self.launched().is_subset(&launched) {
-            findings.push(crate::checker::Finding {
-                rule: crate::checker::Rule::D10,
+            findings.push(crate::rule::Finding {
+                rule: crate::rule::Rule::D10,
                 at: self.sim.true_now(),
                 what: "a replay of what was finished launched a machine".to_owned(),
             });

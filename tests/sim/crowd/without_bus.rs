@@ -11,7 +11,6 @@ use lamplighter_events::Action;
 use lamplighter_lifecycle::OUTBOX_BACKLOG_MAX;
 
 use super::{Chaos, Crowd, Place, Play, REPAIR_BOUND, Report, run, tale};
-use crate::checker::check_without_bus;
 
 /// More than a record takes while the bus is away.
 const QUESTIONS: usize = OUTBOX_BACKLOG_MAX + 8;
@@ -71,7 +70,7 @@ impl Crowd {
     async fn end_without_bus(mut self) -> Report {
         tokio::time::sleep(REPAIR_BOUND).await;
         self.ending.working = self.places.iter().filter_map(Place::working).collect();
-        let findings = check_without_bus(&self.sim, &self.ending);
+        let findings = self.sim.check_without_bus(&self.ending);
         for place in self.places.drain(..) {
             let _ = tokio::time::timeout(Duration::from_secs(60), place.close()).await;
         }

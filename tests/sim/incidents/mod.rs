@@ -11,17 +11,18 @@
 mod office;
 mod timelines;
 
+pub use timelines::INCIDENTS;
+
 use std::fmt;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use office::Office;
 
 use crate::breakage::Breakage;
-use crate::checker::{Finding, Rule};
+use crate::rule::{Finding, Rule};
 use crate::staff::run;
 use crate::world::Refusal;
-use office::Office;
-pub use timelines::INCIDENTS;
 
 /// The fleet has come to rest long before; the checker's own bounds are within it.
 const REPAIR_BOUND: Duration = Duration::from_secs(50 * 60);

@@ -19,12 +19,13 @@ use lamplighter_runtime::{Fleet, WorkerOptions};
 use serde_json::{Value, json};
 
 use super::{Incident, What};
+use crate::backends::{Backend, Marks};
 use crate::breakage::Breakage;
-use crate::checker::{Ending, Finding, Policy, Said, check_the_end};
+use crate::checker::{Ending, Policy, Said};
 use crate::crowd::{seed_walrus, service_spec, spec, walrus_spec};
+use crate::rule::Finding;
 use crate::staff::Place;
 use crate::tale;
-use crate::world::backends::{Backend, Marks};
 use crate::world::{COMMANDS, DEAD, Sim, Weather};
 
 /// Machines that users start and stop, the first half of them in the zone that may be out.
@@ -436,7 +437,7 @@ impl Office {
 
     pub(super) fn check(&mut self) -> Vec<Finding> {
         self.ending.working = self.places.iter().filter_map(Place::working).collect();
-        check_the_end(&self.sim, &self.ending)
+        self.sim.check_the_end(&self.ending)
     }
 
     /// Commands, those that are done, those that are not.

@@ -6,8 +6,8 @@ use lamplighter_events::LifecycleEvent;
 use lamplighter_runtime::ports::{Bus, CallError};
 
 use super::Sim;
-use super::fault::{Gate, fail};
 use crate::breakage::Breakage;
+use crate::fault::{Gate, fail};
 
 #[async_trait]
 impl Bus for Sim {

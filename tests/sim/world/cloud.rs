@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
-use lamplighter_cloud::ServiceFault;
 use lamplighter_cloud::commands::CommandSpec;
 use lamplighter_cloud::scaling::{TargetSpec as ScalingSpec, resource_id};
 use lamplighter_cloud::services::ServiceUpdate;
@@ -17,15 +16,16 @@ use lamplighter_lifecycle::{
 };
 use lamplighter_runtime::ports::{Applied, CallError, Clock, Cloud, Disposition, Tagged};
 
-use super::fault::{Gate, fail};
-use super::{Call, Sim, State, launches};
+use super::{Sim, State, launches, refusals};
 use crate::breakage::Breakage;
+use crate::call::Call;
+use crate::fault::{Gate, fail};
+use crate::world::machines::IDLE_MARK;
+use crate::world::refusals::refused;
 
 /// As the adapter has it.
 const SECRETS_REMEMBERED: SignedDuration = SignedDuration::from_mins(5);
 const SCALE: &str = "application-autoscaling:RegisterScalableTarget";
-/// By this line a script is the fleet's own.
-pub(super) const IDLE_MARK: &str = "question='idle'";
 
 #[async_trait]
 impl Cloud for Sim {
@@ -154,20 +154,21 @@ fn make(state: &mut State, effect: &Effect, now: Timestamp) -> Result<Option<Str
     match effect {
         Effect::StartInstance { .. } => {
             let started = state.world.start_machines(now, &ids, false);
-            started.map_err(|error| machine("ec2:StartInstances", &error, state.made))?;
+            started.map_err(|error| refusals::machine("ec2:StartInstances", &error, state.made))?;
             state.watch.went_up(&resource, now);
             Ok(None)
         }
         Effect::StopInstance { .. } => {
             let stopped = state.world.stop_machines(now, &ids, false);
-            stopped.map_err(|error| machine("ec2:StopInstances", &error, state.made))?;
+            stopped.map_err(|error| refusals::machine("ec2:StopInstances", &error, state.made))?;
             state.watch.went_down(&resource);
             Ok(None)
         }
         Effect::RunInstance(launch) => launches::run(state, launch, now),
         Effect::TerminateInstance { .. } => {
             let ended = state.world.terminate_machines(now, &ids, false);
-            ended.map_err(|error| machine("ec2:TerminateInstances", &error, state.made))?;
+            ended
+                .map_err(|error| refusals::machine("ec2:TerminateInstances", &error, state.made))?;
             state.watch.went_down(&resource);
             Ok(None)
         }
@@ -205,16 +206,6 @@ pub(super) fn register(
         ScalingSpec { min: Some(bounds.min), max: Some(bounds.max), ..ScalingSpec::default() };
     let registered = state.world.register_scalable_target(now, &id, spec);
     registered.map(|_| ()).map_err(|error| refused(SCALE, &error))
-}
-
-fn refused(operation: &'static str, error: &dyn ServiceFault) -> CallError {
-    CallError {
-        operation,
-        cause: Cause::NotFound,
-        message: error.to_string(),
-        disposition: Disposition::Fail,
-        applied: Applied::No,
-    }
 }
 
 /// Asks a host.
@@ -258,35 +249,4 @@ fn send(
         disposition: Disposition::RetryAfter(Duration::from_secs(5)),
         applied: Applied::No,
     })
-}
-
-/// A refusal of EC2's as the adapter puts it: code, text and request id. `number` of the call makes that id.
-pub(super) fn machine(
-    operation: &'static str,
-    error: &lamplighter_cloud::machines::MachineError,
-    number: usize,
-) -> CallError {
-    let (cause, disposition) = match error.code() {
-        "InsufficientInstanceCapacity"
-        | "VcpuLimitExceeded"
-        | "MaxSpotInstanceCountExceeded"
-        | "InsufficientFreeAddressesInSubnet"
-        | "ReservationCapacityExceeded" => (Cause::Capacity, Disposition::Retry),
-        "IncorrectInstanceState" => {
-            (Cause::Conflict, Disposition::RetryAfter(Duration::from_secs(2)))
-        }
-        "Unavailable" => (Cause::Deadline, Disposition::Retry),
-        "OperationNotPermitted" => (Cause::Denied, Disposition::Fail),
-        "LaunchPostureViolation" => (Cause::Invalid, Disposition::Fail),
-        _ => (Cause::NotFound, Disposition::Fail),
-    };
-    let unclear = error.code() == "Unavailable";
-    let id = format!("{number:08x}-77c7-4f6e-9ede-{number:012x}");
-    CallError {
-        operation,
-        cause,
-        message: format!("{}: {error} (request {id})", error.code()),
-        disposition,
-        applied: if unclear { Applied::Perhaps } else { Applied::No },
-    }
 }

@@ -1,9 +1,9 @@
 //! What a worker sees of machines that were launched for a request, and the launch itself.
 
 use jiff::Timestamp;
+use lamplighter_cloud::MachineState;
 use lamplighter_cloud::launches::{LaunchSpec, TemplateRef};
 use lamplighter_cloud::machines::MachineError;
-use lamplighter_cloud::{Machine, MachineState, World};
 use lamplighter_events::InstanceId;
 use lamplighter_lifecycle::{
     InstanceSeen, Launch, LaunchToken, OWNER_TAG, Observed, PowerState, Resource, Seen, Sighting,
@@ -12,18 +12,9 @@ use lamplighter_lifecycle::{
 use lamplighter_runtime::ports::{CallError, Tagged};
 
 use super::machines::instance_seen;
-use super::{Sim, State, cloud};
+use super::{Sim, State, refusals};
 use crate::breakage::Breakage;
-
-/// The machine that a launch led to.
-pub(crate) fn of_token<'w>(world: &'w World, token: &str) -> Option<&'w Machine> {
-    world.machines.iter().find(|machine| token_of(machine) == token)
-}
-
-/// The client token of a machine's launch.
-pub(crate) fn token_of(machine: &Machine) -> &str {
-    machine.launch.as_ref().and_then(|it| it.client_token.as_deref()).unwrap_or_default()
-}
+use crate::launched::token_of;
 
 impl Sim {
     pub(super) async fn observe_launch(
@@ -81,7 +72,7 @@ impl Sim {
 }
 
 fn describe_error(error: &MachineError, state: &State) -> CallError {
-    cloud::machine("ec2:DescribeInstances", error, state.made)
+    refusals::machine("ec2:DescribeInstances", error, state.made)
 }
 
 /// `RunInstances`, as EC2 takes it.
@@ -105,7 +96,7 @@ pub(super) fn run(
     };
     let launched = state.world.run_machines(now, &spec);
     let launched =
-        launched.map_err(|error| cloud::machine("ec2:RunInstances", &error, state.made))?;
+        launched.map_err(|error| refusals::machine("ec2:RunInstances", &error, state.made))?;
     let id = launched.machine.id;
     let State { watch, world, table, .. } = state;
     watch.check_launch(world, table, now);

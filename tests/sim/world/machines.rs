@@ -11,9 +11,12 @@ use lamplighter_lifecycle::{
 };
 use lamplighter_runtime::ports::CallError;
 
-use super::cloud::{self, IDLE_MARK};
-use super::{Health, Sim, backends};
+use super::{Health, Sim, refusals};
+use crate::backends;
 use crate::breakage::Breakage;
+
+/// By this line a script is the fleet's own.
+pub(super) const IDLE_MARK: &str = "question='idle'";
 
 /// A description in our words, as the adapter reads it.
 pub(super) fn instance_seen(machine: &Machine, view: &MachineView) -> InstanceSeen {
@@ -50,7 +53,7 @@ impl Sim {
                     let ids = [id.clone()];
                     let found = state.world.describe_machines(now, &ids, |_, _| true);
                     if let Err(error @ MachineError::ZoneImpaired) = &found {
-                        return Err(cloud::machine("ec2:DescribeInstances", error, state.made));
+                        return Err(refusals::machine("ec2:DescribeInstances", error, state.made));
                     }
                     Ok((found, lies))
                 },

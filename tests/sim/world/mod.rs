@@ -6,18 +6,21 @@
 //!
 //! *Invariant.* Same seed and plan, same run: no other source of time or chance is used.
 
-pub mod backends;
 mod bus;
 mod clock;
 mod cloud;
-mod fault;
-pub(crate) mod launches;
+mod ending;
+mod launches;
 mod machines;
 mod probes;
+mod publishing;
 mod queue;
+mod refusals;
 mod services;
 mod store;
 mod weather;
+
+pub use weather::{Refusal, Weather};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -36,13 +39,12 @@ use lamplighter_runtime::ports::{CallError, Ports};
 use serde_json::json;
 use tokio::sync::Notify;
 
+use crate::backends::Backend;
 use crate::breakage::Breakage;
+use crate::call::Call;
 use crate::checker::Watch;
-use backends::Backend;
-use fault::{Chance, Gate, fail};
-pub use fault::{Chaos, Fault};
-pub(crate) use store::Table;
-pub use weather::{Refusal, Weather};
+use crate::fault::{Chance, Chaos, Fault, Gate, fail};
+use crate::table::Table;
 
 /// The command queue.
 pub const COMMANDS: &str = "commands";
@@ -56,21 +58,6 @@ pub const QUEUE_BYTES: usize = 256 * 1024;
 pub const VISIBILITY_SECONDS: u32 = 60;
 /// An operation that mutates the world on its own tells nobody; a receive looks again this often.
 const RECEIVE_LOOK: Duration = Duration::from_secs(20);
-
-/// A call as it was made: for counting, and for a run's tale.
-#[derive(Debug, Clone)]
-pub struct Call {
-    /// When it was made.
-    pub at: Timestamp,
-    /// Which worker's ports.
-    pub worker: u64,
-    /// What was done to it.
-    pub fault: Option<Fault>,
-    /// As `dynamodb:write`.
-    pub operation: &'static str,
-    /// What it was about.
-    pub what: String,
-}
 
 /// When a machine's health address answers.
 #[derive(Debug, Clone, Copy)]

@@ -15,7 +15,8 @@ use lamplighter_lifecycle::{
 use lamplighter_runtime::ports::Clock;
 
 use super::Sim;
-use super::backends::{self, NoNumber, Trouble};
+use crate::backends;
+use crate::backends::{NoNumber, Trouble};
 use crate::breakage::Breakage;
 use crate::checker::Sample;
 

@@ -1,6 +1,6 @@
 //! The port to the table: conditional writes that are exact, and index reads that lag.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -13,28 +13,16 @@ use lamplighter_runtime::ports::{
     Applied, CallError, Commit, Committed, Disposition, PutCommand, SHARDS, Seat, SeatChange,
     Store, Stored, UpTarget,
 };
-
 use serde_json::{Value, json};
 
-use super::fault::{Gate, fail, newer};
 use super::{Sim, State};
-use crate::breakage::{self, Breakage};
+use crate::breakage;
+use crate::breakage::Breakage;
 use crate::checker::{Around, Writer};
-
-/// How many versions a lagging read can look back.
-const VERSIONS_MAX: usize = 64;
+use crate::fault::{Gate, fail, newer};
 
 /// How long a worker that looks at old holds takes to write.
 const LOOKED_AWAY: Duration = Duration::from_secs(8);
-
-/// A record as it was written, with the nonce of its commit.
-struct Version {
-    at: Timestamp,
-    nonce: String,
-    record: TargetRecord,
-    /// The format of the release that wrote it.
-    format: u32,
-}
 
 /// DynamoDB refuses a larger item.
 const ITEM_BYTES_MAX: usize = 400 * 1024;
@@ -42,71 +30,6 @@ const ITEM_BYTES_MAX: usize = 400 * 1024;
 const TRANSACTION_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Of so many index queries one finds the index short of capacity.
 const INDEX_THROTTLED_ONE_IN: u64 = 150;
-
-/// What DynamoDB holds.
-#[derive(Default)]
-pub(crate) struct Table {
-    versions: BTreeMap<TargetName, VecDeque<Version>>,
-    pub(crate) commands: BTreeMap<CommandId, CommandRecord>,
-    resources: BTreeMap<Resource, TargetName>,
-    seats: BTreeMap<TargetName, BTreeSet<TargetName>>,
-    /// The formats of the commands' items.
-    command_formats: BTreeMap<CommandId, u32>,
-    /// The indexes are short of capacity until then.
-    index_throttled_until: Option<Timestamp>,
-    /// How old an eventually consistent read is.
-    pub(super) lag: SignedDuration,
-}
-
-impl Table {
-    pub(crate) fn records(&self) -> impl Iterator<Item = &TargetRecord> {
-        self.versions.values().filter_map(|versions| versions.back()).map(|it| &it.record)
-    }
-
-    pub(crate) fn record(&self, target: &TargetName) -> Option<&TargetRecord> {
-        self.newest(target).map(|version| &version.record)
-    }
-
-    /// A record is lost, as by a table that was restored to an earlier time.
-    pub(super) fn lose(&mut self, target: &TargetName) {
-        self.versions.remove(target);
-    }
-
-    /// The targets that have a place of this template.
-    pub(crate) fn seats(&self, template: &TargetName) -> impl Iterator<Item = &TargetName> {
-        self.seats.get(template).into_iter().flatten()
-    }
-
-    fn newest(&self, target: &TargetName) -> Option<&Version> {
-        self.versions.get(target).and_then(VecDeque::back)
-    }
-
-    /// What an eventually consistent read at `now` shows of each target.
-    fn lagging(&self, now: Timestamp) -> impl Iterator<Item = &TargetRecord> {
-        self.lagging_versions(now).map(|version| &version.record)
-    }
-
-    fn lagging_versions(&self, now: Timestamp) -> impl Iterator<Item = &Version> {
-        let at = now - self.lag;
-        self.versions
-            .values()
-            .filter_map(move |versions| versions.iter().rev().find(|version| version.at <= at))
-    }
-
-    /// The format of what is there.
-    pub(crate) fn format_of(&self, target: &TargetName) -> Option<u32> {
-        self.newest(target).map(|version| version.format)
-    }
-
-    fn write(&mut self, at: Timestamp, commit: &Commit, format: u32) {
-        let versions = self.versions.entry(commit.record.target.clone()).or_default();
-        let (nonce, record) = (commit.nonce.clone(), commit.record.clone());
-        versions.push_back(Version { at, nonce, record, format });
-        if versions.len() > VERSIONS_MAX {
-            versions.pop_front();
-        }
-    }
-}
 
 /// What a worker of this format reads of an item.
 fn stored(record: TargetRecord, format: u32, reads: u32) -> Stored {

@@ -1,7 +1,7 @@
 //! What goes wrong for everybody at once, for minutes or days: a service that cannot be reached, a zone without
 //! room, requests that are refused in bulk.
 //!
-//! A [`Fault`](super::Fault) strikes one call; weather strikes every call that it is about, as long as it lasts.
+//! A [`Fault`](crate::fault::Fault) strikes one call; weather strikes every call that it is about, as long as it lasts.
 
 use std::time::Duration;
 

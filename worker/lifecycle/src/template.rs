@@ -423,6 +423,7 @@ impl LaunchRecord {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::resource::token_of;
 
     #[track_caller]
     fn check(pattern: &str, value: &str, fits: bool) {

@@ -70,9 +70,9 @@ pub struct Backend {
 }
 
 /// Why there is no number.
-pub(super) struct NoNumber {
-    pub(super) detail: &'static str,
-    pub(super) unreachable: bool,
+pub(crate) struct NoNumber {
+    pub(crate) detail: &'static str,
+    pub(crate) unreachable: bool,
 }
 
 impl Backend {
@@ -131,7 +131,7 @@ impl Backend {
     }
 
     /// What it tells a probe at `now`.
-    pub(super) fn answer(
+    pub(crate) fn answer(
         &mut self,
         reads: HttpReads,
         up_since: Option<Timestamp>,
@@ -172,7 +172,7 @@ impl Backend {
 
     /// What it puts into CloudWatch, asked each minute: of the last minute, with the time of its end; or, at the end of a
     /// longer period, of that period, with the time of its beginning.
-    fn publish(&mut self, resource: &Resource, now: Timestamp) -> Vec<Datum> {
+    pub(crate) fn publish(&mut self, resource: &Resource, now: Timestamp) -> Vec<Datum> {
         let (before, end, time) = if self.every == PUBLISHED_EVERY {
             (now - PUBLISHED_EVERY, now, now)
         } else {
@@ -201,7 +201,7 @@ impl Backend {
 }
 
 /// A metric of a backend's.
-pub(super) fn metric_name(resource: &Resource, name: &str) -> MetricName {
+pub(crate) fn metric_name(resource: &Resource, name: &str) -> MetricName {
     MetricName {
         namespace: NAMESPACE.to_owned(),
         name: name.to_owned(),
@@ -222,41 +222,5 @@ pub(crate) fn up_since(world: &World, resource: &Resource) -> Option<Timestamp> 
             let running = tasks.filter(|task| task.view.status == TaskStatus::Running);
             running.filter_map(|task| task.view.started).min()
         }
-    }
-}
-
-impl super::Sim {
-    /// What runs publishes its metrics: once a minute.
-    pub fn publish(&self) {
-        let now = self.true_now();
-        let mut state = self.lock();
-        let super::State { backends, world, .. } = &mut *state;
-        world.advance(now);
-        for (resource, backend) in backends.iter_mut() {
-            if up_since(world, resource).is_none() {
-                continue;
-            }
-            let data = backend.publish(resource, now);
-            if !data.is_empty() {
-                world.put_metric_data(now, &data).expect("the data is sound");
-            }
-        }
-    }
-
-    /// Looks at a backend, or changes it.
-    pub fn with_backend<R>(
-        &self,
-        resource: &Resource,
-        act: impl FnOnce(&mut Backend) -> R,
-    ) -> Option<R> {
-        self.lock().backends.get_mut(resource).map(act)
-    }
-
-    /// Whether it runs, and so can be used.
-    pub fn is_up(&self, resource: &Resource) -> bool {
-        let now = self.true_now();
-        let mut state = self.lock();
-        state.world.advance(now);
-        up_since(&state.world, resource).is_some()
     }
 }

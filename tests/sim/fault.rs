@@ -64,7 +64,7 @@ pub struct Chaos {
 }
 
 impl Chaos {
-    pub(super) fn draw(
+    pub(crate) fn draw(
         &self,
         now: Timestamp,
         operation: &str,
@@ -98,12 +98,12 @@ impl Chaos {
 
 /// Whether a call that failed may have been made.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Gate {
+pub(crate) enum Gate {
     Closed,
     Unknown,
 }
 
-pub(super) fn fail(operation: &'static str, gate: Gate) -> CallError {
+pub(crate) fn fail(operation: &'static str, gate: Gate) -> CallError {
     CallError {
         operation,
         cause: Cause::Throttled,
@@ -117,7 +117,7 @@ pub(super) fn fail(operation: &'static str, gate: Gate) -> CallError {
 }
 
 /// What stands there was written by a newer release.
-pub(super) fn newer(operation: &'static str, format: u32, reads: u32) -> CallError {
+pub(crate) fn newer(operation: &'static str, format: u32, reads: u32) -> CallError {
     CallError {
         operation,
         cause: Cause::Conflict,
@@ -131,7 +131,7 @@ pub(super) fn newer(operation: &'static str, format: u32, reads: u32) -> CallErr
 pub(crate) struct Chance(u64);
 
 impl Chance {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
     }
 
