@@ -213,7 +213,8 @@ pub(crate) fn read_wrongly(
             record.quiet = None;
             let at = now - SignedDuration::from_hours(1);
             let state = PowerState::Stopped;
-            record.contradiction = record.contradiction.or(Some(Contradiction { at, state }));
+            record.attempt.contradiction =
+                record.attempt.contradiction.or(Some(Contradiction { at, state }));
         }
         // Now and then, or nothing would ever stay on.
         Breakage::StopsWithoutLooking
@@ -286,9 +287,9 @@ pub(crate) fn write_wrongly(
             commit.record.history = history;
         }
         Breakage::FreesPlacesEarly
-            if commit.record.phase == Phase::Stopping && commit.record.seated =>
+            if commit.record.phase == Phase::Stopping && commit.record.provision.seated =>
         {
-            commit.record.seated = false;
+            commit.record.provision.seated = false;
             let template = commit.record.target.as_str().split('.').next().unwrap_or_default();
             commit.seat = TargetName::parse(template)
                 .ok()

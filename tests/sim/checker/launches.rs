@@ -57,7 +57,7 @@ impl Watch {
         let came_late = |machine: &&Machine| {
             let Some(launch) = &machine.launch else { return false };
             let record = table.records().find(|it| it.target.as_str() == target_of(machine));
-            let given_up = record.and_then(|record| record.launch.as_ref()).into_iter();
+            let given_up = record.and_then(|record| record.provision.launch.as_ref()).into_iter();
             given_up.flat_map(|launch| &launch.given_up).any(|given_up| {
                 Some(given_up.token.as_str()) == launch.client_token.as_deref()
                     && launch.at + CLOCKS_DIFFER > given_up.at
@@ -107,7 +107,7 @@ impl Watch {
             let seats: BTreeSet<&TargetName> = table.seats(&template).collect();
             let seated: BTreeSet<&TargetName> = table
                 .records()
-                .filter(|record| record.seated)
+                .filter(|record| record.provision.seated)
                 .map(|record| &record.target)
                 .filter(|target| target.as_str().split('.').next() == Some(template.as_str()))
                 .collect();

@@ -232,7 +232,7 @@ impl DynamoStore {
             put_format(&mut item);
             let me = text(commit.record.target.as_str());
             item.insert("owner".to_owned(), me.clone());
-            if let Some(at) = commit.record.retire_at {
+            if let Some(at) = commit.record.provision.retire_at {
                 item.insert("expires_at".to_owned(), number(at.as_second()));
             }
             parts.push(Part::Resource);

@@ -164,7 +164,7 @@ pub(crate) fn target_item(record: &TargetRecord, nonce: &str) -> Result<Item, se
     put("phase", text(record.phase.as_str()));
     put("resource", text(record.resource.to_string()));
     put("kind", text(record.kind.clone()));
-    if let Some(at) = record.retire_at {
+    if let Some(at) = record.provision.retire_at {
         put("expires_at", number(at.as_second()));
     }
     if let Some(watch) = IdleWatch::of(record) {

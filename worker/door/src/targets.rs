@@ -245,7 +245,7 @@ impl Door {
 
 /// DynamoDB takes its time to delete what has expired.
 fn is_there(stored: &Stored, now: Timestamp) -> bool {
-    stored.record().and_then(|record| record.retire_at).is_none_or(|at| at > now)
+    stored.record().and_then(|record| record.provision.retire_at).is_none_or(|at| at > now)
 }
 
 /// To whom a target may not be shown, it does not exist.

@@ -68,7 +68,7 @@ fn in_general(record: &TargetRecord) -> &'static str {
     match record.phase {
         Phase::Off => "it is off",
         Phase::Starting => "it is starting",
-        Phase::On if record.unit_down => "it runs, and does not do its work",
+        Phase::On if record.up.unit_down => "it runs, and does not do its work",
         Phase::On => "it is on",
         Phase::Stopping => "it is stopping",
         Phase::Failed => "it could not be started",

@@ -75,7 +75,7 @@ pub(crate) fn apply(pass: &mut Pass<'_>, command: &AcceptedCommand) {
 }
 
 fn rests_without_machine(pass: &Pass<'_>) -> bool {
-    let rests = matches!(pass.record.phase, Phase::Off | Phase::Failed) && !pass.record.kept;
+    let rests = matches!(pass.record.phase, Phase::Off | Phase::Failed) && !pass.record.up.kept;
     pass.spec.template().is_some() && rests
 }
 
@@ -87,12 +87,13 @@ fn create(pass: &mut Pass<'_>, command: &AcceptedCommand, open: OpenCommand) {
         Err(bad) => return reject(pass, &open, Cause::Invalid, &bad.to_string()),
     };
     let rests = rests_without_machine(pass) && !pass.in_flight();
-    let others = pass.record.launch.as_ref().is_some_and(|it| it.parameters != parameters);
+    let others =
+        pass.record.provision.launch.as_ref().is_some_and(|it| it.parameters != parameters);
     if others && !rests {
         let message = "its machine was made with other parameters; destroy it first";
         return reject(pass, &open, Cause::Conflict, message);
     }
-    if pass.no_seat && !pass.record.seated {
+    if pass.no_seat && !pass.record.provision.seated {
         let message = format!(
             "the template {} has {} machines, which is its limit; send it again when one is gone",
             template.template, template.limit
@@ -100,14 +101,14 @@ fn create(pass: &mut Pass<'_>, command: &AcceptedCommand, open: OpenCommand) {
         return reject(pass, &open, Cause::Capacity, &message);
     }
     let (waiting, now) = (pass.record.open.len(), pass.now);
-    let before = pass.record.launch.clone();
+    let before = pass.record.provision.launch.clone();
     if rests {
-        pass.record.launch = Some(LaunchRecord::new(parameters, now));
+        pass.record.provision.launch = Some(LaunchRecord::new(parameters, now));
     }
     start(pass, command, open);
     if pass.record.open.len() == waiting {
         // It was refused: nothing of it stays.
-        pass.record.launch = before;
+        pass.record.provision.launch = before;
     }
 }
 
@@ -219,7 +220,7 @@ fn end_of_hold(command: &AcceptedCommand, max_hold: Option<HumanDuration>) -> Op
 /// When a launched machine must go, whoever wants it.
 fn lifetime_ends(pass: &Pass<'_>, command: &AcceptedCommand) -> Option<Timestamp> {
     let long = pass.spec.template()?.max_lifetime?;
-    let launched = pass.record.launch.as_ref().map(|launch| launch.created_at);
+    let launched = pass.record.provision.launch.as_ref().map(|launch| launch.created_at);
     Some(add(launched.unwrap_or(command.sent_at), long))
 }
 
@@ -274,7 +275,7 @@ fn close_held(pass: &mut Pass<'_>, open: &OpenCommand) {
 
 /// A status is answered at once, but where a living unit is to be asked: then by its answer.
 fn status(pass: &mut Pass<'_>, open: OpenCommand) {
-    let reachable = pass.record.check.is_some()
+    let reachable = pass.record.attempt.check.is_some()
         || pass.seen().is_some_and(|seen| seen.agent == Some(Agent::Online));
     let can_ask = pass.record.phase == Phase::On
         && pass.spec.unit().is_some()
@@ -362,7 +363,7 @@ fn resume(pass: &mut Pass<'_>, open: &OpenCommand) {
     pass.close(open, Verdict::Done, None, message, answer);
     if was {
         // Nothing could be tried while it was paused: that time is not the way's.
-        if pass.record.phase == Phase::Starting && pass.record.accepted_at.is_none() {
+        if pass.record.phase == Phase::Starting && pass.record.attempt.accepted_at.is_none() {
             pass.record.began_at = Some(pass.now);
         }
         pass.look(pass.now);
@@ -399,10 +400,10 @@ pub(crate) fn answer_what_can_be(pass: &mut Pass<'_>) {
         }
     }
     let on = pass.record.phase == Phase::On
-        && pass.record.contradiction.is_none()
+        && pass.record.attempt.contradiction.is_none()
         && !pass.in_flight()
         // A start while the unit is down waits for the verdict on it.
-        && !pass.record.unit_down
+        && !pass.record.up.unit_down
         && pass.wanted();
     if on {
         for open in pass.take_open(OpenCommand::wants_on) {
@@ -412,7 +413,9 @@ pub(crate) fn answer_what_can_be(pass: &mut Pass<'_>) {
         }
     }
     let asks = pass.record.phase == Phase::On
-        && (pass.record.check.is_some() || pass.in_flight() || pass.record.contradiction.is_some());
+        && (pass.record.attempt.check.is_some()
+            || pass.in_flight()
+            || pass.record.attempt.contradiction.is_some());
     if !asks {
         for open in pass.take_open(|open| open.action == Action::Status) {
             close_status(pass, &open);

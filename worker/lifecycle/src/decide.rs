@@ -241,14 +241,14 @@ pub fn apply_answer(
 fn accepted(pass: &mut Pass<'_>, effect: &Effect, id: Option<String>) {
     let kind = effect.kind();
     let until = pass.in_seconds(CONSISTENCY_MARGIN_SECONDS);
-    pass.record.retry_at = None;
-    pass.record.refusal = None;
+    pass.record.attempt.retry_at = None;
+    pass.record.attempt.refusal = None;
     pass.record.accepted.note(effect, pass.now, pass.record.observed.as_ref());
     let (speaker, noun) = (pass.record.resource.speaker(), pass.record.resource.noun());
     match kind {
         EffectKind::Start => {
             pass.record.quiet = Some(Quiet { until, after: kind });
-            pass.record.accepted_at = Some(pass.now);
+            pass.record.attempt.accepted_at = Some(pass.now);
             if let (Effect::RunInstance(launch), Some(id)) = (effect, &id) {
                 phases::launched(pass, &launch.token, id);
             }
@@ -263,7 +263,7 @@ fn accepted(pass: &mut Pass<'_>, effect: &Effect, id: Option<String>) {
         }
         EffectKind::Stop => {
             pass.record.quiet = Some(Quiet { until, after: kind });
-            pass.record.accepted_at = Some(pass.now);
+            pass.record.attempt.accepted_at = Some(pass.now);
             pass.record.step = Some(Step::WaitStopped);
             pass.why(match effect {
                 Effect::TerminateInstance { .. } => {
@@ -278,7 +278,7 @@ fn accepted(pass: &mut Pass<'_>, effect: &Effect, id: Option<String>) {
             return pass.look(pass.now);
         }
         EffectKind::Send => {
-            if let Some(check) = &mut pass.record.check {
+            if let Some(check) = &mut pass.record.attempt.check {
                 check.command_id = id;
             }
             pass.why("SSM took the question; waiting for the host's answer");
@@ -301,9 +301,9 @@ fn not_made(pass: &mut Pass<'_>, kind: EffectKind) {
 
 /// A question that was not asked: a start goes back to where it asks, a watch waits for its next time.
 fn drop_question(pass: &mut Pass<'_>) {
-    match pass.record.check.take().map(|check| check.purpose) {
+    match pass.record.attempt.check.take().map(|check| check.purpose) {
         Some(CheckPurpose::Watch) => {
-            pass.record.unit = Some(UnitHealth { state: "unknown".to_owned(), at: pass.now });
+            pass.record.up.unit = Some(UnitHealth { state: "unknown".to_owned(), at: pass.now });
         }
         // Asked again at the next tick; whoever waits is told that nothing is known.
         Some(CheckPurpose::Idle) => phases::host_said_nothing(pass, "its host could not be asked"),
@@ -316,7 +316,7 @@ fn refused(pass: &mut Pass<'_>, effect: &Effect, cause: Cause, message: &str, re
     let kind = effect.kind();
     let message = &shortened(message, MESSAGE_CHARS_MAX);
     let failure = Failure { cause, message: message.clone(), at: pass.now };
-    pass.record.refusals = pass.record.refusals.saturating_add(1);
+    pass.record.attempt.refusals = pass.record.attempt.refusals.saturating_add(1);
     pass.note(match (effect, cause) {
         // There are many of them, and each says the same in as many words.
         (Effect::RunInstance(launch), Cause::Capacity) => {
@@ -338,8 +338,8 @@ fn refused(pass: &mut Pass<'_>, effect: &Effect, cause: Cause, message: &str, re
             let pause = i64::try_from(millis).unwrap_or(i64::MAX).max(1);
             let retry_at = pass.now.saturating_add(jiff::SignedDuration::from_millis(pause));
             let retry_at = retry_at.unwrap_or(Timestamp::MAX);
-            pass.record.retry_at = Some(retry_at);
-            pass.record.refusal = Some(failure);
+            pass.record.attempt.retry_at = Some(retry_at);
+            pass.record.attempt.refusal = Some(failure);
             pass.look(retry_at);
             pass.why(format!("AWS refused for now ({cause}): {message}; trying again"));
             if let (Effect::RunInstance(launch), Cause::Capacity) = (effect, cause) {

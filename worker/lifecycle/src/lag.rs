@@ -39,7 +39,7 @@ fn stopped_at(seen: &Observed) -> Option<Timestamp> {
 /// had others before.
 fn known_of_same<'r>(record: &'r TargetRecord, seen: &Observed) -> Option<&'r Observed> {
     let known = record.observed.as_ref()?;
-    let launched_at = record.launch.as_ref().and_then(|launch| launch.launched_at);
+    let launched_at = record.provision.launch.as_ref().and_then(|launch| launch.launched_at);
     let same = match (&known.seen, &seen.seen) {
         (Seen::Instance(_), Seen::Instance(_)) => record.resource.instance().is_some(),
         (Seen::Service(_), Seen::Service(_)) => true,

@@ -72,8 +72,9 @@ pub use probe::{
     MetricProbe, MetricReads, Missing, Point, Probe, ProbePlan, Reading, Round, Statistic,
 };
 pub use record::{
-    Check, CheckPurpose, CommandRecord, Contradiction, Doing, Failure, HistoryEntry, LastOutcome,
-    OpenCommand, Paused, Phase, Quiet, Step, TargetRecord, UnitHealth, never_waits_for_the_bus,
+    Attempt, Check, CheckPurpose, CommandRecord, Contradiction, Doing, Failure, HistoryEntry,
+    LastOutcome, OpenCommand, Paused, Phase, Provision, Quiet, Step, TargetRecord, UnitHealth,
+    UpState, never_waits_for_the_bus,
 };
 pub use resource::{LaunchToken, NotAResource, Resource, ServiceId, ServicePattern};
 pub use runs::{Run, usual_start_seconds};

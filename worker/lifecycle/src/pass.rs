@@ -217,10 +217,10 @@ impl<'a> Pass<'a> {
         let Some(question) = self.question(check.purpose) else { return Flow::Rest };
         let Some(instance) = self.record.resource.instance().cloned() else { return Flow::Rest };
         let effect = Effect::SendCommand { instance, token: check.token.clone(), question };
-        let before = self.record.check.replace(check);
+        let before = self.record.attempt.check.replace(check);
         let flow = self.act(effect, step, why);
         if self.effect.is_none() {
-            self.record.check = before;
+            self.record.attempt.check = before;
         }
         flow
     }
@@ -234,7 +234,7 @@ impl<'a> Pass<'a> {
                 let seconds = template.bootstrap_timeout.seconds();
                 return Some(Question::Bootstrap {
                     bootstrap: template.bootstrap.clone()?,
-                    parameters: self.record.launch.as_ref()?.parameters.clone(),
+                    parameters: self.record.provision.launch.as_ref()?.parameters.clone(),
                     timeout_seconds: u32::try_from(seconds).unwrap_or(u32::MAX),
                 });
             }
@@ -290,11 +290,11 @@ impl<'a> Pass<'a> {
             ));
             return false;
         }
-        let since = match self.record.contradiction {
+        let since = match self.record.attempt.contradiction {
             Some(seen) => seen.at,
             None => {
                 let at = self.seen_at();
-                self.record.contradiction = Some(Contradiction { at, state });
+                self.record.attempt.contradiction = Some(Contradiction { at, state });
                 at
             }
         };

@@ -34,8 +34,8 @@ pub fn align(mut record: TargetRecord, resource: &Resource, now: Timestamp) -> T
     if record.resource != *resource && at_rest {
         record.resource = resource.clone();
         record.observed = None;
-        record.unit = None;
-        record.contradiction = None;
+        record.up.unit = None;
+        record.attempt.contradiction = None;
         record.quiet = None;
         record.bounds = None;
         record.accepted = AcceptedChanges::default();
@@ -78,7 +78,7 @@ pub fn plan_observation(
     let command = asks_host
         && spec.idle.as_ref().is_some_and(|idle| idle.host_command().is_some())
         && idleness_is_asked(record, spec, inputs, now);
-    let check = record.check.as_ref().filter(|_| asks_host);
+    let check = record.attempt.check.as_ref().filter(|_| asks_host);
     let service = matches!(record.resource, Resource::Service(_));
     let rests = matches!(record.phase, Phase::Off | Phase::Failed) && !starts;
     let wants_health = spec.service().is_some_and(|service| service.healthy);
@@ -97,7 +97,7 @@ pub fn plan_observation(
                 || record.wanted(now)
                 || window_opens(record, spec, now)
                 || !record.unanswered.is_empty()),
-        agent: record.check.is_none()
+        agent: record.attempt.check.is_none()
             && (command || (unit && (waits || starts || watches || asks_status))),
         check: check.map(|check| (check.command_id.clone(), check.token.clone())),
         health: spec.health.clone().filter(|_| record.step == Some(Step::VerifyHealth)),
@@ -139,7 +139,8 @@ pub fn probes_are_due(
     now: Timestamp,
 ) -> bool {
     let Ok(seen) = sighting else { return false };
-    let asked = record.check.as_ref().is_some_and(|check| check.purpose == CheckPurpose::Idle);
+    let asked =
+        record.attempt.check.as_ref().is_some_and(|check| check.purpose == CheckPurpose::Idle);
     let answered = asked
         && !matches!(seen.check, None | Some(CheckReading::Absent | CheckReading::Pending { .. }));
     let waits = asked && !answered;
@@ -213,7 +214,7 @@ pub fn idle_override(record: &TargetRecord, inputs: &[Input]) -> IdleOverride {
 /// Whether the unit is to be asked for: its time has come, or somebody waits for the status.
 pub(crate) fn watch_is_due(record: &TargetRecord, spec: &TargetSpec, now: Timestamp) -> bool {
     let asked = record.open.iter().any(|open| open.action == Action::Status);
-    let last = record.unit.as_ref().map(|unit| unit.at);
+    let last = record.up.unit.as_ref().map(|unit| unit.at);
     let due = |every| last.is_none_or(|last| add(last, every) <= now);
     asked || spec.unit_check_every().is_some_and(due)
 }

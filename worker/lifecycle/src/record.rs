@@ -349,6 +349,66 @@ pub(crate) fn ends_cost(action: Action) -> bool {
     }
 }
 
+/// What belongs to one start or stop, and to no later one. The target comes to rest, or on, and it is forgotten.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// An observation that does not fit, waiting to be confirmed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contradiction: Option<Contradiction>,
+    /// When AWS accepted the start or stop.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accepted_at: Option<Timestamp>,
+    /// An effect that was refused is not tried before this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_at: Option<Timestamp>,
+    /// The last refusal on this way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<Failure>,
+    /// How often an effect of this way was refused: the pause grows with it.
+    #[serde(default)]
+    pub refusals: u32,
+    /// The end of the settling.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settle_until: Option<Timestamp>,
+    /// From when the health address is waited for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health_since: Option<Timestamp>,
+    /// The open question to the host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<Check>,
+}
+
+/// What belongs to one time for which the target is up, from the decision to start it until it is off again.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpState {
+    /// This way up needed a StartInstances of ours.
+    #[serde(default)]
+    pub started_by_us: bool,
+    /// The start failed and its machine was left up, since somebody holds it.
+    #[serde(default)]
+    pub kept: bool,
+    /// The unit's last word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<UnitHealth>,
+    /// The unit died while the target is on.
+    #[serde(default)]
+    pub unit_down: bool,
+}
+
+/// What only a target has that is launched for a request.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Provision {
+    /// A provisioned target's machine, beyond what EC2 says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub launch: Option<LaunchRecord>,
+    /// It counts for its template's limit: from before its launch until it is surely gone.
+    #[serde(default)]
+    pub seated: bool,
+    /// The record of a machine that is gone is forgotten then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retire_at: Option<Timestamp>,
+}
+
 /// Everything known of a target.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TargetRecord {
@@ -369,9 +429,6 @@ pub struct TargetRecord {
     pub since: Timestamp,
     /// Rises with every way up; part of every token.
     pub generation: u64,
-    /// This way up needed a StartInstances of ours.
-    #[serde(default)]
-    pub started_by_us: bool,
     /// The reasons to be on.
     pub holds: Vec<Hold>,
     /// Each holder's last release: its stop, or the latest start of a hold that came to its end.
@@ -392,48 +449,24 @@ pub struct TargetRecord {
     /// The consistency margin.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quiet: Option<Quiet>,
-    /// An observation that does not fit, waiting to be confirmed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub contradiction: Option<Contradiction>,
+    /// What is known of the start or stop that is under way.
+    #[serde(flatten)]
+    pub attempt: Attempt,
+    /// What is known of the time for which the target is up.
+    #[serde(flatten)]
+    pub up: UpState,
+    /// What only a target has that is launched for a request.
+    #[serde(flatten)]
+    pub provision: Provision,
     /// When the way up or down began (the first attempt).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub began_at: Option<Timestamp>,
-    /// When AWS accepted the start or stop.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub accepted_at: Option<Timestamp>,
     /// The last changes that AWS accepted, which it may show late.
     #[serde(default, skip_serializing_if = "AcceptedChanges::is_none")]
     pub accepted: AcceptedChanges,
-    /// An effect that was refused is not tried before this.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub retry_at: Option<Timestamp>,
-    /// The last refusal on this way.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub refusal: Option<Failure>,
-    /// How often an effect of this way was refused: the pause grows with it.
-    #[serde(default)]
-    pub refusals: u32,
-    /// The end of the settling.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub settle_until: Option<Timestamp>,
-    /// From when the health address is waited for.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub health_since: Option<Timestamp>,
-    /// The open question to the host.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub check: Option<Check>,
     /// Numbers the questions.
     #[serde(default)]
     pub checks: u64,
-    /// The unit's last word.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub unit: Option<UnitHealth>,
-    /// The unit died while the target is on.
-    #[serde(default)]
-    pub unit_down: bool,
-    /// The start failed and its machine was left up, since somebody holds it.
-    #[serde(default)]
-    pub kept: bool,
     /// The stop deadline passed, and it was said.
     #[serde(default)]
     pub overdue: bool,
@@ -443,15 +476,6 @@ pub struct TargetRecord {
     /// Application Auto Scaling's bounds, as they were before the way down.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bounds: Option<Bounds>,
-    /// A provisioned target's machine, beyond what EC2 says.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub launch: Option<LaunchRecord>,
-    /// It counts for its template's limit: from before its launch until it is surely gone.
-    #[serde(default)]
-    pub seated: bool,
-    /// The record of a machine that is gone is forgotten then.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub retire_at: Option<Timestamp>,
     /// The window that was suppressed ends here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suppressed_until: Option<Timestamp>,
@@ -506,7 +530,6 @@ impl TargetRecord {
             step: None,
             since: now,
             generation: 0,
-            started_by_us: false,
             holds: Vec::new(),
             releases: BTreeMap::new(),
             last_kill: None,
@@ -514,26 +537,15 @@ impl TargetRecord {
             doing: None,
             unanswered: Vec::new(),
             quiet: None,
-            contradiction: None,
+            attempt: Attempt::default(),
+            up: UpState::default(),
+            provision: Provision::default(),
             began_at: None,
-            accepted_at: None,
             accepted: AcceptedChanges::default(),
-            retry_at: None,
-            refusal: None,
-            refusals: 0,
-            settle_until: None,
-            health_since: None,
-            check: None,
             checks: 0,
-            unit: None,
-            unit_down: false,
-            kept: false,
             overdue: false,
             failure: None,
             bounds: None,
-            launch: None,
-            seated: false,
-            retire_at: None,
             suppressed_until: None,
             idle: IdleMemory::default(),
             paused: None,
@@ -638,7 +650,7 @@ impl TargetRecord {
 
     /// Whether it is on and does its work: whoever waited for it may go to it.
     pub fn is_ready(&self) -> bool {
-        self.phase == Phase::On && !self.unit_down
+        self.phase == Phase::On && !self.up.unit_down
     }
 
     /// Whether it belongs into the sparse index of what is on (or on its way there or back).
@@ -646,7 +658,7 @@ impl TargetRecord {
         match self.phase {
             Phase::Starting | Phase::On | Phase::Stopping => true,
             Phase::Off => false,
-            Phase::Failed => self.kept,
+            Phase::Failed => self.up.kept,
         }
     }
 }

@@ -90,7 +90,7 @@ pub(crate) fn fit_for_good(record: &mut TargetRecord) {
         },
         |record| {
             record.runs.clear();
-            if let Some(launch) = &mut record.launch {
+            if let Some(launch) = &mut record.provision.launch {
                 launch.tried.clear();
             }
             if let Some(crate::observed::Seen::Service(service)) =

@@ -62,7 +62,7 @@ pub struct ProvisionedStatus {
 impl ProvisionedStatus {
     /// A record as people see it at `now`.
     pub fn of(record: &TargetRecord, now: Timestamp) -> Self {
-        let launch = record.launch.as_ref();
+        let launch = record.provision.launch.as_ref();
         let seen = record.observed.as_ref().and_then(Observed::instance);
         Self {
             instance_id: record.resource.instance().cloned(),
@@ -70,9 +70,9 @@ impl ProvisionedStatus {
             public_ip: seen.and_then(|seen| seen.public_ip.clone()),
             processing_status: processing_status(record),
             created_at: launch.map(|launch| launch.created_at),
-            error: match (&record.failure, &record.unit) {
+            error: match (&record.failure, &record.up.unit) {
                 (Some(it), _) => Some(format!("{}: {}", it.cause, it.message)),
-                (None, Some(unit)) if record.unit_down => {
+                (None, Some(unit)) if record.up.unit_down => {
                     Some(format!("{}: its unit is {}", Cause::UnitFailed, unit.state))
                 }
                 (None, _) => None,
@@ -97,7 +97,7 @@ fn processing_status(record: &TargetRecord) -> &'static str {
             Some(Step::FetchingBlob | Step::Settle | Step::VerifyUnit | Step::VerifyHealth),
         ) => Step::FetchingBlob.as_str(),
         (Phase::Starting, _) => Step::WaitingForInstance.as_str(),
-        (Phase::On, _) if record.unit_down => "failed",
+        (Phase::On, _) if record.up.unit_down => "failed",
         (Phase::On, _) => "ready",
         (Phase::Failed, _) => "failed",
         (Phase::Stopping, _) if record.failure.is_some() => "failed",
@@ -176,13 +176,13 @@ impl StatusView {
             record.holds_in_force(now).filter(|hold| hold.requested()).collect();
         let state = record.observed.as_ref().map(Observed::state);
         let ec2_state = state.map_or("unknown", PowerState::as_str).to_owned();
-        let service_state = match (state, spec.unit(), &record.unit) {
+        let service_state = match (state, spec.unit(), &record.up.unit) {
             (Some(PowerState::Running), Some(_), Some(unit)) => unit.state.clone(),
             (Some(PowerState::Running), Some(_), None) | (None, _, _) => "unknown".to_owned(),
             _ => "n/a".to_owned(),
         };
         let overall_status = match record.phase {
-            Phase::On if record.unit_down => "error",
+            Phase::On if record.up.unit_down => "error",
             Phase::On => "running",
             Phase::Starting => "starting",
             Phase::Stopping => "stopping",

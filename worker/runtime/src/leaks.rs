@@ -129,7 +129,7 @@ async fn machine(ports: &Ports, fleet: &Fleet, tagged: Tagged) -> Result<Option<
 
 /// Whether the record says that its machine is there, and nobody is on the way to change that.
 fn claims_a_machine(record: &TargetRecord) -> bool {
-    let settled = record.phase == Phase::On || (record.phase == Phase::Failed && record.kept);
+    let settled = record.phase == Phase::On || (record.phase == Phase::Failed && record.up.kept);
     settled && record.resource.instance().is_some()
 }
 
@@ -176,7 +176,9 @@ async fn places(ports: &Ports, template: &TargetName) -> Result<Vec<Leak>, CallE
     for target in ports.store.seats(template).await? {
         let stored = ports.store.look_up(&target).await?;
         let record = stored.as_ref().and_then(Stored::record);
-        if record.is_some_and(|record| record.seated) || stored.is_some() && record.is_none() {
+        if record.is_some_and(|record| record.provision.seated)
+            || stored.is_some() && record.is_none()
+        {
             continue;
         }
         leaks.push(Leak {

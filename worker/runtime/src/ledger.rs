@@ -48,7 +48,7 @@ pub fn standing(tagged: &Tagged, fleet: &Fleet, record: Option<&TargetRecord>) -
         Resource::Launch(token) => token.as_str() == tagged.token,
         Resource::Service(_) => false,
     };
-    let given_up = record.launch.iter().flat_map(|launch| &launch.given_up);
+    let given_up = record.provision.launch.iter().flat_map(|launch| &launch.given_up);
     if !known && given_up.into_iter().any(|launch| launch.token.as_str() == tagged.token) {
         return Standing::GivenUp;
     }

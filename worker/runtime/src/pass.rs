@@ -41,7 +41,8 @@ const DELAY_MAX_SECONDS: i64 = 900;
 /// A record that will be forgotten takes its claim along.
 fn claims(before: Option<&TargetRecord>, next: &TargetRecord) -> Option<Resource> {
     let moved = before.is_none_or(|before| before.resource != next.resource);
-    let retires = before.is_some_and(|before| before.retire_at != next.retire_at);
+    let retires =
+        before.is_some_and(|before| before.provision.retire_at != next.provision.retire_at);
     let named = !matches!(next.resource, Resource::Launch(_));
     ((moved || retires) && named).then(|| next.resource.clone())
 }
@@ -49,8 +50,8 @@ fn claims(before: Option<&TargetRecord>, next: &TargetRecord) -> Option<Resource
 /// What this commit does to the places of its template.
 fn seat(spec: &TargetSpec, before: Option<&TargetRecord>, next: &TargetRecord) -> Option<Seat> {
     let template = spec.template()?;
-    let had = before.is_some_and(|before| before.seated);
-    let change = match (had, next.seated, next.phase) {
+    let had = before.is_some_and(|before| before.provision.seated);
+    let change = match (had, next.provision.seated, next.phase) {
         (false, true, Phase::On | Phase::Stopping) => SeatChange::Force,
         (false, true, _) => SeatChange::Take(template.limit),
         (true, false, _) => SeatChange::Leave,
@@ -285,7 +286,7 @@ impl Once<'_> {
         }
         self.log(&decision, began, now);
         self.count(&decision, now);
-        self.after_commit(decision).await;
+        Box::pin(self.after_commit(decision)).await;
         Ok(Ended::Done)
     }
 
@@ -454,7 +455,7 @@ impl Once<'_> {
                 tracing::warn!(%error, "the answer is unknown; it is found out by looking");
                 return unanswered;
             }
-            Some(Err(error)) => self.refusal(&error, decision.next.refusals),
+            Some(Err(error)) => self.refusal(&error, decision.next.attempt.refusals),
         };
         let mut record = decision.next.clone();
         for _ in 0..FENCED_MAX {

@@ -47,10 +47,10 @@ pub(super) async fn of<'c>(
         false => load(ports, &places).await?,
     };
     // DynamoDB takes its time to delete what has expired.
-    let retires = |stored: &Stored| stored.record().and_then(|record| record.retire_at);
+    let retires = |stored: &Stored| stored.record().and_then(|record| record.provision.retire_at);
     records.retain(|stored| retires(stored).is_none_or(|at| at > now));
     records.sort_by(|one, other| {
-        let created = |it: &Stored| Some(it.record()?.launch.as_ref()?.created_at);
+        let created = |it: &Stored| Some(it.record()?.provision.launch.as_ref()?.created_at);
         (created(one), one.target()).cmp(&(created(other), other.target()))
     });
     Ok(Machines { spec, taken: places.len(), records })

@@ -266,7 +266,7 @@ mod tests {
             record.rev = 9;
             record.phase = Phase::On;
             record.since = at("2026-11-20T08:00:00Z");
-            record.unit_down = true;
+            record.up.unit_down = true;
             record.why = "it is wanted, and short of tasks".to_owned();
             let seen = Seen::Service(ServiceSeen::counts(2, 1, 1));
             record.observed = Some(Observed::of(at("2026-11-20T09:59:00Z"), seen));

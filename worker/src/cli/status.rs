@@ -180,7 +180,14 @@ impl Look<'_> {
             false => None,
         };
         let view = StatusView::of(&record, &spec, self.now);
-        Looked { spec, view, memory: record.idle, launch: record.launch, live, unreadable }
+        Looked {
+            spec,
+            view,
+            memory: record.idle,
+            launch: record.provision.launch,
+            live,
+            unreadable,
+        }
     }
 
     async fn at_machines<'c>(

@@ -322,7 +322,7 @@ fn full(kind: &str, phase: Phase, step: Option<Step>, effect: &Effect) -> Target
     record.phase = phase;
     record.step = step;
     record.generation = 3;
-    record.started_by_us = true;
+    record.up.started_by_us = true;
     record.holds = holds();
     record.releases = [("alice".to_owned(), sent(3, "c-0"))].into();
     record.last_kill = Some(sent(2, "kill-1"));
@@ -337,24 +337,25 @@ fn full(kind: &str, phase: Phase, step: Option<Step>, effect: &Effect) -> Target
         })
         .collect();
     record.quiet = Some(Quiet { until: at(100), after: EffectKind::Start });
-    record.contradiction = Some(Contradiction { at: at(71), state: PowerState::ShuttingDown });
+    record.attempt.contradiction =
+        Some(Contradiction { at: at(71), state: PowerState::ShuttingDown });
     record.began_at = Some(at(60));
-    record.accepted_at = Some(at(62));
-    record.retry_at = Some(at(110));
-    record.refusal = Some(failure());
-    record.refusals = 4;
-    record.settle_until = Some(at(120));
-    record.health_since = Some(at(63));
-    record.check = Some(Check {
+    record.attempt.accepted_at = Some(at(62));
+    record.attempt.retry_at = Some(at(110));
+    record.attempt.refusal = Some(failure());
+    record.attempt.refusals = 4;
+    record.attempt.settle_until = Some(at(120));
+    record.attempt.health_since = Some(at(63));
+    record.attempt.check = Some(Check {
         token: "00112233445566778899aabbccddeeff".to_owned(),
         command_id: Some("7a1b".to_owned()),
         purpose: CheckPurpose::Verify,
         asked_at: at(64),
     });
     record.checks = 9;
-    record.unit = Some(UnitHealth { state: "activating".to_owned(), at: at(65) });
-    record.unit_down = true;
-    record.kept = true;
+    record.up.unit = Some(UnitHealth { state: "activating".to_owned(), at: at(65) });
+    record.up.unit_down = true;
+    record.up.kept = true;
     record.overdue = true;
     record.failure = Some(failure());
     record.idle = idle_memory();
@@ -389,9 +390,9 @@ fn full(kind: &str, phase: Phase, step: Option<Step>, effect: &Effect) -> Target
     match kind {
         "ecs-service" => record.bounds = Some(Bounds { min: 1, max: 4 }),
         "ec2-template" => {
-            record.seated = true;
-            record.retire_at = (phase == Phase::Off).then(|| at(86_400));
-            record.launch = Some(LaunchRecord {
+            record.provision.seated = true;
+            record.provision.retire_at = (phase == Phase::Off).then(|| at(86_400));
+            record.provision.launch = Some(LaunchRecord {
                 given_up: Vec::new(),
                 parameters: parameters(),
                 created_at: at(1),

@@ -48,7 +48,7 @@ pub(super) async fn start(
 async fn starting(door: &Door, caller: &Caller, followed: &Followed) -> Response {
     let mut fields = Fields::new();
     if let Some(record) = door.record_of(followed).await {
-        let begun = followed.taken() && record.accepted_at.is_some();
+        let begun = followed.taken() && record.attempt.accepted_at.is_some();
         if let Some(looked) = door.so_far(&followed.asked, record) {
             let json = looked.json(caller, door.clock.now());
             fields = only(&json, &["instance", "holder", "expires_at"]);

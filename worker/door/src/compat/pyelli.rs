@@ -70,7 +70,7 @@ async fn so_far(door: &Door, caller: &Caller, followed: &Followed) -> Fields {
     let (asked, taken) = (&followed.asked, followed.taken());
     let mut fields = Fields::new();
     if let Some(record) = door.record_of(followed).await {
-        let begun = record.accepted_at.is_some();
+        let begun = record.attempt.accepted_at.is_some();
         if let Some(looked) = door.so_far(asked, record) {
             let json = looked.json(caller, door.clock.now());
             fields = only(&json, &["target", "instance", "phase", "step"]);

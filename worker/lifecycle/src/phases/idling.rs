@@ -23,7 +23,8 @@ use crate::watch::{ends_by_idleness, idle_floor};
 /// What is to be done about idleness before anything else of a target that is on. `None`: nothing that
 /// keeps the phase from going on.
 pub(super) fn look(pass: &mut Pass<'_>) -> Option<Flow> {
-    if let Some(check) = pass.record.check.clone().filter(|it| it.purpose == CheckPurpose::Idle)
+    if let Some(check) =
+        pass.record.attempt.check.clone().filter(|it| it.purpose == CheckPurpose::Idle)
         && let Some(flow) = hear_host(pass, check)
     {
         return Some(flow);
@@ -157,7 +158,7 @@ fn believe(pass: &mut Pass<'_>, judged: &Judged, rounds: usize, why: &str) -> Op
 }
 
 fn ask_host(pass: &mut Pass<'_>) -> Option<Flow> {
-    if pass.record.check.is_some() {
+    if pass.record.attempt.check.is_some() {
         // The unit's question first: one at a time. The tick that asked is over by then, so the look says why.
         let at = pass.after(pass.spec.timings.poll);
         pass.record.idle.look_at = Some(at);
@@ -187,7 +188,7 @@ fn ask_host(pass: &mut Pass<'_>) -> Option<Flow> {
 fn hear_host(pass: &mut Pass<'_>, check: Check) -> Option<Flow> {
     if let Some(CheckReading::Exited { code, output }) = pass.seen().and_then(|it| it.check.clone())
     {
-        pass.record.check = None;
+        pass.record.attempt.check = None;
         let reading = Reading::Exit { code, output };
         // However late it is read: the host has said it by the end of the command's time.
         let timeout = pass.spec.idle.as_ref().and_then(IdleSpec::host_command);

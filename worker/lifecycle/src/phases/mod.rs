@@ -22,13 +22,14 @@ use lamplighter_events::{Action, AttentionKind, Cause, Verdict};
 use crate::effect::EffectKind;
 use crate::hold::{HoldKind, Sent};
 use crate::holds::end_holds;
+use crate::idle::IdleMemory;
 use crate::limits::{
     BOOTSTRAP_GRACE_SECONDS, CHECK_GRACE_SECONDS, MESSAGE_CHARS_MAX, OVERDUE_LOOK_SECONDS,
     RIGHTS_ARRIVE_SECONDS, RIGHTS_RETRY_SECONDS, UNIT_ACTIVATING_SECONDS, WINDOW_RETRY_SECONDS,
 };
 use crate::observed::{CheckReading, PowerState};
 use crate::pass::{Flow, Pass};
-use crate::record::{Check, CheckPurpose, Failure, OpenCommand, Phase, Step};
+use crate::record::{Attempt, Check, CheckPurpose, Failure, OpenCommand, Phase, Step, UpState};
 use crate::resource::Resource;
 use crate::text::within;
 use crate::time::{add, later};
@@ -104,21 +105,18 @@ fn begin_start(pass: &mut Pass<'_>) {
     let record = &mut pass.record;
     record.generation += 1;
     record.began_at = Some(pass.now);
-    record.started_by_us = false;
     record.failure = None;
-    record.kept = false;
-    record.unit = None;
-    record.unit_down = false;
-    record.idle = crate::idle::IdleMemory::default();
-    clear_way(pass);
-    if let Some(launch) = &mut record_of(pass).launch {
+    record.up = UpState::default();
+    record.idle = IdleMemory::default();
+    record.attempt = Attempt::default();
+    if let Some(launch) = &mut record_of(pass).provision.launch {
         launch.option = 0;
         launch.tried.clear();
         launch.refused = 0;
     }
     if pass.spec.template().is_some() {
-        pass.record.seated = true;
-        pass.record.retire_at = None;
+        pass.record.provision.seated = true;
+        pass.record.provision.retire_at = None;
     }
     let step = first_step(pass);
     pass.enter(Phase::Starting, Some(step), None, "it is wanted");
@@ -156,28 +154,16 @@ fn stop_step(pass: &Pass<'_>) -> Step {
 
 /// The way down begins. A failure that led here stays, and shows again once the machine is off.
 fn begin_stop(pass: &mut Pass<'_>, why: &str) {
-    clear_way(pass);
+    pass.record.attempt = Attempt::default();
     pass.record.began_at = Some(pass.now);
     pass.record.overdue = false;
     if pass.spec.template().is_some() {
         // It counts until it is gone, whatever was thought of it before.
-        pass.record.seated = true;
-        pass.record.retire_at = None;
+        pass.record.provision.seated = true;
+        pass.record.provision.retire_at = None;
     }
     let step = stop_step(pass);
     pass.enter(Phase::Stopping, Some(step), None, why);
-}
-
-fn clear_way(pass: &mut Pass<'_>) {
-    let record = &mut pass.record;
-    record.accepted_at = None;
-    record.retry_at = None;
-    record.refusal = None;
-    record.refusals = 0;
-    record.settle_until = None;
-    record.health_since = None;
-    record.check = None;
-    record.contradiction = None;
 }
 
 /// A start was accepted: a target that failed gets another way up.
@@ -186,7 +172,7 @@ pub(crate) fn welcome_start(pass: &mut Pass<'_>) {
         return;
     }
     let again = pass.record.phase == Phase::Failed
-        || (pass.record.phase == Phase::On && pass.record.unit_down);
+        || (pass.record.phase == Phase::On && pass.record.up.unit_down);
     if again {
         begin_start(pass);
     }
@@ -250,14 +236,14 @@ fn fail_start(pass: &mut Pass<'_>, cause: Cause, message: String) {
     }
     let why = format!("the start failed ({cause}): {message}");
     if off || pass.wanted() {
-        clear_way(pass);
-        pass.record.kept = !off;
+        pass.record.attempt = Attempt::default();
+        pass.record.up.kept = !off;
         pass.enter(Phase::Failed, None, Some(cause), why);
         // Whom the clock wants, the clock tries again, as long as the window lasts.
         let by_window = pass.record.holds_in_force(pass.now).any(|it| it.kind == HoldKind::Window);
         if by_window {
             let at = pass.in_seconds(WINDOW_RETRY_SECONDS);
-            pass.record.retry_at = Some(at);
+            pass.record.attempt.retry_at = Some(at);
             pass.look(at);
         }
     } else {
@@ -280,7 +266,7 @@ fn is_surely_off(pass: &Pass<'_>) -> bool {
                 && quiet_until.is_none_or(|until| until <= seen.at)
                 && lag::old_until(&pass.record, seen).is_none()
         }
-        None => pass.record.accepted_at.is_none() && pass.record.unanswered.is_empty(),
+        None => pass.record.attempt.accepted_at.is_none() && pass.record.unanswered.is_empty(),
     };
     // Bounds that were given back would pull its count up: they are suspended on the way down.
     off && service::seen(pass).is_none_or(|service| service.bounds.is_none())
@@ -310,7 +296,7 @@ pub(crate) fn refused_for_good(pass: &mut Pass<'_>, kind: EffectKind, failure: F
         }
         (EffectKind::Scale, Phase::Off | Phase::On | Phase::Failed) => {
             let at = later(pass.now, OVERDUE_LOOK_SECONDS);
-            pass.record.retry_at = Some(at);
+            pass.record.attempt.retry_at = Some(at);
             pass.look(at);
             pass.why(format!("its scaling's bounds cannot be set ({cause}): {message}"));
         }
@@ -324,7 +310,7 @@ pub(crate) fn refused_for_good(pass: &mut Pass<'_>, kind: EffectKind, failure: F
                 );
             }
             let at = later(pass.now, OVERDUE_LOOK_SECONDS);
-            pass.record.retry_at = Some(at);
+            pass.record.attempt.retry_at = Some(at);
             pass.look(at);
             pass.why(format!(
                 "the stop was refused ({cause}): {message}; trying again in a minute"
@@ -346,12 +332,14 @@ fn stopped_outside(pass: &mut Pass<'_>) {
         return;
     }
     let seen = pass.seen();
-    let first_seen = pass.record.contradiction.map_or(pass.now, |seen| seen.at);
+    let first_seen = pass.record.attempt.contradiction.map_or(pass.now, |seen| seen.at);
     let at = seen
         .and_then(|seen| seen.instance())
         .and_then(|instance| instance.user_stopped_at)
         // A describe can name the time of an earlier stop; this one cannot be older than the way up.
-        .filter(|at| pass.record.accepted_at.or(pass.record.began_at).is_none_or(|up| *at >= up))
+        .filter(|at| {
+            pass.record.attempt.accepted_at.or(pass.record.began_at).is_none_or(|up| *at >= up)
+        })
         .unwrap_or(first_seen);
     let state = seen.map_or(PowerState::Stopped, |seen| seen.state());
     let reason = seen.and_then(|seen| seen.instance()).and_then(|it| it.reason.as_ref());
@@ -417,7 +405,7 @@ fn read_check(pass: &mut Pass<'_>, check: Check) -> Asked {
             }
         }
         Some(CheckReading::Pending { command_id }) => {
-            if let (Some(open), Some(id)) = (&mut pass.record.check, command_id) {
+            if let (Some(open), Some(id)) = (&mut pass.record.attempt.check, command_id) {
                 open.command_id = Some(id);
             }
             Asked::Waits
@@ -426,7 +414,7 @@ fn read_check(pass: &mut Pass<'_>, check: Check) -> Asked {
     };
     match asked {
         Asked::Waits if pass.now >= gives_up_at => {
-            pass.record.check = None;
+            pass.record.attempt.check = None;
             Asked::Mute(format!("no answer from the host within {patience} s"))
         }
         Asked::Waits => {
@@ -434,7 +422,7 @@ fn read_check(pass: &mut Pass<'_>, check: Check) -> Asked {
             Asked::Waits
         }
         said => {
-            pass.record.check = None;
+            pass.record.attempt.check = None;
             said
         }
     }
@@ -442,7 +430,7 @@ fn read_check(pass: &mut Pass<'_>, check: Check) -> Asked {
 
 /// The end of the time in which the machine must be `running`.
 fn running_by(pass: &Pass<'_>) -> jiff::Timestamp {
-    let from = pass.record.accepted_at.or(pass.record.began_at).unwrap_or(pass.now);
+    let from = pass.record.attempt.accepted_at.or(pass.record.began_at).unwrap_or(pass.now);
     add(from, pass.spec.timings.start_timeout)
 }
 

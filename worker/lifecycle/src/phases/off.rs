@@ -14,7 +14,7 @@ use crate::idle::IdleMemory;
 use crate::limits::UNANSWERED_LOOK_SECONDS;
 use crate::observed::{Observed, PowerState};
 use crate::pass::{Flow, Pass};
-use crate::record::Phase;
+use crate::record::{Phase, UpState};
 
 pub(super) fn first_contact(pass: &mut Pass<'_>) {
     if pass.seen().is_some_and(is_up) {
@@ -47,17 +47,14 @@ fn adopt(pass: &mut Pass<'_>, why: &str) {
         _ => pass.record.since,
     };
     pass.record.generation += 1;
-    pass.record.started_by_us = false;
-    pass.record.contradiction = None;
+    pass.record.attempt.contradiction = None;
     pass.record.failure = None;
-    pass.record.kept = false;
-    pass.record.unit = None;
-    pass.record.unit_down = false;
+    pass.record.up = UpState::default();
     pass.record.idle = IdleMemory::default();
     let max_lifetime = pass.spec.template().and_then(|template| template.max_lifetime);
     let until = max_lifetime.map(|long| pass.after(long));
     if pass.spec.template().is_some() {
-        pass.record.seated = true;
+        pass.record.provision.seated = true;
     }
     let id = format!("adopted:{}", pass.record.generation);
     // "outside" is a word, not a name: it cannot be wrong.
@@ -76,7 +73,7 @@ fn adopt(pass: &mut Pass<'_>, why: &str) {
 
 pub(super) fn advance(pass: &mut Pass<'_>) -> Flow {
     if pass.wanted() && (pass.record.phase == Phase::Off || retries_for_window(pass)) {
-        if pass.no_seat && pass.spec.template().is_some() && !pass.record.seated {
+        if pass.no_seat && pass.spec.template().is_some() && !pass.record.provision.seated {
             let at = pass.in_seconds(UNANSWERED_LOOK_SECONDS);
             pass.look(at);
             pass.why("its template has its most machines; looking again");
@@ -91,17 +88,17 @@ pub(super) fn advance(pass: &mut Pass<'_>) -> Flow {
     }
     match state {
         PowerState::Stopped | PowerState::Terminated | PowerState::Missing => {
-            pass.record.contradiction = None;
+            pass.record.attempt.contradiction = None;
             // A machine that is kept may not show yet: it is given up only when surely off.
             if let Some(until) = pass.quiet_after(EffectKind::Start) {
                 pass.why("a start made just before may still show; looking again");
                 pass.look(until);
                 return Flow::Rest;
             }
-            if (pass.record.kept || asked_to_stop(pass)) && pass.may_be_old() {
+            if (pass.record.up.kept || asked_to_stop(pass)) && pass.may_be_old() {
                 return Flow::Rest;
             }
-            pass.record.kept = false;
+            pass.record.up.kept = false;
             if let Some(flow) = service::suspend_what_came_late(pass) {
                 return flow;
             }
@@ -133,11 +130,11 @@ pub(super) fn advance(pass: &mut Pass<'_>) -> Flow {
 
 /// A launched machine is never anybody's but ours: what shows up was late.
 fn still_there(pass: &mut Pass<'_>, state: PowerState) -> Flow {
-    if pass.record.kept && pass.wanted() && !asked_to_stop(pass) {
+    if pass.record.up.kept && pass.wanted() && !asked_to_stop(pass) {
         pass.why("its start failed, and its machine is kept for a while (keep_failed)");
         return Flow::Rest;
     }
-    let known = pass.record.launch.is_some() || asked_to_stop(pass);
+    let known = pass.record.provision.launch.is_some() || asked_to_stop(pass);
     match state {
         PowerState::ShuttingDown => {
             pass.why("nobody wants it, and it is going");
@@ -173,7 +170,7 @@ fn retries_for_window(pass: &mut Pass<'_>) -> bool {
     if pass.record.phase != Phase::Failed || !by_window {
         return false;
     }
-    match pass.record.retry_at {
+    match pass.record.attempt.retry_at {
         // A window that began after the failure, or whose pause is over.
         None => true,
         Some(at) if at <= pass.now => true,
@@ -189,7 +186,7 @@ fn up(pass: &mut Pass<'_>, state: PowerState) -> Flow {
         begin_stop(pass, "somebody asked for it to be off");
         return Flow::Again;
     }
-    if pass.record.kept {
+    if pass.record.up.kept {
         if pass.wanted() {
             pass.why("its start failed, and its machine is kept (keep_failed)");
             return Flow::Rest;

@@ -17,11 +17,11 @@ pub(super) fn advance(pass: &mut Pass<'_>) -> Flow {
     let Some(state) = pass.seen().map(|seen| seen.state()) else { return Flow::Rest };
     if state != PowerState::Running {
         // Whatever the unit said last, it said before this.
-        pass.record.unit = None;
+        pass.record.up.unit = None;
     }
     match state {
         PowerState::Running => {
-            pass.record.contradiction = None;
+            pass.record.attempt.contradiction = None;
             came_back(pass);
             if let Some(flow) = idling::look(pass) {
                 return flow;
@@ -36,7 +36,7 @@ pub(super) fn advance(pass: &mut Pass<'_>) -> Flow {
                 return flow;
             }
             let asked = pass.record.open.iter().any(OpenCommand::wants_on);
-            if asked && pass.record.unit_down && pass.record.check.is_none() {
+            if asked && pass.record.up.unit_down && pass.record.attempt.check.is_none() {
                 begin_start(pass);
                 return Flow::Again;
             }
@@ -103,21 +103,22 @@ fn short_of_tasks(pass: &mut Pass<'_>) -> Flow {
         return Flow::Again;
     }
     let at = pass.seen_at();
-    let since = pass.record.contradiction.map_or(at, |seen| seen.at);
-    pass.record.contradiction = Some(Contradiction { at: since, state: PowerState::Pending });
+    let since = pass.record.attempt.contradiction.map_or(at, |seen| seen.at);
+    pass.record.attempt.contradiction =
+        Some(Contradiction { at: since, state: PowerState::Pending });
     let progress = service::progress(pass);
-    if at >= add(since, pass.spec.timings.start_timeout) && !pass.record.unit_down {
-        pass.record.unit_down = true;
+    if at >= add(since, pass.spec.timings.start_timeout) && !pass.record.up.unit_down {
+        pass.record.up.unit_down = true;
         let (_, why) = service::late(pass, pass.spec.timings.start_timeout);
         pass.attention(AttentionKind::UnitDied, format!("it is on, and short of tasks: {why}"));
     }
-    if pass.record.unit_down {
+    if pass.record.up.unit_down {
         let message =
             format!("it is short of tasks, so whether it is idle is not known: {progress}");
         idling::answer_checks(pass, &message, None);
     }
     pass.why(format!("it is wanted, and short of tasks: {progress}"));
-    let pause = match pass.record.unit_down {
+    let pause = match pass.record.up.unit_down {
         true => pass.in_seconds(OVERDUE_LOOK_SECONDS),
         false => pass.after(pass.spec.timings.poll),
     };
@@ -127,8 +128,8 @@ fn short_of_tasks(pass: &mut Pass<'_>) -> Flow {
 
 /// A service that was short of tasks has them again.
 fn came_back(pass: &mut Pass<'_>) {
-    if service::seen(pass).is_some() && pass.record.unit_down {
-        pass.record.unit_down = false;
+    if service::seen(pass).is_some() && pass.record.up.unit_down {
+        pass.record.up.unit_down = false;
         pass.note("it has all of its tasks again");
     }
 }
@@ -158,7 +159,7 @@ fn watch(pass: &mut Pass<'_>) -> Flow {
     if pass.spec.unit().is_none() {
         return Flow::Rest;
     }
-    if let Some(check) = pass.record.check.clone() {
+    if let Some(check) = pass.record.attempt.check.clone() {
         return match check.purpose {
             CheckPurpose::Idle | CheckPurpose::Bootstrap => Flow::Rest,
             CheckPurpose::Verify | CheckPurpose::Watch => read(pass, check),
@@ -182,12 +183,12 @@ fn watch(pass: &mut Pass<'_>) -> Flow {
 }
 
 fn plan_next(pass: &mut Pass<'_>) {
-    if let (Some(every), Some(unit)) = (pass.spec.unit_check_every(), &pass.record.unit) {
+    if let (Some(every), Some(unit)) = (pass.spec.unit_check_every(), &pass.record.up.unit) {
         let at = add(unit.at, every);
         pass.look(at);
     }
-    if pass.record.unit_down {
-        let state = pass.record.unit.as_ref().map_or("unknown", |unit| &unit.state).to_owned();
+    if pass.record.up.unit_down {
+        let state = pass.record.up.unit.as_ref().map_or("unknown", |unit| &unit.state).to_owned();
         pass.why(format!("it is wanted, but its unit is {state}"));
     }
 }
@@ -213,17 +214,17 @@ fn read(pass: &mut Pass<'_>, check: Check) -> Flow {
 fn learn(pass: &mut Pass<'_>, state: &str) {
     let down = match state {
         "active" | "reloading" | "activating" => false,
-        "unknown" => pass.record.unit_down,
+        "unknown" => pass.record.up.unit_down,
         _ => true,
     };
-    pass.record.unit = Some(UnitHealth { state: state.to_owned(), at: pass.now });
-    if down && !pass.record.unit_down {
+    pass.record.up.unit = Some(UnitHealth { state: state.to_owned(), at: pass.now });
+    if down && !pass.record.up.unit_down {
         let unit = pass.spec.unit().map_or("", |unit| unit.as_str());
         let message = format!("its unit {unit} is {state} while the target is on");
         pass.attention(AttentionKind::UnitDied, message);
     }
-    if !down && pass.record.unit_down {
+    if !down && pass.record.up.unit_down {
         pass.note("its unit is active again");
     }
-    pass.record.unit_down = down;
+    pass.record.up.unit_down = down;
 }

@@ -116,7 +116,7 @@ pub(super) fn suspend_what_came_late(pass: &mut Pass<'_>) -> Option<Flow> {
 }
 
 fn scale(pass: &mut Pass<'_>, bounds: Bounds, step: Option<Step>, why: &str) -> Flow {
-    if let Some(retry_at) = pass.record.retry_at.filter(|at| *at > pass.now) {
+    if let Some(retry_at) = pass.record.attempt.retry_at.filter(|at| *at > pass.now) {
         pass.look(retry_at);
         return Flow::Rest;
     }

@@ -17,7 +17,7 @@ use crate::limits::{CONSISTENCY_MARGIN_SECONDS, FELL_BACK_SECONDS};
 use crate::observed::{Agent, HealthReading, PowerState};
 use crate::pass::{Flow, Pass};
 use crate::phases::agent::no_agent;
-use crate::record::{CheckPurpose, OpenCommand, Phase, Step, UnitHealth};
+use crate::record::{Attempt, CheckPurpose, OpenCommand, Phase, Step, UnitHealth};
 use crate::resource::Resource;
 use crate::template::TemplateSpec;
 use crate::time::add;
@@ -57,14 +57,15 @@ pub(super) fn advance(pass: &mut Pass<'_>) -> Flow {
 
 /// Whether AWS took the start, or the machine was seen to go up.
 fn is_under_way(pass: &Pass<'_>) -> bool {
-    pass.record.accepted_at.is_some() && !pass.record.step.is_some_and(Step::is_before_the_way)
+    pass.record.attempt.accepted_at.is_some()
+        && !pass.record.step.is_some_and(Step::is_before_the_way)
 }
 
 fn stopped(pass: &mut Pass<'_>) -> Flow {
     if is_under_way(pass) {
         return fell_back(pass);
     }
-    pass.record.contradiction = None;
+    pass.record.attempt.contradiction = None;
     if let Some(until) = pass.quiet_after(EffectKind::Start) {
         pass.why("a start whose answer was lost may still show; looking again");
         pass.look(until);
@@ -75,9 +76,9 @@ fn stopped(pass: &mut Pass<'_>) -> Flow {
     let waits_for_stop = pass.record.step == Some(Step::WaitStoppedFirst);
     // While it is paused nothing can be tried, and so nothing has failed.
     let over = pass.now >= retries_until && pass.record.paused.is_none();
-    if let (Some(refusal), true) = (&pass.record.refusal, over) {
+    if let (Some(refusal), true) = (&pass.record.attempt.refusal, over) {
         let (cause, message) = (refusal.cause, refusal.message.clone());
-        let tries = pass.record.refusals;
+        let tries = pass.record.attempt.refusals;
         let message = match template::refusals(pass) {
             Some(told) => format!("{told} until the deadline; last: {message}"),
             None => format!("{message} (refused {tries} times until the deadline)"),
@@ -91,9 +92,9 @@ fn stopped(pass: &mut Pass<'_>) -> Flow {
         fail_start(pass, Cause::Deadline, format!("EC2 did not answer the launch within {limit}"));
         return Flow::Again;
     }
-    if let Some(retry_at) = pass.record.retry_at.filter(|at| *at > pass.now) {
+    if let Some(retry_at) = pass.record.attempt.retry_at.filter(|at| *at > pass.now) {
         pass.look(retry_at);
-        let refusal = pass.record.refusal.as_ref().map(|refusal| refusal.message.clone());
+        let refusal = pass.record.attempt.refusal.as_ref().map(|refusal| refusal.message.clone());
         let tried = template::refusals_in_full(pass);
         pass.why(format!("trying again at {retry_at:.0}: {}{tried}", refusal.unwrap_or_default()));
         return Flow::Rest;
@@ -108,8 +109,8 @@ fn stopped(pass: &mut Pass<'_>) -> Flow {
     if let Some(flow) = restore_bounds(pass) {
         return flow;
     }
-    pass.record.started_by_us = true;
-    pass.record.accepted_at = None;
+    pass.record.up.started_by_us = true;
+    pass.record.attempt.accepted_at = None;
     let effect = match pass.record.resource.instance().cloned() {
         Some(instance) => Some(Effect::StartInstance { instance }),
         None => service::turn_on(pass),
@@ -126,8 +127,8 @@ fn launch(pass: &mut Pass<'_>, template: &TemplateSpec) -> Flow {
         pass.why(format!("paused by holder {by}: nothing is launched"));
         return Flow::Rest;
     }
-    pass.record.started_by_us = true;
-    pass.record.accepted_at = None;
+    pass.record.up.started_by_us = true;
+    pass.record.attempt.accepted_at = None;
     let Some(effect) = template::launch(pass, template) else { return Flow::Again };
     let why = match template::refusals(pass) {
         Some(told) => format!("it is wanted; {told} so far"),
@@ -139,8 +140,9 @@ fn launch(pass: &mut Pass<'_>, template: &TemplateSpec) -> Flow {
 /// Scaling's bounds first; where AWS goes on refusing that, until the deadline.
 fn restore_bounds(pass: &mut Pass<'_>) -> Option<Flow> {
     let over = pass.now >= running_by(pass) && pass.record.paused.is_none();
-    let waits = pass.record.retry_at.is_some() && pass.record.step == Some(Step::RestoreScaling);
-    if let (Some(refusal), true) = (pass.record.refusal.clone(), over && waits) {
+    let waits =
+        pass.record.attempt.retry_at.is_some() && pass.record.step == Some(Step::RestoreScaling);
+    if let (Some(refusal), true) = (pass.record.attempt.refusal.clone(), over && waits) {
         fail_start(pass, refusal.cause, refusal.message);
         return Some(Flow::Again);
     }
@@ -168,7 +170,7 @@ fn fell_back(pass: &mut Pass<'_>) -> Flow {
         return Flow::Again;
     }
     let instance = pass.seen().and_then(|seen| seen.instance());
-    let accepted = pass.record.accepted_at;
+    let accepted = pass.record.attempt.accepted_at;
     let by_user = instance.and_then(|instance| instance.user_stopped_at);
     if by_user.is_some_and(|at| accepted.is_some_and(|accepted| at >= accepted)) {
         stopped_outside(pass);
@@ -196,7 +198,7 @@ fn until_believed(pass: &Pass<'_>) -> i64 {
 }
 
 fn start_over(pass: &mut Pass<'_>) -> Flow {
-    super::clear_way(pass);
+    pass.record.attempt = Attempt::default();
     pass.record.began_at = Some(pass.now);
     pass.record.step = Some(first_step(pass));
     Flow::Again
@@ -240,7 +242,7 @@ fn pending(pass: &mut Pass<'_>) -> Flow {
     let over = pass.now >= running_by(pass);
     if service::seen(pass).is_some() {
         // A task that ran for a moment and is gone has settled nothing.
-        pass.record.settle_until = None;
+        pass.record.attempt.settle_until = None;
         if pass.record.step != Some(Step::RestoreScaling) {
             pass.record.step = Some(way_step(pass));
         }
@@ -288,14 +290,14 @@ fn stop_may_still_show(pass: &mut Pass<'_>) -> bool {
 
 /// It is up: whatever was awaited before that is past.
 fn enter_way(pass: &mut Pass<'_>) {
-    pass.record.contradiction = None;
+    pass.record.attempt.contradiction = None;
     if pass.record.step.is_none_or(Step::is_before_the_way) {
         if pass.unanswered(EffectKind::Start) {
-            pass.record.started_by_us = true;
+            pass.record.up.started_by_us = true;
             pass.record.accepted.note_lost_start(&pass.record.unanswered, pass.now);
         }
-        pass.record.accepted_at = pass.record.accepted_at.or(Some(pass.now));
-        pass.record.refusal = None;
+        pass.record.attempt.accepted_at = pass.record.attempt.accepted_at.or(Some(pass.now));
+        pass.record.attempt.refusal = None;
         let step = way_step(pass);
         pass.enter(Phase::Starting, Some(step), None, "it is on its way");
     }
@@ -330,12 +332,12 @@ fn settle(pass: &mut Pass<'_>) -> Flow {
     if !pass.spec.settles() {
         return verified(pass);
     }
-    let until = match pass.record.settle_until {
+    let until = match pass.record.attempt.settle_until {
         Some(until) => until,
         None => pass.after(pass.spec.timings.settle),
     };
     if pass.now < until {
-        pass.record.settle_until = Some(until);
+        pass.record.attempt.settle_until = Some(until);
         pass.record.step = Some(Step::Settle);
         pass.look(until);
         pass.why(format!("it runs; left alone until {until:.0} to settle"));
@@ -345,7 +347,7 @@ fn settle(pass: &mut Pass<'_>) -> Flow {
 }
 
 fn ask_unit(pass: &mut Pass<'_>) -> Flow {
-    if let Some(retry_at) = pass.record.retry_at.filter(|at| *at > pass.now) {
+    if let Some(retry_at) = pass.record.attempt.retry_at.filter(|at| *at > pass.now) {
         pass.look(retry_at);
         return Flow::Rest;
     }
@@ -365,7 +367,7 @@ fn ask_unit(pass: &mut Pass<'_>) -> Flow {
 }
 
 fn verify_unit(pass: &mut Pass<'_>) -> Flow {
-    let Some(check) = pass.record.check.clone() else {
+    let Some(check) = pass.record.attempt.check.clone() else {
         pass.record.step = Some(way_step(pass));
         return ask_unit(pass);
     };
@@ -378,7 +380,7 @@ fn verify_unit(pass: &mut Pass<'_>) -> Flow {
             pass.ask_again(check, "the question never arrived; asking again under the same token")
         }
         Asked::Said(state) => {
-            pass.record.unit = Some(UnitHealth { state: state.clone(), at: pass.now });
+            pass.record.up.unit = Some(UnitHealth { state: state.clone(), at: pass.now });
             if state == "active" {
                 return verified(pass);
             }
@@ -395,7 +397,7 @@ fn verify_unit(pass: &mut Pass<'_>) -> Flow {
             }
             pass.note(format!("no answer for the unit ({detail}); asking again"));
             pass.record.step = Some(way_step(pass));
-            pass.record.retry_at = Some(pass.after(pass.spec.timings.poll));
+            pass.record.attempt.retry_at = Some(pass.after(pass.spec.timings.poll));
             pass.look_after_poll();
             pass.why(format!("no answer for the unit ({detail}); asking again"));
             Flow::Rest
@@ -407,7 +409,7 @@ fn verify_unit(pass: &mut Pass<'_>) -> Flow {
 fn verified(pass: &mut Pass<'_>) -> Flow {
     if pass.spec.health.is_some() {
         pass.record.step = Some(Step::VerifyHealth);
-        pass.record.health_since = Some(pass.now);
+        pass.record.attempt.health_since = Some(pass.now);
         pass.look(pass.now);
         pass.why("asking the health address");
         return Flow::Rest;
@@ -421,7 +423,7 @@ fn verify_health(pass: &mut Pass<'_>) -> Flow {
         Some(HealthReading::Unhealthy { detail }) => detail,
         None => "the machine has no such address".to_owned(),
     };
-    let since = pass.record.health_since.unwrap_or(pass.now);
+    let since = pass.record.attempt.health_since.unwrap_or(pass.now);
     if pass.now >= add(since, pass.spec.timings.health_timeout) {
         fail_start(pass, Cause::Unhealthy, format!("its health address says: {detail}"));
         return Flow::Again;
@@ -432,8 +434,8 @@ fn verify_health(pass: &mut Pass<'_>) -> Flow {
 }
 
 fn came_on(pass: &mut Pass<'_>) -> Flow {
-    let started = pass.record.started_by_us;
-    super::clear_way(pass);
+    let started = pass.record.up.started_by_us;
+    pass.record.attempt = Attempt::default();
     let message = if started { "it is on" } else { "it was running already, and is verified" };
     pass.enter(Phase::On, None, None, message);
     for open in pass.take_open(OpenCommand::wants_on) {

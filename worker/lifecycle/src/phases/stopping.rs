@@ -8,7 +8,7 @@ use crate::idle::IdleMemory;
 use crate::limits::OVERDUE_LOOK_SECONDS;
 use crate::observed::PowerState;
 use crate::pass::{Flow, Pass};
-use crate::record::{Phase, Step};
+use crate::record::{Attempt, Phase, Step, UpState};
 use crate::time::add;
 
 pub(super) fn advance(pass: &mut Pass<'_>) -> Flow {
@@ -67,9 +67,9 @@ fn running(pass: &mut Pass<'_>) -> Flow {
         pass.record.step = Some(Step::WaitStopped);
         return Flow::Rest;
     }
-    if let Some(retry_at) = pass.record.retry_at.filter(|at| *at > pass.now) {
+    if let Some(retry_at) = pass.record.attempt.retry_at.filter(|at| *at > pass.now) {
         pass.look(retry_at);
-        let refusal = pass.record.refusal.as_ref().map(|refusal| refusal.message.clone());
+        let refusal = pass.record.attempt.refusal.as_ref().map(|refusal| refusal.message.clone());
         pass.why(format!("stopping again at {retry_at:.0}: {}", refusal.unwrap_or_default()));
         wait(pass);
         return Flow::Rest;
@@ -92,7 +92,7 @@ fn running(pass: &mut Pass<'_>) -> Flow {
 
 /// Looks again, and says so once when it takes too long.
 fn wait(pass: &mut Pass<'_>) -> Flow {
-    let from = pass.record.accepted_at.or(pass.record.began_at).unwrap_or(pass.now);
+    let from = pass.record.attempt.accepted_at.or(pass.record.began_at).unwrap_or(pass.now);
     if pass.now < add(from, pass.spec.timings.stop_timeout) {
         pass.look_after_poll();
         return Flow::Rest;
@@ -124,12 +124,10 @@ fn turn_back(pass: &mut Pass<'_>) -> Flow {
 }
 
 fn rest(pass: &mut Pass<'_>) -> Flow {
-    super::clear_way(pass);
+    pass.record.attempt = Attempt::default();
+    pass.record.up = UpState::default();
     pass.record.began_at = None;
-    pass.record.unit = None;
-    pass.record.unit_down = false;
     pass.record.overdue = false;
-    pass.record.kept = false;
     match pass.record.failure.clone() {
         Some(failure) => {
             let why = format!("the start failed ({}): {}", failure.cause, failure.message);

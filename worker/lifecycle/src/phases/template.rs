@@ -61,7 +61,8 @@ pub(crate) fn is_gone(pass: &Pass<'_>, state: PowerState) -> bool {
         PowerState::Missing => {
             // EC2 may not know what it has just launched, and not even when it has shown it once: what finds it
             // by its token and what finds it by its id agree later. What has ended shows for an hour.
-            let launched = pass.record.launch.as_ref().and_then(|launch| launch.launched_at);
+            let launched =
+                pass.record.provision.launch.as_ref().and_then(|launch| launch.launched_at);
             let shows_by = launched.map(|at| later(at, LAUNCH_VISIBLE_SECONDS));
             pass.record.resource.instance().is_none()
                 || shows_by.is_none_or(|shows_by| pass.seen_at() >= shows_by)
@@ -73,7 +74,7 @@ pub(crate) fn is_gone(pass: &Pass<'_>, state: PowerState) -> bool {
 /// Takes from a look what it says of a launch: the id that it led to.
 pub(crate) fn recognise(pass: &mut Pass<'_>) {
     let Some(seen) = pass.seen().and_then(|seen| seen.instance()) else { return };
-    if pass.record.launch.is_none() {
+    if pass.record.provision.launch.is_none() {
         return;
     }
     if let (Resource::Launch(token), Some(id)) = (&pass.record.resource, &seen.id) {
@@ -101,9 +102,9 @@ pub(crate) fn launched(pass: &mut Pass<'_>, answered: &LaunchToken, id: &str) {
     pass.record.resource = Resource::Instance(instance);
     // That was of the machine before it.
     pass.record.accepted.stop = None;
-    pass.record.started_by_us = true;
+    pass.record.up.started_by_us = true;
     let now = pass.now;
-    if let Some(launch) = &mut pass.record.launch {
+    if let Some(launch) = &mut pass.record.provision.launch {
         launch.launched_at = Some(now);
         launch.ended_at = None;
     }
@@ -118,7 +119,7 @@ pub(super) fn launch(pass: &mut Pass<'_>, template: &TemplateSpec) -> Option<Eff
     }
     let now = pass.now;
     let target = pass.record.target.clone();
-    let Some(launch) = pass.record.launch.as_mut() else {
+    let Some(launch) = pass.record.provision.launch.as_mut() else {
         // An orphan that was adopted, and is gone: nobody knows with what it was made.
         let message = "its record does not say what it was made with; create it anew".to_owned();
         fail_start(pass, Cause::NotFound, message);
@@ -141,7 +142,7 @@ pub(super) fn launch(pass: &mut Pass<'_>, template: &TemplateSpec) -> Option<Eff
     // What was seen of the machine before it, and accepted for it, says nothing of this one.
     pass.record.observed = None;
     pass.record.accepted = AcceptedChanges::default();
-    pass.record.unit = None;
+    pass.record.up.unit = None;
     Some(Effect::RunInstance(Box::new(Launch {
         token,
         launch_template: template.launch_template.clone(),
@@ -194,7 +195,8 @@ pub(crate) fn is_of_given_up_launch(record: &TargetRecord, effect: &Effect) -> b
 
 /// Ends a machine of a launch that was given up. The target itself is not concerned.
 pub(crate) fn end_given_up_launch(pass: &mut Pass<'_>, instance: &InstanceId) {
-    let known = pass.record.launch.as_ref().is_some_and(|launch| !launch.given_up.is_empty());
+    let known =
+        pass.record.provision.launch.as_ref().is_some_and(|launch| !launch.given_up.is_empty());
     let other = pass.record.resource.instance() != Some(instance);
     if !known || !other || pass.in_flight() {
         return;
@@ -221,7 +223,7 @@ pub(crate) fn try_next_option(pass: &mut Pass<'_>, refused: &LaunchOption, messa
         return false;
     };
     let repeats = pass.record.unanswered.iter().find_map(must_be_repeated).is_some();
-    let Some(launch) = &mut pass.record.launch else { return false };
+    let Some(launch) = &mut pass.record.provision.launch else { return false };
     let way = format!("{refused}: ");
     launch.tried.retain(|tried| !tried.starts_with(&way));
     launch.tried.push(shortened(&format!("{way}{message}"), TRIED_CHARS_MAX));
@@ -234,7 +236,7 @@ pub(crate) fn try_next_option(pass: &mut Pass<'_>, refused: &LaunchOption, messa
     launch.option += 1;
     let next = launch.option % options.max(1) != 0;
     if next {
-        pass.record.retry_at = None;
+        pass.record.attempt.retry_at = None;
         pass.look(pass.now);
     }
     next
@@ -254,10 +256,10 @@ pub(crate) fn try_other_options(
         ));
         return true;
     }
-    let short = pass.record.refusal.as_ref().is_some_and(|it| it.cause == Cause::Capacity);
+    let short = pass.record.attempt.refusal.as_ref().is_some_and(|it| it.cause == Cause::Capacity);
     if short {
         let at = pass.in_seconds(OPTIONS_PAUSE_SECONDS);
-        pass.record.retry_at = Some(at);
+        pass.record.attempt.retry_at = Some(at);
         pass.look(at);
         pass.why(format!(
             "{refused} was refused ({cause}): {message}; another way to launch lacks room and is tried again"
@@ -269,7 +271,7 @@ pub(crate) fn try_other_options(
 /// How many launches of this start were refused, and where: AWS's words for each would fill the record.
 pub(super) fn refusals(pass: &Pass<'_>) -> Option<String> {
     let template = pass.spec.template()?;
-    let launch = pass.record.launch.as_ref()?;
+    let launch = pass.record.provision.launch.as_ref()?;
     let refused = launch.refused.max(u32::try_from(launch.tried.len()).unwrap_or(u32::MAX));
     if refused == 0 {
         return None;
@@ -304,7 +306,7 @@ pub(super) fn refusals(pass: &Pass<'_>) -> Option<String> {
 
 /// The same with the last refusal of each way, for whoever asks why it waits.
 pub(super) fn refusals_in_full(pass: &Pass<'_>) -> String {
-    let tried = pass.record.launch.as_ref().map(|launch| launch.tried.join("; "));
+    let tried = pass.record.provision.launch.as_ref().map(|launch| launch.tried.join("; "));
     match refusals(pass).zip(tried) {
         Some((told, tried)) => format!("; {told}: {tried}"),
         None => String::new(),
@@ -327,11 +329,11 @@ pub(super) fn prepare(pass: &mut Pass<'_>) -> Option<Flow> {
         pass.look_after_poll();
         return Some(Flow::Rest);
     }
-    let done = pass.record.launch.as_ref().is_none_or(|launch| launch.bootstrapped);
+    let done = pass.record.provision.launch.as_ref().is_none_or(|launch| launch.bootstrapped);
     if template.bootstrap.is_none() || done {
         return None;
     }
-    match pass.record.check.clone() {
+    match pass.record.attempt.check.clone() {
         Some(check) if check.purpose == CheckPurpose::Bootstrap => Some(read_bootstrap(pass)),
         _ => Some(ask_agent(pass)),
     }
@@ -345,7 +347,7 @@ fn ask_agent(pass: &mut Pass<'_>) -> Flow {
             pass.look(pass.now);
         }
     }
-    if let Some(retry_at) = pass.record.retry_at.filter(|at| *at > pass.now) {
+    if let Some(retry_at) = pass.record.attempt.retry_at.filter(|at| *at > pass.now) {
         pass.look(retry_at);
         return Flow::Rest;
     }
@@ -370,31 +372,32 @@ fn bootstrap(pass: &mut Pass<'_>) -> Flow {
     if pass.record.paused.is_none() {
         pass.enter(Phase::Starting, Some(Step::FetchingBlob), None, why);
     }
-    let known = pass.record.launch.as_ref().and_then(|launch| launch.bootstrap_token.clone());
+    let known =
+        pass.record.provision.launch.as_ref().and_then(|launch| launch.bootstrap_token.clone());
     if let Some(token) = known {
         let purpose = CheckPurpose::Bootstrap;
         let check = Check { token, command_id: None, purpose, asked_at: pass.now };
         return pass.ask_again(check, why);
     }
     let flow = pass.ask(CheckPurpose::Bootstrap, why);
-    let token = pass.record.check.as_ref().map(|check| check.token.clone());
-    if let Some(launch) = pass.record.launch.as_mut().filter(|_| pass.effect.is_some()) {
+    let token = pass.record.attempt.check.as_ref().map(|check| check.token.clone());
+    if let Some(launch) = pass.record.provision.launch.as_mut().filter(|_| pass.effect.is_some()) {
         launch.bootstrap_token = token;
     }
     flow
 }
 
 fn read_bootstrap(pass: &mut Pass<'_>) -> Flow {
-    let Some(check) = pass.record.check.clone() else { return Flow::Rest };
+    let Some(check) = pass.record.attempt.check.clone() else { return Flow::Rest };
     let ended = match pass.seen().and_then(|seen| seen.check.clone()) {
         Some(CheckReading::Exited { code, output }) => Some((code, output)),
         _ => None,
     };
     let name = bootstrap_name(pass);
     if let Some((code, output)) = ended {
-        pass.record.check = None;
+        pass.record.attempt.check = None;
         if code == 0 {
-            if let Some(launch) = &mut pass.record.launch {
+            if let Some(launch) = &mut pass.record.provision.launch {
                 launch.bootstrapped = true;
             }
             let said = if output.is_empty() { String::new() } else { format!(": {output}") };
@@ -439,7 +442,8 @@ pub(super) fn was_taken_back(pass: &Pass<'_>) -> bool {
     let said = |seen: &InstanceSeen| {
         seen.reason.as_ref().is_some_and(|reason| reason.contains("SpotInstance"))
     };
-    let noticed = pass.record.launch.as_ref().is_some_and(|it| it.interrupted_at.is_some());
+    let noticed =
+        pass.record.provision.launch.as_ref().is_some_and(|it| it.interrupted_at.is_some());
     let seen = pass.seen().and_then(|seen| seen.instance());
     // A user's own end of it, within the notice's two minutes, is the user's.
     let by_user = seen.is_some_and(|seen| seen.user_stopped_at.is_some());
@@ -452,7 +456,7 @@ pub(crate) fn notice(pass: &mut Pass<'_>, notice: &SpotNotice) {
         // Of a machine that the target had before.
         return;
     }
-    let Some(launch) = &mut pass.record.launch else { return };
+    let Some(launch) = &mut pass.record.provision.launch else { return };
     // Told twice, or of what is gone.
     if launch.interrupted_at.is_some() || launch.ended_at.is_some() {
         return;
@@ -475,7 +479,7 @@ pub(crate) fn settle_ledger(pass: &mut Pass<'_>) {
     // An answer that comes late may name a machine that nobody has seen yet.
     let gone = pass.record.resource.instance().is_none()
         || pass.seen().is_some_and(|seen| is_gone(pass, seen.state()));
-    let at_rest = matches!(pass.record.phase, Phase::Off | Phase::Failed) && !pass.record.kept;
+    let at_rest = matches!(pass.record.phase, Phase::Off | Phase::Failed) && !pass.record.up.kept;
     if at_rest && !gone && pass.sighting.is_none() {
         pass.look(pass.now);
     }
@@ -484,18 +488,20 @@ pub(crate) fn settle_ledger(pass: &mut Pass<'_>) {
     let may_come = record.doing.is_some()
         || record.unanswered.iter().any(|lost| lost.effect.kind() == EffectKind::Start);
     if !rests || may_come || !record.open.is_empty() || record.wanted(pass.now) {
-        record.retire_at = None;
+        record.provision.retire_at = None;
         return;
     }
-    record.seated = false;
+    record.provision.seated = false;
     if record.paused.is_some() {
         // A pause is not forgotten before somebody ends it.
-        return record.retire_at = None;
+        return record.provision.retire_at = None;
     }
-    if let Some(launch) = record.launch.as_mut().filter(|launch| launch.ended_at.is_none()) {
+    if let Some(launch) =
+        record.provision.launch.as_mut().filter(|launch| launch.ended_at.is_none())
+    {
         launch.ended_at = Some(pass.now);
     }
-    if record.retire_at.is_none() {
-        record.retire_at = Some(add(pass.now, template.retention));
+    if record.provision.retire_at.is_none() {
+        record.provision.retire_at = Some(add(pass.now, template.retention));
     }
 }

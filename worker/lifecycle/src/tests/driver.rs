@@ -438,7 +438,7 @@ impl Driver {
         let lost = |kind| self.lost.contains(&kind);
         let ok = match (*action, outcome.outcome, outcome.cause) {
             (Action::Start, Verdict::Done, None) => {
-                assert!(!next.unit_down, "called on, and its unit is dead");
+                assert!(!next.up.unit_down, "called on, and its unit is dead");
                 let up = self.machine.state() == PowerState::Running;
                 let ours = self.machine.down_by == By::Us && !lost(EffectKind::Stop);
                 assert!(up || !ours, "called on, though we stopped it");
@@ -732,12 +732,13 @@ impl Driver {
             && record.unanswered.is_empty()
             && record.open.is_empty()
             && record.outbox.is_empty()
-            && record.contradiction.is_none();
+            && record.attempt.contradiction.is_none();
         calm && match record.phase {
             Phase::On => record.wanted(*now) && state == PowerState::Running,
             Phase::Off => !record.wanted(*now) && state.is_off(),
             Phase::Failed => {
-                record.failure.is_some() && (state.is_off() || record.kept && record.wanted(*now))
+                record.failure.is_some()
+                    && (state.is_off() || record.up.kept && record.wanted(*now))
             }
             Phase::Starting | Phase::Stopping => false,
         }

@@ -132,7 +132,7 @@ fn a_question_whose_answer_was_lost_is_found_by_its_token() {
     story.effects.clear();
     story.after(16).hears(CheckReading::Pending { command_id: Some("c-9".into()) }).look();
     story.did_nothing();
-    assert_eq!(story.record.check.as_ref().unwrap().command_id.as_deref(), Some("c-9"));
+    assert_eq!(story.record.attempt.check.as_ref().unwrap().command_id.as_deref(), Some("c-9"));
     story.after(1).said("active").look().is(Phase::On, None);
 }
 
@@ -140,11 +140,11 @@ fn a_question_whose_answer_was_lost_is_found_by_its_token() {
 fn a_question_that_never_arrived_is_asked_again_under_the_same_token() {
     let mut story = Story::with_unit();
     story.start("ann").accepted().after(9).sees_agent(Agent::Online).look();
-    let token = story.record.check.as_ref().unwrap().token.clone();
+    let token = story.record.attempt.check.as_ref().unwrap().token.clone();
     story.effects.clear();
     story.after(16).hears(CheckReading::Absent).look().did_nothing();
     story.after(5).hears(CheckReading::Absent).look().did(EffectKind::Send);
-    assert_eq!(story.record.check.as_ref().unwrap().token, token);
+    assert_eq!(story.record.attempt.check.as_ref().unwrap().token, token);
 }
 
 #[test]
@@ -305,7 +305,7 @@ fn a_kept_machine_that_does_not_show_yet_is_still_kept_and_not_adopted() {
     // A describe that lags, within the margin of the start.
     story.after(1).sees(PowerState::Stopped).look();
     story.after(9).sees(PowerState::Running).look().after(5).look().is(Phase::Failed, None);
-    assert!(story.record.kept && story.attentions().is_empty(), "{}", story.record.why);
+    assert!(story.record.up.kept && story.attentions().is_empty(), "{}", story.record.why);
     story.effects.clear();
     story.stop("ann").did(EffectKind::Stop);
 }
@@ -316,7 +316,7 @@ fn a_permission_that_ran_out_unused_is_no_refusal_and_costs_no_time() {
     story.start("ann").did(EffectKind::Start);
     // The commit itself took three minutes, more than the start may take in all.
     story.after(180).answered(&EffectAnswer::NotMade).no_outcome();
-    assert_eq!(story.record.refusals, 0);
+    assert_eq!(story.record.attempt.refusals, 0);
     assert_eq!(story.last.as_ref().unwrap().look_at, Some(story.now));
     story.look().did(EffectKind::Start).accepted();
     story.after(6).sees(PowerState::Running).look().after(10).look().is(Phase::On, None);

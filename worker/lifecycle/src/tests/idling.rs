@@ -385,7 +385,7 @@ fn what_a_host_said_minutes_ago_is_asked_anew() {
     story.seen.agent = Some(Agent::Online);
     let round = idle(&story);
     story.told(vec![], &[round.clone(), round]).is(Phase::On, None);
-    assert!(story.record.check.is_some(), "{}", story.record.why);
+    assert!(story.record.attempt.check.is_some(), "{}", story.record.why);
     story.did(EffectKind::Send);
 }
 

@@ -242,7 +242,7 @@ fn a_terminated_machine_never_comes_back() {
     story.after(6).look().is(Phase::Off, None);
     story.effects.clear();
     story.after(6).sees(PowerState::Running).look().is(Phase::Off, None).did_nothing();
-    assert!(!story.record.seated);
+    assert!(!story.record.provision.seated);
     // Crowd of requests 98: who asks meanwhile is refused where the template has no place left, and waits for nothing.
     let create = story.create_command("b", "blob");
     let inputs = [Input::Command(Box::new(create)), Input::NoSeat];
@@ -267,7 +267,7 @@ fn a_machine_that_has_ended_and_is_not_known_for_a_moment_stays_gone() {
     story.pass(&inputs);
     story.outcome(Verdict::Rejected, Some(Cause::Capacity));
     story.is(Phase::Off, None).did_nothing();
-    assert!(!story.record.seated);
+    assert!(!story.record.provision.seated);
 }
 
 /// Crowd of requests 11500004064: workers' clocks differ by a second, so the end of the machine before seems to be seen

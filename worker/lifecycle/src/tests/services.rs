@@ -277,7 +277,7 @@ fn short_of_tasks_while_on_is_said_once_and_over_when_they_are_back() {
     }
     assert_eq!(story.attentions(), [AttentionKind::UnitDied]);
     story.after(60).counts(1, 1, 0).look().is(Phase::On, None);
-    assert!(!story.record.unit_down);
+    assert!(!story.record.up.unit_down);
 }
 
 #[test]

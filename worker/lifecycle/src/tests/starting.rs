@@ -265,7 +265,7 @@ fn a_question_that_the_host_never_answers_is_asked_again_and_then_unreachable() 
     story.is(Phase::Starting, Some(Step::WaitRunning)).no_outcome();
     story.effects.clear();
     story.after(5).sees_agent(Agent::Online).look().did(EffectKind::Send).sent("c-2");
-    assert_ne!(story.record.check.as_ref().unwrap().token, token_of(&first));
+    assert_ne!(story.record.attempt.check.as_ref().unwrap().token, token_of(&first));
     story.after(230).hears(CheckReading::Broken { detail: "Execution Timed Out".into() }).look();
     story.outcome(Verdict::Failed, Some(Cause::AgentUnreachable));
 }

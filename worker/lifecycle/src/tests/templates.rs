@@ -170,7 +170,7 @@ fn a_create_launches_waits_bootstraps_and_says_ready() {
     assert_eq!(launch.tags[TARGET_TAG], "walrus.0123456789abcdef");
     assert_eq!(launch.tags[OWNER_TAG], "lamplighter-commands");
     assert_eq!(story.record.resource, Resource::Launch(launch.token));
-    assert!(story.record.seated);
+    assert!(story.record.provision.seated);
     story.launched();
     assert_eq!(story.record.resource, machine());
     assert_eq!(story.record.step, Some(Step::WaitingForInstance));
@@ -273,7 +273,7 @@ fn a_destroy_while_the_launch_is_without_an_answer_ends_whatever_comes_of_it() {
     assert_eq!(story.ended(), 0);
     story.in_flight_lost().look();
     story.after(6).look();
-    assert!(story.record.seated, "it may yet come");
+    assert!(story.record.provision.seated, "it may yet come");
     assert!(story.record.wake_at.is_some());
     // Minutes later it does.
     story.after(60).sees(PowerState::Pending);
@@ -281,7 +281,7 @@ fn a_destroy_while_the_launch_is_without_an_answer_ends_whatever_comes_of_it() {
     story.look();
     assert_eq!(story.ended(), 1);
     story.accepted().after(6).sees(PowerState::Terminated).look();
-    assert!(!story.record.seated);
+    assert!(!story.record.provision.seated);
     assert_eq!(story.record.phase, Phase::Off);
     assert_eq!(story.launches().len(), 1);
 }
@@ -303,7 +303,7 @@ fn capacity_is_sought_in_the_next_subnet_and_type_and_the_last_resort_is_on_dema
     }
     story.refused(Cause::Capacity, soon);
     assert!(story.record.wake_at.unwrap() > story.now, "after the last one it waits");
-    assert!(story.record.launch.as_ref().unwrap().tried[3].contains("subnet-b"));
+    assert!(story.record.provision.launch.as_ref().unwrap().tried[3].contains("subnet-b"));
     let mut tokens: Vec<&str> = story.launches().iter().map(|it| it.token.as_str()).collect();
     tokens.dedup();
     assert_eq!(tokens.len(), 4, "another request has another token");
@@ -311,7 +311,7 @@ fn capacity_is_sought_in_the_next_subnet_and_type_and_the_last_resort_is_on_dema
     story.came_to(0, Verdict::Failed, Some(Cause::Capacity));
     let told = "4 refusals in 2 subnets, spot and on demand until the deadline; last: AWS says no";
     assert_eq!(story.outcomes[0].message, told);
-    assert!(!story.record.seated);
+    assert!(!story.record.provision.seated);
     assert!(story.record.holds.is_empty());
 }
 
@@ -328,7 +328,7 @@ fn a_launch_that_is_refused_for_good_goes_on_to_the_next_way_and_fails_with_the_
     assert_eq!(tried, [Some("subnet-a".to_owned()), Some("subnet-b".to_owned())]);
     story.refused(Cause::Invalid, Refusal::Final);
     story.came_to(0, Verdict::Failed, Some(Cause::Invalid));
-    assert!(!story.record.seated && story.record.holds.is_empty());
+    assert!(!story.record.provision.seated && story.record.holds.is_empty());
 }
 
 #[test]
@@ -386,7 +386,7 @@ fn the_next_way_is_tried_once_the_same_token_was_refused_late_enough_and_twice()
     story.take(*late);
     assert_eq!(story.record.resource, machine());
     // A sweep finds it by its token.
-    let given_up = &story.record.launch.as_ref().unwrap().given_up;
+    let given_up = &story.record.provision.launch.as_ref().unwrap().given_up;
     assert_eq!(given_up.len(), 1);
     assert_eq!(given_up[0].token, same[0].token);
     story.ended_late_machine();
@@ -409,7 +409,7 @@ fn the_end_of_a_late_machine_changes_nothing_of_its_target() {
         story.ready();
         let token = LaunchToken::parse(&"a".repeat(32)).unwrap();
         let given_up = GivenUpLaunch { token, at: story.now };
-        story.record.launch.as_mut().unwrap().given_up.push(given_up);
+        story.record.provision.launch.as_mut().unwrap().given_up.push(given_up);
         story.after(60).runs(None).late_machine();
         assert_eq!(story.ended(), 1);
         story.answered(&answer);
@@ -440,8 +440,8 @@ fn a_bootstrap_that_fails_ends_in_a_terminated_machine_and_a_record_that_says_wh
     assert_eq!(story.ended(), 1);
     story.accepted().after(6).sees(PowerState::Terminated).look();
     assert_eq!(story.record.phase, Phase::Failed);
-    assert!(story.record.retire_at.is_some());
-    assert!(!story.record.seated);
+    assert!(story.record.provision.retire_at.is_some());
+    assert!(!story.record.provision.seated);
     let view = ProvisionedStatus::of(&story.record, story.now);
     assert_eq!(view.processing_status, "failed");
     assert!(view.error.unwrap().contains("blob not found"));
@@ -458,7 +458,7 @@ fn a_failed_machine_is_kept_for_a_while_where_the_template_says_so() {
     story.sent("c-1").after(5).exited(1, "").look();
     story.came_to(0, Verdict::Failed, Some(Cause::UnitFailed));
     assert_eq!((story.record.phase, story.ended()), (Phase::Failed, 0));
-    assert!(story.record.kept && story.record.seated);
+    assert!(story.record.up.kept && story.record.provision.seated);
     story.after(60).runs(None).look();
     assert_eq!(story.ended(), 0);
     story.after(3600).runs(None).look();
@@ -558,7 +558,7 @@ fn a_machine_that_somebody_terminated_ends_its_holds_and_is_not_launched_again()
     assert_eq!(story.record.phase, Phase::Off, "{}", story.record.why);
     assert!(story.record.holds.is_empty());
     assert_eq!(story.launches().len(), 1);
-    assert!(!story.record.seated);
+    assert!(!story.record.provision.seated);
 }
 
 #[test]
@@ -568,7 +568,7 @@ fn a_spot_machine_that_ec2_takes_back_is_replaced_for_whoever_holds_it() {
     let now = story.after(60).now;
     let notice = |id: &str| SpotNotice { instance: InstanceId::parse(id).unwrap(), at: now };
     story.runs(None).pass(&[Input::SpotNotice(notice("i-0000000000000000a"))]);
-    assert!(story.record.launch.as_ref().unwrap().interrupted_at.is_none(), "another's");
+    assert!(story.record.provision.launch.as_ref().unwrap().interrupted_at.is_none(), "another's");
     story.pass(&[Input::SpotNotice(notice(MACHINE))]);
     story.pass(&[Input::SpotNotice(notice(MACHINE))]);
     let said = story.record.outbox.iter().filter(|event| {
@@ -601,7 +601,7 @@ fn a_replacement_that_fails_is_ended_and_leaves_its_place_though_its_create_was_
     assert_eq!(story.ended(), 1, "{}", story.record.why);
     story.accepted().after(6).sees(PowerState::Terminated).look();
     assert_eq!(story.record.phase, Phase::Failed);
-    assert!(!story.record.seated && story.record.holds.is_empty());
+    assert!(!story.record.provision.seated && story.record.holds.is_empty());
 }
 
 #[test]
@@ -612,7 +612,11 @@ fn a_failed_create_without_a_machine_keeps_no_place_though_failures_are_kept() {
     story.spec.keep_failed = true;
     story.create("a", "blob").refused(Cause::Invalid, Refusal::Final);
     story.came_to(0, Verdict::Failed, Some(Cause::Invalid));
-    assert!(!story.record.seated && story.record.holds.is_empty(), "{}", story.record.why);
+    assert!(
+        !story.record.provision.seated && story.record.holds.is_empty(),
+        "{}",
+        story.record.why
+    );
 }
 
 #[test]
@@ -658,12 +662,12 @@ fn a_launch_that_ec2_never_answers_ends_at_its_deadline_and_keeps_its_place_whil
         story.after(21).look();
     }
     story.came_to(0, Verdict::Failed, Some(Cause::Deadline));
-    assert!(story.record.seated, "it may yet come");
+    assert!(story.record.provision.seated, "it may yet come");
     let launches = story.launches();
     assert!(launches.iter().all(|launch| *launch == launches[0]));
     story.after(1000).look();
     story.after(60).look();
-    assert!(!story.record.seated, "{}", story.record.why);
+    assert!(!story.record.provision.seated, "{}", story.record.why);
 }
 
 #[test]
@@ -673,19 +677,22 @@ fn an_answer_to_a_launch_that_comes_after_its_end_keeps_the_place_until_the_mach
     let nonce = story.record.doing.as_ref().unwrap().nonce.clone();
     story.in_flight_lost().destroy();
     story.after(6).look();
-    assert_eq!((story.record.phase, story.record.seated), (Phase::Off, true));
+    assert_eq!((story.record.phase, story.record.provision.seated), (Phase::Off, true));
     // The worker that had stalled commits what EC2 had said.
     let answer = EffectAnswer::Accepted { id: Some(MACHINE.to_owned()) };
     let late = apply_answer(&story.record, &story.spec, &nonce, &answer, &[], story.now);
     let ApplyAnswer::Commit(late) = late else { panic!("it was not stale") };
     story.take(*late);
     assert_eq!(story.record.resource, machine());
-    assert!(story.record.seated && story.record.retire_at.is_none(), "its machine is there");
+    assert!(
+        story.record.provision.seated && story.record.provision.retire_at.is_none(),
+        "its machine is there"
+    );
     assert_eq!(story.record.wake_at, Some(story.now), "somebody looks at once");
     story.after(1).sees(PowerState::Pending).look();
     assert_eq!(story.ended(), 1);
     story.accepted().after(6).sees(PowerState::Terminated).look();
-    assert!(!story.record.seated);
+    assert!(!story.record.provision.seated);
 }
 
 #[test]
@@ -712,7 +719,7 @@ fn a_template_without_a_place_refuses_and_leaves_nothing() {
     story.came_to(0, Verdict::Rejected, Some(Cause::Capacity));
     assert!(story.outcomes[0].message.contains("limit"));
     assert!(story.effects.is_empty() && story.record.holds.is_empty());
-    assert!(!story.record.seated);
+    assert!(!story.record.provision.seated);
 }
 
 #[test]
@@ -769,7 +776,7 @@ fn a_script_that_fails_long_after_its_bootstrap_is_seen_and_the_next_request_is_
     story.ready();
     story.after(100).runs(Some(Agent::Online)).look();
     story.sent("c-2").after(1).said("failed").look();
-    assert!(story.record.unit_down, "{}", story.record.why);
+    assert!(story.record.up.unit_down, "{}", story.record.why);
     let attention = |event: &lamplighter_events::LifecycleEvent| {
         matches!(&event.body, lamplighter_events::EventBody::Attention { attention, .. }
             if *attention == AttentionKind::UnitDied)

@@ -83,9 +83,9 @@ fn a_status_of_what_is_off_costs_no_call() {
 fn an_agent_that_went_away_is_unknown_not_dead() {
     let mut story = on_with_unit();
     story.after(300).sees_agent(Agent::Offline).look().did_nothing();
-    assert_eq!(story.record.unit.as_ref().unwrap().state, "unknown");
+    assert_eq!(story.record.up.unit.as_ref().unwrap().state, "unknown");
     assert!(story.attentions().is_empty());
-    assert!(!story.record.unit_down);
+    assert!(!story.record.up.unit_down);
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn a_stop_during_a_question_stops_the_machine() {
     story.after(300).sees_agent(Agent::Online).look().did(EffectKind::Send);
     story.after(1).stop("ann").did_nothing().sent("c-2");
     story.after(1).sees(PowerState::Running).look().did(EffectKind::Stop);
-    assert!(story.record.check.is_none());
+    assert!(story.record.attempt.check.is_none());
 }
 
 #[test]
@@ -138,6 +138,6 @@ fn a_start_while_the_unit_is_down_and_being_asked_for_waits_for_the_verdict() {
 fn a_restart_outside_voids_what_the_unit_said() {
     let mut story = on_with_unit();
     story.after(10).sees(PowerState::Stopping).look().is(Phase::On, None);
-    assert!(story.record.unit.is_none());
+    assert!(story.record.up.unit.is_none());
     story.after(4).sees_agent(Agent::Online).look().did(EffectKind::Send);
 }

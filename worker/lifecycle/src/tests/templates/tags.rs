@@ -8,7 +8,7 @@ fn an_orphan_with_our_tags_is_adopted_and_said_aloud() {
     story.record.resource = machine();
     story.runs(None).look();
     assert_eq!(story.record.phase, Phase::On);
-    assert!(story.record.seated);
+    assert!(story.record.provision.seated);
     story.after(60).runs(None).destroy();
     assert_eq!(story.ended(), 1);
 }
@@ -21,7 +21,7 @@ fn parameters_of_a_machine_that_is_there_are_what_it_was_made_with() {
     command.parameters.insert("object_id".to_owned(), "0xff".to_owned());
     story.after(60).runs(None).asks(command);
     story.came_to(1, Verdict::Rejected, Some(Cause::Conflict));
-    assert_eq!(story.record.launch.as_ref().unwrap().parameters["blob_id"], "blob");
+    assert_eq!(story.record.provision.launch.as_ref().unwrap().parameters["blob_id"], "blob");
 }
 
 #[test]
