@@ -6,7 +6,9 @@ use jiff::{SignedDuration, Timestamp};
 use lamplighter_cloud::queue::Message;
 use lamplighter_cloud::{MachineState, World};
 use lamplighter_events::{Action, Cause, CommandId, LifecycleEvent, Outcome, TargetName, Verdict};
-use lamplighter_lifecycle::{CommandRecord, HoldKind, OUTBOX_MAX, Phase, Resource, TargetRecord};
+use lamplighter_lifecycle::{
+    CommandRecord, HoldKind, Kind, OUTBOX_MAX, Phase, Resource, TargetRecord,
+};
 
 use super::{Said, Watch, is_wanted, outcome_of, tells};
 use crate::backends::Backend;
@@ -21,9 +23,6 @@ const TOLD_WITHIN: SignedDuration = SignedDuration::from_secs(10);
 
 /// The longest way up or down.
 const TURNS_WITHIN: SignedDuration = SignedDuration::from_mins(5);
-
-/// The kind whose machines are launched.
-const TEMPLATE: &str = "ec2-template";
 
 /// What the story knows and the world does not.
 #[derive(Debug, Default)]
@@ -68,7 +67,7 @@ impl Watch {
         }
         for record in table.records() {
             let mut truth = Truth::of(world, &record.resource);
-            if record.kind == TEMPLATE {
+            if record.kind == Kind::Launched {
                 // What is stopped is still there.
                 truth.off = truth.gone;
             }
@@ -291,7 +290,7 @@ impl Watch {
             return;
         }
         // A machine that never boots cannot be stopped either: EC2 refuses while it is pending.
-        let launched = record.kind == TEMPLATE;
+        let launched = record.kind == Kind::Launched;
         let off = truth.off || (self.may_fail && truth.rises && !service && !launched);
         let state = &truth.name;
         if !wanted && !off {
@@ -403,7 +402,7 @@ impl Watch {
             let holds =
                 record.holds.iter().any(|hold| hold.requested() && hold.id == one.id.as_str());
             // What was launched in its place failed, honestly: then it is nobody's.
-            let failed = record.kind == TEMPLATE && record.failure.is_some() && self.may_fail;
+            let failed = record.kind == Kind::Launched && record.failure.is_some() && self.may_fail;
             let should = is(command, Verdict::Done)
                 && !failed
                 && !newer

@@ -39,7 +39,7 @@ fn stored(record: TargetRecord, format: u32, reads: u32) -> Stored {
     let error = newer("dynamodb:GetItem", format, reads);
     let why = error.message.clone();
     let TargetRecord { target, kind, resource, phase, since, .. } = record;
-    let outline = TargetRecord::outline(target, &kind, resource, phase, since, why);
+    let outline = TargetRecord::outline(target, kind, resource, phase, since, why);
     Stored::Unreadable { outline: Box::new(outline), error }
 }
 

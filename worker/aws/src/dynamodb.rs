@@ -19,7 +19,7 @@ use aws_sdk_dynamodb::types::{
 };
 use jiff::Timestamp;
 use lamplighter_events::{Cause, CommandId, TargetName};
-use lamplighter_lifecycle::{COMMAND_LIFE_SECONDS, CommandRecord, Resource, STORED_FORMAT};
+use lamplighter_lifecycle::{COMMAND_LIFE_SECONDS, CommandRecord, Kind, Resource, STORED_FORMAT};
 use lamplighter_runtime::ports::{
     Applied, CallError, Commit, Committed, Disposition, PutCommand, Seat, SeatChange, Store,
     Stored, UpTarget,
@@ -523,7 +523,7 @@ impl Store for DynamoStore {
                 .consistent_read(true)
                 .filter_expression("begins_with(pk, :made) AND kind = :kind")
                 .expression_attribute_values(":made", text(made_prefix(template)))
-                .expression_attribute_values(":kind", text("ec2-template"))
+                .expression_attribute_values(":kind", text(Kind::Launched.as_str()))
                 .set_exclusive_start_key(from)
                 .send()
                 .await

@@ -19,7 +19,8 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use jiff::Timestamp;
 use lamplighter_events::{Cause, CommandId, Outcome, TargetName};
 use lamplighter_lifecycle::{
-    COMMAND_LIFE_SECONDS, CommandRecord, IdleWatch, Phase, Resource, STORED_FORMAT, TargetRecord,
+    COMMAND_LIFE_SECONDS, CommandRecord, IdleWatch, Kind, Phase, Resource, STORED_FORMAT,
+    TargetRecord,
 };
 use lamplighter_runtime::ports::{Applied, CallError, Disposition, SHARDS, Stored, UpTarget};
 
@@ -163,7 +164,7 @@ pub(crate) fn target_item(record: &TargetRecord, nonce: &str) -> Result<Item, se
     put("doc", text(serde_json::to_string(record)?));
     put("phase", text(record.phase.as_str()));
     put("resource", text(record.resource.to_string()));
-    put("kind", text(record.kind.clone()));
+    put("kind", text(record.kind.as_str()));
     if let Some(at) = record.provision.retire_at {
         put("expires_at", number(at.as_second()));
     }
@@ -244,6 +245,7 @@ pub(crate) fn read_stored(item: &Item, operation: &'static str) -> Result<Stored
     let phase = string(item, "phase").and_then(read_phase).unwrap_or(otherwise);
     let since = since.unwrap_or(Timestamp::UNIX_EPOCH);
     let why = format!("its record cannot be read: {}", unreadable.message);
+    let kind = Kind::parse(kind).unwrap_or_else(|| Kind::suggested_by(&resource));
     let mut outline = TargetRecord::outline(target, kind, resource, phase, since, why);
     let rev = item.get("rev").and_then(|value| value.as_n().ok()?.parse().ok());
     outline.rev = rev.unwrap_or_default();
@@ -335,7 +337,7 @@ mod tests {
     fn record() -> TargetRecord {
         TargetRecord::first_contact(
             TargetName::parse("position-keeper").unwrap(),
-            "ec2-instance",
+            Kind::Instance,
             Resource::parse("i-01f5d046c86e4f36e").unwrap(),
             at(1_795_000_000),
         )

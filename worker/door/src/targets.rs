@@ -131,7 +131,7 @@ impl<'d> Looked<'d> {
     pub(crate) fn why(&self) -> Map<String, Value> {
         let record = &self.record;
         let why = serde_json::json!({
-            "target": record.target, "phase": record.phase.word(&record.kind), "step": record.step,
+            "target": record.target, "phase": record.phase_name(), "step": record.step,
             "why": record.why, "since": record.since, "failure": record.failure,
             "wake_at": record.wake_at, "rev": record.rev,
         });

@@ -83,7 +83,7 @@ impl Progress {
         let failed = record.failure.as_ref().filter(|_| record.phase == Phase::Failed);
         Self {
             target: record.target.clone(),
-            phase: record.phase.word(&record.kind),
+            phase: record.phase_name(),
             step: record.step,
             why: if full { record.why.clone() } else { in_general(record).to_owned() },
             ready: record.is_ready(),

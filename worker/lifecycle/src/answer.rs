@@ -4,10 +4,11 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use crate::hold::Hold;
+use crate::kinds::Kind;
 use crate::observed::PowerState;
 use crate::pass::Pass;
-use crate::record::{OpenCommand, Phase};
-use crate::resource::Resource;
+use crate::phase::Phase;
+use crate::record::OpenCommand;
 use crate::status::{ProvisionedStatus, StatusView};
 
 type Fields = Map<String, Value>;
@@ -47,8 +48,10 @@ fn add_counts(pass: &Pass<'_>, fields: &mut Fields) {
 
 /// Seed 000: `{message, started, current_state, …}`; seed 001: `{status, desiredCount, …, message}`.
 pub(crate) fn start(pass: &Pass<'_>, open: &OpenCommand, started: bool, message: &str) -> Fields {
-    if pass.spec.template().is_some() {
-        return created(pass, started, message);
+    let kind = pass.kind();
+    match kind {
+        Kind::Launched => return created(pass, started, message),
+        Kind::Instance | Kind::Service => {}
     }
     let view = view(pass);
     let mine = pass.record.holds_in_force(pass.now).find(|hold| hold.holder == open.holder);
@@ -61,11 +64,11 @@ pub(crate) fn start(pass: &Pass<'_>, open: &OpenCommand, started: bool, message:
         "holder": open.holder,
         "expires_at": mine.and_then(|hold| hold.until),
     }));
-    match pass.record.resource {
-        Resource::Instance(_) | Resource::Launch(_) => {
+    match kind {
+        Kind::Instance | Kind::Launched => {
             fields.insert("status".to_owned(), json!(view.instance_status));
         }
-        Resource::Service(_) => {
+        Kind::Service => {
             add_counts(pass, &mut fields);
             fields.insert("status".to_owned(), open.wake_word().into());
             // Whoever is told that it is on need not wait.
@@ -113,16 +116,19 @@ pub(crate) fn stop(pass: &Pass<'_>, open: &OpenCommand, stopped: bool, message: 
         "previous_state": open.found.map(PowerState::as_str),
         "held_by": holders(pass),
     }));
-    if matches!(pass.record.resource, Resource::Service(_)) {
-        add_counts(pass, &mut fields);
-        let off = matches!(pass.record.phase, Phase::Off | Phase::Failed);
-        let word = if stopped || (off && !pass.wanted()) { "killed" } else { "no_change" };
-        fields.insert("status".to_owned(), word.into());
-    }
-    if pass.spec.template().is_some() {
-        fields.extend(provisioned(pass));
-        let state = fields.get("processing_status").cloned().unwrap_or_default();
-        fields.insert("status".to_owned(), state);
+    match pass.kind() {
+        Kind::Instance => {}
+        Kind::Service => {
+            add_counts(pass, &mut fields);
+            let off = matches!(pass.record.phase, Phase::Off | Phase::Failed);
+            let word = if stopped || (off && !pass.wanted()) { "killed" } else { "no_change" };
+            fields.insert("status".to_owned(), word.into());
+        }
+        Kind::Launched => {
+            fields.extend(provisioned(pass));
+            let state = fields.get("processing_status").cloned().unwrap_or_default();
+            fields.insert("status".to_owned(), state);
+        }
     }
     fields
 }
@@ -135,17 +141,18 @@ pub(crate) fn status(pass: &Pass<'_>) -> Fields {
         "instance_status": view.instance_status,
         "instance": view.instance,
         "expires_at": view.expires_at,
-        "phase": view.phase.word(&pass.record.kind),
+        "phase": pass.record.kind.phase_name(view.phase),
         "step": view.step,
         "holds": view.holds,
         "why": pass.record.why,
     }));
-    if matches!(pass.record.resource, Resource::Service(_)) {
-        add_counts(pass, &mut fields);
-    }
-    if pass.spec.template().is_some() {
-        fields.extend(provisioned(pass));
-        fields.insert("state".to_owned(), current_state(pass).into());
+    match pass.kind() {
+        Kind::Instance => {}
+        Kind::Service => add_counts(pass, &mut fields),
+        Kind::Launched => {
+            fields.extend(provisioned(pass));
+            fields.insert("state".to_owned(), current_state(pass).into());
+        }
     }
     fields
 }
@@ -176,12 +183,15 @@ pub(crate) fn check_idle(
         "message": message,
         "held_by": holders(pass),
     }));
-    if matches!(pass.record.resource, Resource::Service(_)) {
-        add_counts(pass, &mut fields);
-        let action = if stopped { "scaled_down" } else { "no_change" };
-        fields.insert("action".to_owned(), action.into());
-        fields.insert("avgActiveConnections".to_owned(), json!(idleness.level));
-        fields.insert("idleDurationSeconds".to_owned(), json!(seconds));
+    match pass.kind() {
+        Kind::Instance | Kind::Launched => {}
+        Kind::Service => {
+            add_counts(pass, &mut fields);
+            let action = if stopped { "scaled_down" } else { "no_change" };
+            fields.insert("action".to_owned(), action.into());
+            fields.insert("avgActiveConnections".to_owned(), json!(idleness.level));
+            fields.insert("idleDurationSeconds".to_owned(), json!(seconds));
+        }
     }
     fields
 }

@@ -15,7 +15,8 @@ use crate::input::AcceptedCommand;
 use crate::limits::{HOLDS_MAX, OPEN_COMMANDS_MAX, RECORD_BYTES_TAKEN_MAX};
 use crate::observed::Agent;
 use crate::pass::Pass;
-use crate::record::{CommandRecord, OpenCommand, Paused, Phase};
+use crate::phase::Phase;
+use crate::record::{CommandRecord, OpenCommand, Paused};
 use crate::template::LaunchRecord;
 use crate::time::add;
 use crate::{answer, lag, phases};
@@ -48,6 +49,14 @@ pub(crate) fn apply(pass: &mut Pass<'_>, command: &AcceptedCommand) {
         let message = format!("it was to be done before {expires}; it is too late now");
         return reject(pass, &open, Cause::Expired, &message);
     }
+    if !pass.kind().takes(command.action) {
+        let message = format!(
+            "{} is not something that a target of kind {} can do",
+            command.action.as_str(),
+            pass.record.kind
+        );
+        return reject(pass, &open, Cause::Invalid, &message);
+    }
     match command.action {
         Action::Start if rests_without_machine(pass) => {
             let message = "there is no such machine: a create makes one";
@@ -61,22 +70,14 @@ pub(crate) fn apply(pass: &mut Pass<'_>, command: &AcceptedCommand) {
         Action::KeepAlive => keep_alive(pass, &open),
         Action::Pause => pause(pass, command, &open),
         Action::Resume => resume(pass, &open),
-        Action::Create if pass.spec.template().is_some() => create(pass, command, open),
-        Action::Destroy if pass.spec.template().is_some() => kill(pass, open),
-        Action::Create | Action::Destroy => {
-            let message = format!(
-                "{} is not something that a target of kind {} can do",
-                command.action.as_str(),
-                pass.record.kind
-            );
-            reject(pass, &open, Cause::Invalid, &message);
-        }
+        Action::Create => create(pass, command, open),
+        Action::Destroy => kill(pass, open),
     }
 }
 
 fn rests_without_machine(pass: &Pass<'_>) -> bool {
     let rests = matches!(pass.record.phase, Phase::Off | Phase::Failed) && !pass.record.up.kept;
-    pass.spec.template().is_some() && rests
+    pass.kind().stop_destroys() && rests
 }
 
 /// A machine of the template's: this request's own, or the one that a request of the same `dedupe` value has.
@@ -292,7 +293,7 @@ fn status(pass: &mut Pass<'_>, open: OpenCommand) {
 
 fn close_status(pass: &mut Pass<'_>, open: &OpenCommand) {
     let answer = answer::status(pass);
-    let word = pass.record.phase.word(&pass.record.kind);
+    let word = pass.record.phase_name();
     pass.close(open, Verdict::Done, None, format!("it is {word}"), answer);
 }
 
@@ -307,7 +308,7 @@ fn check_idle(pass: &mut Pass<'_>, open: OpenCommand) {
     }
     let message = match pass.spec.idle {
         Some(_) => {
-            let word = pass.record.phase.word(&pass.record.kind);
+            let word = pass.record.phase_name();
             format!("it is {word}; nothing is stopped")
         }
         None => "it has no idle policy; nothing is stopped".to_owned(),
@@ -393,7 +394,7 @@ pub(crate) fn answer_what_can_be(pass: &mut Pass<'_>) {
         for open in pass.take_open(|open| open.action == Action::CheckIdle) {
             let message = match turned {
                 true => "it was wanted again before it had stopped".to_owned(),
-                false => format!("it is {}", pass.record.phase.word(&pass.record.kind)),
+                false => format!("it is {}", pass.record.phase_name()),
             };
             let answer = phases::check_answer(pass, &open, stopped, &message, None);
             pass.close(&open, Verdict::Done, None, message, answer);

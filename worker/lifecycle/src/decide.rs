@@ -20,9 +20,8 @@ use crate::limits::{
 };
 use crate::observed::Sighting;
 use crate::pass::{Flow, Pass};
-use crate::record::{
-    CheckPurpose, CommandRecord, Failure, Phase, Quiet, Step, TargetRecord, UnitHealth,
-};
+use crate::phase::{Phase, Step};
+use crate::record::{CheckPurpose, CommandRecord, Failure, Quiet, TargetRecord, UnitHealth};
 use crate::spec::TargetSpec;
 use crate::text::shortened;
 use crate::time::later;
@@ -252,7 +251,7 @@ fn accepted(pass: &mut Pass<'_>, effect: &Effect, id: Option<String>) {
             if let (Effect::RunInstance(launch), Some(id)) = (effect, &id) {
                 phases::launched(pass, &launch.token, id);
             }
-            let step = phases::way_step(pass);
+            let step = pass.kind().accepted_step();
             let asked = if matches!(effect, Effect::RunInstance(_)) { "launch" } else { "start" };
             let why = format!("{speaker} accepted the {asked}; waiting until the {noun} runs");
             // The record may have turned to the way down in the meantime.
@@ -307,8 +306,8 @@ fn drop_question(pass: &mut Pass<'_>) {
         }
         // Asked again at the next tick; whoever waits is told that nothing is known.
         Some(CheckPurpose::Idle) => phases::host_said_nothing(pass, "its host could not be asked"),
-        Some(CheckPurpose::Bootstrap) => pass.record.step = Some(Step::WaitingForSsm),
-        Some(CheckPurpose::Verify) | None => pass.record.step = Some(phases::way_step(pass)),
+        Some(CheckPurpose::Bootstrap) => pass.record.step = Some(Step::WaitAgent),
+        Some(CheckPurpose::Verify) | None => pass.record.step = Some(pass.kind().accepted_step()),
     }
 }
 

@@ -13,10 +13,12 @@
 use jiff::Timestamp;
 
 use crate::accepted::launched_at_of;
+use crate::kinds::Kind;
 use crate::limits::{OWN_CHANGE_SECONDS, SHOWS_WITHIN_SECONDS, TIMES_DIFFER_SECONDS};
 use crate::observed::{Bounds, InstanceSeen, Observed, PowerState, Seen};
 use crate::pass::Pass;
-use crate::record::{Phase, TargetRecord};
+use crate::phase::Phase;
+use crate::record::TargetRecord;
 use crate::time::later;
 
 /// Whether a start of ours may show though the target is at rest. It is looked for until then.
@@ -78,18 +80,18 @@ pub(crate) fn goes_back(record: &TargetRecord, seen: &Observed) -> bool {
 /// Until when this state may be one from before the last start or stop that AWS accepted; `None`: it is newer.
 pub(crate) fn old_until(record: &TargetRecord, seen: &Observed) -> Option<Timestamp> {
     let changes = &record.accepted;
-    let launched = record.kind == "ec2-template";
+    let kind = Kind::of(&record.resource, record.kind);
     let at = match seen.state() {
         PowerState::Pending | PowerState::Running => {
             changes.stop.filter(|stop| !is_up_since(seen, *stop, changes.stopped_launch))
         }
         // A service has no time of its last stop: what follows an accepted one is taken for it.
         PowerState::Stopping | PowerState::Stopped
-            if record.resource.service().is_some() && changes.ends_with_stop() =>
+            if !kind.tells_its_times() && changes.ends_with_stop() =>
         {
             None
         }
-        PowerState::Stopping | PowerState::Stopped if !launched => {
+        PowerState::Stopping | PowerState::Stopped if !kind.stop_destroys() => {
             changes.start.filter(|start| !is_down_since(seen, *start))
         }
         // These are final, or waited for elsewhere.
@@ -196,10 +198,10 @@ impl Pass<'_> {
     /// Just after a phase began, another state of a service may be older than that.
     pub(crate) fn phase_is_young(&mut self) -> bool {
         let until = later(self.record.since, SHOWS_WITHIN_SECONDS);
-        let service = self.record.resource.service().is_some();
+        let timeless = !self.kind().tells_its_times();
         let newest = self.seen().and_then(Observed::service).and_then(|it| it.newest_event_at);
         let newer = newest.is_some_and(|at| at > self.record.since);
-        let young = service && !newer && self.record.rev > 0 && self.seen_at() < until;
+        let young = timeless && !newer && self.record.rev > 0 && self.seen_at() < until;
         if young {
             self.why("ECS says otherwise than a moment ago; looking again");
             self.look_after_poll();

@@ -27,11 +27,13 @@ mod hours;
 mod idle;
 mod input;
 mod json_size;
+mod kinds;
 mod lag;
 mod limits;
 mod observed;
 mod own;
 mod pass;
+mod phase;
 mod phases;
 mod plan;
 mod probe;
@@ -60,12 +62,14 @@ pub use idle::{
     HostReading, IdleMemory, IdleVerdict, Judged, ProbeWord, Says, Streak, judge, remember_requests,
 };
 pub use input::{AcceptedCommand, Input, SpotNotice};
+pub use kinds::Kind;
 pub use limits::*;
 pub use observed::{
     Agent, Bounds, CheckReading, HealthReading, InstanceSeen, ObservePlan, ObserveTrouble,
     Observed, PowerState, Seen, ServiceSeen, Sighting, TaskStopped,
 };
 pub use own::{OwnProbe, OwnReport, OwnRequests, OwnRound};
+pub use phase::{Phase, Step};
 pub use plan::{align, idle_override, plan_observation, plan_probes, probes_are_due};
 pub use probe::{
     CommandProbe, CommandReads, Condition, HttpProbe, HttpReads, IdleOverride, IdleSpec,
@@ -73,8 +77,8 @@ pub use probe::{
 };
 pub use record::{
     Attempt, Check, CheckPurpose, CommandRecord, Contradiction, Doing, Failure, HistoryEntry,
-    LastOutcome, OpenCommand, Paused, Phase, Provision, Quiet, Step, TargetRecord, UnitHealth,
-    UpState, never_waits_for_the_bus,
+    LastOutcome, OpenCommand, Paused, Provision, Quiet, TargetRecord, UnitHealth, UpState,
+    never_waits_for_the_bus,
 };
 pub use resource::{LaunchToken, NotAResource, Resource, ServiceId, ServicePattern};
 pub use runs::{Run, usual_start_seconds};

@@ -10,16 +10,18 @@ use lamplighter_events::{
 use serde_json::{Map, Value};
 
 use crate::effect::{Effect, EffectKind, Question, UnitProbe};
+use crate::kinds::Kind;
 use crate::limits::{
     ACT_WITHIN_SECONDS, CONSISTENCY_MARGIN_SECONDS, HISTORY_CHARS_MAX, HISTORY_MAX,
     MESSAGE_CHARS_MAX, OUTBOX_MAX, UNIT_ACTIVATING_SECONDS,
 };
 use crate::observed::{Observed, PowerState, Sighting};
+use crate::phase::{Phase, Step};
 use crate::probe::Round;
 use crate::record;
 use crate::record::{
     Check, CheckPurpose, CommandRecord, Contradiction, Doing, HistoryEntry, LastOutcome,
-    OpenCommand, Phase, Step, TargetRecord, ends_cost,
+    OpenCommand, TargetRecord, ends_cost,
 };
 use crate::size::for_event;
 use crate::spec::TargetSpec;
@@ -93,6 +95,11 @@ impl<'a> Pass<'a> {
         self.seen().map_or(self.now, |seen| seen.at.min(self.now))
     }
 
+    /// The kind of what the record has now.
+    pub(crate) fn kind(&self) -> Kind {
+        Kind::of(&self.record.resource, self.spec.kind())
+    }
+
     pub(crate) fn wanted(&self) -> bool {
         self.record.wanted(self.now)
     }
@@ -155,18 +162,17 @@ impl<'a> Pass<'a> {
         if from != phase {
             self.record.phase = phase;
             self.record.since = self.now;
-            let kind = &self.record.kind;
-            let line = format!("{} → {}: {why}", from.word(kind), phase.word(kind));
+            let kind = self.record.kind;
+            let line = format!("{} → {}: {why}", kind.phase_name(from), kind.phase_name(phase));
             self.note(line);
-        } else if phase == Phase::Starting && self.spec.template().is_some() {
-            // It takes minutes: whoever waits sees how far it is.
+        } else if phase == Phase::Starting && self.kind().tells_steps() {
             self.note(format!("{}: {why}", step.map_or("", Step::as_str)));
         }
-        if from != phase || (phase == Phase::Starting && self.spec.template().is_some()) {
+        if from != phase || (phase == Phase::Starting && self.kind().tells_steps()) {
             self.events.push(EventBody::TargetStateChanged {
-                kind: self.record.kind.clone(),
-                from: from.word(&self.record.kind).to_owned(),
-                to: phase.word(&self.record.kind).to_owned(),
+                kind: self.record.kind.as_str().to_owned(),
+                from: self.record.kind.phase_name(from).to_owned(),
+                to: self.record.kind.phase_name(phase).to_owned(),
                 step: step.map(|step| step.as_str().to_owned()),
                 cause,
                 why: shortened(&why, MESSAGE_CHARS_MAX),
@@ -211,7 +217,7 @@ impl<'a> Pass<'a> {
     pub(crate) fn ask_again(&mut self, check: Check, why: &str) -> Flow {
         let step = match check.purpose {
             CheckPurpose::Verify => Some(Step::VerifyUnit),
-            CheckPurpose::Bootstrap => Some(Step::FetchingBlob),
+            CheckPurpose::Bootstrap => Some(Step::Bootstrap),
             CheckPurpose::Watch | CheckPurpose::Idle => self.record.step,
         };
         let Some(question) = self.question(check.purpose) else { return Flow::Rest };
@@ -266,10 +272,10 @@ impl<'a> Pass<'a> {
     /// Whether a stop of ours may come true late: one of this machine, since a target that is launched has had
     /// others.
     pub(crate) fn own_stop_may_come(&self) -> bool {
-        let launched = self.spec.template().is_some();
+        let changes_machines = self.kind().stop_destroys();
         self.record.unanswered.iter().any(|lost| {
             lost.effect.kind() == EffectKind::Stop
-                && (!launched || lost.effect.resource() == self.record.resource)
+                && (!changes_machines || lost.effect.resource() == self.record.resource)
         })
     }
 

@@ -9,10 +9,12 @@ use lamplighter_events::{Action, HumanDuration};
 use crate::accepted::AcceptedChanges;
 use crate::idle::IdleMemory;
 use crate::input::Input;
+use crate::kinds::Kind;
 use crate::lag;
 use crate::observed::{CheckReading, ObservePlan, Observed, PowerState, Seen, Sighting};
+use crate::phase::{Phase, Step};
 use crate::probe::{HttpReads, IdleOverride, Probe, ProbePlan};
-use crate::record::{CheckPurpose, Phase, Step, TargetRecord};
+use crate::record::{CheckPurpose, TargetRecord};
 use crate::resource::Resource;
 use crate::spec::TargetSpec;
 use crate::time::{add, later};
@@ -25,8 +27,7 @@ const PASS_SECONDS: i64 = 30;
 /// still happen, keeps its old one until it is surely off: two machines are never minded as one.
 pub fn align(mut record: TargetRecord, resource: &Resource, now: Timestamp) -> TargetRecord {
     // A launched machine's record says itself which it is.
-    let launched = record.kind == "ec2-template";
-    let at_rest = !launched
+    let at_rest = !record.kind.stop_destroys()
         && !record.is_up()
         && record.doing.is_none()
         && record.unanswered.is_empty()
@@ -59,10 +60,7 @@ pub fn plan_observation(
         && matches!(
             record.step,
             None | Some(
-                Step::StartInstance
-                    | Step::WaitRunning
-                    | Step::WaitingForInstance
-                    | Step::WaitingForSsm
+                Step::StartInstance | Step::WaitRunning | Step::WaitMachine | Step::WaitAgent
             )
         );
     // A start of a machine that runs already goes on to its agent in the same pass.
@@ -79,7 +77,7 @@ pub fn plan_observation(
         && spec.idle.as_ref().is_some_and(|idle| idle.host_command().is_some())
         && idleness_is_asked(record, spec, inputs, now);
     let check = record.attempt.check.as_ref().filter(|_| asks_host);
-    let service = matches!(record.resource, Resource::Service(_));
+    let service = Kind::of(&record.resource, spec.kind()).runs_tasks();
     let rests = matches!(record.phase, Phase::Off | Phase::Failed) && !starts;
     let wants_health = spec.service().is_some_and(|service| service.healthy);
     ObservePlan {

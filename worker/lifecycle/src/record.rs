@@ -20,130 +20,14 @@ use crate::accepted::AcceptedChanges;
 use crate::effect::{Effect, EffectKind, Unanswered};
 use crate::hold::{Hold, Sent};
 use crate::idle::IdleMemory;
+use crate::kinds::Kind;
 use crate::limits::UNANSWERED_MAX;
 use crate::observed::{Bounds, Observed, PowerState};
+use crate::phase::{Phase, Step};
 use crate::probe::IdleOverride;
 use crate::resource::Resource;
 use crate::runs::Run;
 use crate::template::LaunchRecord;
-
-/// The large state of a target.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[allow(missing_docs)]
-pub enum Phase {
-    Off,
-    Starting,
-    On,
-    Stopping,
-    Failed,
-}
-
-impl Phase {
-    /// The word used everywhere.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Off => "off",
-            Self::Starting => "starting",
-            Self::On => "on",
-            Self::Stopping => "stopping",
-            Self::Failed => "failed",
-        }
-    }
-
-    /// The word for a target of this kind: what is launched for each request is not merely off.
-    pub fn word(self, kind: &str) -> &'static str {
-        match (self, kind) {
-            (Self::Off, "ec2-template") => "absent",
-            (Self::Starting, "ec2-template") => "provisioning",
-            (Self::Stopping, "ec2-template") => "terminating",
-            _ => self.as_str(),
-        }
-    }
-}
-
-/// Where inside a phase a target is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Step {
-    /// Starting: the machine is still stopping; it will be started when it has stopped.
-    WaitStoppedFirst,
-    /// Starting: StartInstances is to be made, or is being made.
-    StartInstance,
-    /// Starting: the bounds that Application Auto Scaling had are to be set again, or are being set.
-    RestoreScaling,
-    /// Starting: the desired count is to be set, or is being set.
-    StartService,
-    /// Starting: RunInstances is to be made, or is being made.
-    LaunchInstance,
-    /// Starting: launched; until it runs and has its address (seed 004's word).
-    #[serde(rename = "waiting_for_instance")]
-    WaitingForInstance,
-    /// Starting: it runs; until its agent answers (seed 004's word).
-    #[serde(rename = "waiting_for_ssm")]
-    WaitingForSsm,
-    /// Starting: its bootstrap runs (seed 004's word).
-    #[serde(rename = "fetching_blob")]
-    FetchingBlob,
-    /// Starting: accepted; until it runs and, where a unit is to be verified, its agent answers.
-    WaitRunning,
-    /// Starting: it runs; left alone until it has settled.
-    Settle,
-    /// Starting: the host was asked for its unit.
-    VerifyUnit,
-    /// Starting: until the health address answers 2xx.
-    VerifyHealth,
-    /// Stopping: a machine that is `pending` cannot be stopped; it is waited out.
-    WaitStoppable,
-    /// Stopping: StopInstances is to be made, or is being made.
-    StopInstance,
-    /// Stopping: TerminateInstances is to be made, or is being made.
-    TerminateInstance,
-    /// Stopping: Application Auto Scaling's bounds are to be set to 0, or are being set.
-    SuspendScaling,
-    /// Stopping: the desired count is to be set to 0, or is being set.
-    StopService,
-    /// Stopping: accepted; until it is `stopped`.
-    WaitStopped,
-}
-
-impl Step {
-    /// The word used everywhere.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::WaitStoppedFirst => "wait-stopped-first",
-            Self::StartInstance => "start-instance",
-            Self::RestoreScaling => "restore-scaling",
-            Self::StartService => "start-service",
-            Self::LaunchInstance => "launch-instance",
-            Self::WaitingForInstance => "waiting_for_instance",
-            Self::WaitingForSsm => "waiting_for_ssm",
-            Self::FetchingBlob => "fetching_blob",
-            Self::WaitRunning => "wait-running",
-            Self::Settle => "settle",
-            Self::VerifyUnit => "verify-unit",
-            Self::VerifyHealth => "verify-health",
-            Self::WaitStoppable => "wait-stoppable",
-            Self::StopInstance => "stop-instance",
-            Self::TerminateInstance => "terminate-instance",
-            Self::SuspendScaling => "suspend-scaling",
-            Self::StopService => "stop-service",
-            Self::WaitStopped => "wait-stopped",
-        }
-    }
-
-    /// Before AWS took the start.
-    pub(crate) fn is_before_the_way(self) -> bool {
-        matches!(
-            self,
-            Self::StartInstance
-                | Self::LaunchInstance
-                | Self::RestoreScaling
-                | Self::StartService
-                | Self::WaitStoppedFirst
-        )
-    }
-}
 
 /// The effect that the last commit allowed: the lease.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -415,7 +299,7 @@ pub struct TargetRecord {
     /// Its name.
     pub target: TargetName,
     /// Its kind.
-    pub kind: String,
+    pub kind: Kind,
     /// The version; 0 was never stored.
     pub rev: u64,
     /// The machine or service that this record minds. It changes only while the target is off.
@@ -517,13 +401,13 @@ impl TargetRecord {
     /// A target that nobody has looked at yet.
     pub fn first_contact(
         target: TargetName,
-        kind: &str,
+        kind: Kind,
         resource: Resource,
         now: Timestamp,
     ) -> Self {
         Self {
             target,
-            kind: kind.to_owned(),
+            kind,
             rev: 0,
             resource,
             phase: Phase::Off,
@@ -565,13 +449,18 @@ impl TargetRecord {
     /// look: nothing may be decided by it, and it is never written.
     pub fn outline(
         target: TargetName,
-        kind: &str,
+        kind: Kind,
         resource: Resource,
         phase: Phase,
         since: Timestamp,
         why: String,
     ) -> Self {
         Self { phase, why, ..Self::first_contact(target, kind, resource, since) }
+    }
+
+    /// The name of its phase, by its kind.
+    pub fn phase_name(&self) -> &'static str {
+        self.kind.phase_name(self.phase)
     }
 
     /// The holds in force.

@@ -4,7 +4,8 @@ use jiff::Timestamp;
 
 use crate::effect::EffectKind;
 use crate::limits::RUNS_MAX;
-use crate::record::{Phase, TargetRecord};
+use crate::phase::Phase;
+use crate::record::TargetRecord;
 use crate::runs::Run;
 
 /// Brings the runs of `next` up to what a pass came to; `effect` is the kind of the effect that it decided.

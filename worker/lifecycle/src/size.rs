@@ -32,7 +32,7 @@ const SHORT_CHARS: usize = 80;
 pub fn stored_bytes(record: &TargetRecord) -> usize {
     let watch = IdleWatch::of(record).map_or(0, |watch| json_bytes(&watch));
     let beside = record.target.as_str().len() + record.resource.to_string().len();
-    json_bytes(record) + watch + beside + record.kind.len() + ITEM_BYTES
+    json_bytes(record) + watch + beside + record.kind.as_str().len() + ITEM_BYTES
 }
 
 /// How large the record may be with this command in it. What makes no record larger has the room that others must

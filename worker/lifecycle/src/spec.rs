@@ -7,6 +7,7 @@ use lamplighter_events::{HumanDuration, InstanceId, TargetName};
 
 use crate::address::HealthUrl;
 use crate::hours::Hours;
+use crate::kinds::Kind;
 use crate::probe::IdleSpec;
 use crate::resource::{Resource, ServiceId, ServicePattern};
 use crate::template::TemplateSpec;
@@ -61,6 +62,17 @@ pub enum Place {
     Template(Box<TemplateSpec>),
 }
 
+impl Place {
+    /// What it is.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Instance(_) => Kind::Instance,
+            Self::Service(_) => Kind::Service,
+            Self::Template(_) => Kind::Launched,
+        }
+    }
+}
+
 /// How long things may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timings {
@@ -105,13 +117,9 @@ pub struct TargetSpec {
 }
 
 impl TargetSpec {
-    /// The kind's name, as in the fleet file and in every answer.
-    pub fn kind(&self) -> &'static str {
-        match &self.place {
-            Place::Instance(_) => "ec2-instance",
-            Place::Service(_) => "ecs-service",
-            Place::Template(_) => "ec2-template",
-        }
+    /// What it is.
+    pub fn kind(&self) -> Kind {
+        self.place.kind()
     }
     /// The machine, where it is one.
     pub fn instance(&self) -> Option<&InstanceSpec> {

@@ -8,8 +8,10 @@ use serde::Serialize;
 
 use crate::effect::Unanswered;
 use crate::hold::Hold;
+use crate::kinds::Kind;
 use crate::observed::{Observed, PowerState};
-use crate::record::{Failure, Paused, Phase, Step, TargetRecord};
+use crate::phase::{Phase, Step};
+use crate::record::{Failure, Paused, TargetRecord};
 use crate::resource::Resource;
 use crate::spec::TargetSpec;
 
@@ -91,12 +93,12 @@ fn in_units(millionths: u64) -> f64 {
 
 fn processing_status(record: &TargetRecord) -> &'static str {
     match (record.phase, record.step) {
-        (Phase::Starting, Some(Step::WaitingForSsm)) => Step::WaitingForSsm.as_str(),
+        (Phase::Starting, Some(Step::WaitAgent)) => Step::WaitAgent.as_str(),
         (
             Phase::Starting,
-            Some(Step::FetchingBlob | Step::Settle | Step::VerifyUnit | Step::VerifyHealth),
-        ) => Step::FetchingBlob.as_str(),
-        (Phase::Starting, _) => Step::WaitingForInstance.as_str(),
+            Some(Step::Bootstrap | Step::Settle | Step::VerifyUnit | Step::VerifyHealth),
+        ) => Step::Bootstrap.as_str(),
+        (Phase::Starting, _) => Step::WaitMachine.as_str(),
         (Phase::On, _) if record.up.unit_down => "failed",
         (Phase::On, _) => "ready",
         (Phase::Failed, _) => "failed",
@@ -112,7 +114,7 @@ pub struct StatusView {
     /// Its name.
     pub target: TargetName,
     /// Its kind.
-    pub kind: String,
+    pub kind: Kind,
     /// Its phase, in its kind's word.
     #[serde(skip)]
     pub phase: Phase,
@@ -201,9 +203,9 @@ impl StatusView {
         };
         Self {
             target: record.target.clone(),
-            kind: record.kind.clone(),
+            kind: record.kind,
             phase: record.phase,
-            phase_word: record.phase.word(&record.kind),
+            phase_word: record.phase_name(),
             step: record.step,
             wanted: record.wanted(now),
             holds: record.holds.clone(),

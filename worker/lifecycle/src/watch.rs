@@ -5,8 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::hold::{Hold, HoldKind};
 use crate::idle::{IdleMemory, IdleVerdict, Judged, judge};
+use crate::phase::Phase;
 use crate::probe::{IdleOverride, IdleSpec, Round};
-use crate::record::{Phase, TargetRecord};
+use crate::record::TargetRecord;
 use crate::spec::TargetSpec;
 
 /// Whether idleness may end this hold. An exclusive machine's holder is not put out by it.

@@ -611,7 +611,7 @@ impl Once<'_> {
 
     fn count(&self, decision: &Decision, now: Timestamp) {
         let meters = &self.shared.meters;
-        let kind = self.spec.kind();
+        let kind = self.spec.kind().as_str();
         let taken = decision.accepted.as_ref().and_then(|accepted| accepted.outcome.as_ref());
         for outcome in taken.into_iter().chain(&decision.outcomes) {
             let action = outcome.action.map_or("unknown", |action| action.as_str());

@@ -476,7 +476,7 @@ async fn show_step(
     let millis = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     // The words of a launched machine are longer.
     let (wide, wider) = if record.provision.launch.is_some() { (12, 20) } else { (8, 18) };
-    let word = record.phase.word(&record.kind);
+    let word = record.phase_name();
     let phase = context.style.phase(record.phase, &format!("{word:<wide$}"));
     let step = record.step.map_or("", Step::as_str);
     output::line(&format!("{:>8}  {phase}  {step:<wider$}  {}", elapsed(millis), record.why));

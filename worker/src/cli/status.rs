@@ -379,7 +379,7 @@ fn told_hours(view: &StatusView, spec: &TargetSpec, now: Timestamp) -> Option<St
 fn in_full(context: &Context, looked: &Looked<'_>, now: Timestamp) -> String {
     let view = &looked.view;
     let what = match looked.spec.template() {
-        Some(_) => view.kind.clone(),
+        Some(_) => view.kind.to_string(),
         None => format!("{}, {}", view.kind, view.instance),
     };
     let mut rows: Vec<(&str, String)> = vec![
@@ -466,7 +466,7 @@ pub(super) async fn why(context: &Context, target: &str) -> Result<ExitCode, Cli
     if context.json {
         output::json(&match &record {
             Some(record) => json!({
-                "target": record.target, "phase": record.phase.word(&record.kind),
+                "target": record.target, "phase": record.phase_name(),
                 "step": record.step,
                 "why": record.why, "since": record.since, "failure": record.failure,
                 "wake_at": record.wake_at, "rev": record.rev,
@@ -474,7 +474,7 @@ pub(super) async fn why(context: &Context, target: &str) -> Result<ExitCode, Cli
             None => json!({ "target": target, "why": "nobody has looked at it yet" }),
         });
     } else if let Some(record) = record {
-        let phase = context.style.phase(record.phase, record.phase.word(&record.kind));
+        let phase = context.style.phase(record.phase, record.phase_name());
         let step = record.step.map(|step| format!(" ({})", step.as_str())).unwrap_or_default();
         output::line(&format!("{} is {phase}{step}: {}", record.target, record.why));
         if let Some(failure) =

@@ -15,14 +15,14 @@ use std::collections::BTreeMap;
 
 use lamplighter_events::{HumanDuration, InstanceId, TargetName};
 use lamplighter_lifecycle::{
-    Condition, HealthUrl, HttpProbe, HttpReads, IdleSpec, InstanceRef, METRIC_LAG_SECONDS,
+    Condition, HealthUrl, HttpProbe, HttpReads, IdleSpec, InstanceRef, Kind, METRIC_LAG_SECONDS,
     MetricProbe, MetricReads, Missing, Place, Probe, ServiceId, ServiceSpec, Statistic, TargetSpec,
     UnitName,
 };
 use lamplighter_runtime::Fleet;
 
 use super::reader::shown;
-use super::targets::{TEMPLATE, plain_instance, plain_target};
+use super::targets::{plain_instance, plain_target};
 use super::values::seconds;
 use super::{COMMANDS, ConfigError, bootstrap, templates};
 
@@ -268,17 +268,12 @@ fn fluidity(
     Ok(TargetSpec { idle: Some(IdleSpec { probes, ..IdleSpec::after(after) }), ..spec })
 }
 
-fn kind_of(place: &Place) -> &'static str {
-    match place {
-        Place::Instance(_) => "ec2-instance",
-        Place::Service(_) => "ecs-service",
-        Place::Template(_) => TEMPLATE,
-    }
-}
-
 /// The only target, or template, of a kind; how many there are, where that is not one.
-fn only<'f>(fleet: &'f mut Fleet, kind: &str) -> Result<&'f mut TargetSpec, usize> {
-    let all = if kind == TEMPLATE { &mut fleet.templates } else { &mut fleet.targets };
+fn only(fleet: &mut Fleet, kind: Kind) -> Result<&mut TargetSpec, usize> {
+    let all = match kind {
+        Kind::Instance | Kind::Service => &mut fleet.targets,
+        Kind::Launched => &mut fleet.templates,
+    };
     let count = all.values().filter(|spec| spec.kind() == kind).count();
     let found = all.values_mut().find(|spec| spec.kind() == kind);
     found.filter(|_| count == 1).ok_or(count)
@@ -293,8 +288,8 @@ pub(crate) fn override_fleet(
 ) -> Result<(), ConfigError> {
     if let Some((variable, named)) = named(variables)? {
         let (kind, noun_of) = match &named {
-            Named::Place(place) => (kind_of(place), "target"),
-            Named::LaunchTemplate(_) => (TEMPLATE, "template"),
+            Named::Place(place) => (place.kind(), "target"),
+            Named::LaunchTemplate(_) => (Kind::Launched, "template"),
         };
         let spec = only(fleet, kind).map_err(|count| {
             let set: Vec<&str> =
@@ -349,9 +344,9 @@ pub(crate) fn override_fleet(
     let look_back = whole(variables, "LOOKBACK_PERIOD_MINUTES", "minutes", 60)?;
     sleep_check_interval(variables)?;
     for (variable, kind, threshold) in [
-        ("IDLE_TIMEOUT_SECONDS", "ec2-instance", timeout.map(Threshold::After)),
-        ("IDLE_THRESHOLD_MINUTES", "ecs-service", threshold.map(Threshold::After)),
-        ("LOOKBACK_PERIOD_MINUTES", "ecs-service", look_back.map(Threshold::LookBack)),
+        ("IDLE_TIMEOUT_SECONDS", Kind::Instance, timeout.map(Threshold::After)),
+        ("IDLE_THRESHOLD_MINUTES", Kind::Service, threshold.map(Threshold::After)),
+        ("LOOKBACK_PERIOD_MINUTES", Kind::Service, look_back.map(Threshold::LookBack)),
     ] {
         if let Some(threshold) = threshold {
             override_threshold(variable, kind, threshold, file, fleet, warnings)?;
@@ -370,7 +365,7 @@ enum Threshold {
 
 fn override_threshold(
     variable: &str,
-    kind: &str,
+    kind: Kind,
     threshold: Threshold,
     file: &str,
     fleet: &mut Fleet,

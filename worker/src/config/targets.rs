@@ -4,7 +4,8 @@
 
 use lamplighter_events::{HumanDuration, InstanceId, TargetName};
 use lamplighter_lifecycle::{
-    InstanceRef, InstanceSpec, Place, ServiceId, ServicePattern, ServiceSpec, TargetSpec, Timings,
+    InstanceRef, InstanceSpec, Kind, Place, ServiceId, ServicePattern, ServiceSpec, TargetSpec,
+    Timings,
 };
 use toml::de::DeValue;
 
@@ -13,11 +14,6 @@ use super::reader::{Item, Reader, nearest, shown};
 use super::values::{Taken, duration_or_word, health, seconds, unit};
 use super::{hours, idle};
 
-const INSTANCE: &str = "ec2-instance";
-const SERVICE: &str = "ecs-service";
-const KINDS: [&str; 2] = [INSTANCE, SERVICE];
-/// What is no target but what targets are made from.
-pub(crate) const TEMPLATE: &str = "ec2-template";
 /// Kinds that the design knows and this release does not have.
 const LATER_KINDS: [&str; 1] = ["ecs-tenant"];
 
@@ -157,19 +153,17 @@ pub(crate) fn target(
     })?;
     // The kind first: another kind has other keys, and their refusal would mislead.
     let reader = item.open_table()?;
-    let is_service = kind(&reader)? == SERVICE;
-    let (own, foreign) = if is_service {
-        (&SERVICE_KEYS[..], &INSTANCE_KEYS[..])
-    } else {
-        (&INSTANCE_KEYS[..], &SERVICE_KEYS[..])
+    let kind = kind(&reader)?;
+    let (own, foreign) = match kind {
+        TargetKind::Service => (&SERVICE_KEYS[..], &INSTANCE_KEYS[..]),
+        TargetKind::Instance => (&INSTANCE_KEYS[..], &SERVICE_KEYS[..]),
     };
     reader.refuse_foreign(foreign)?;
     let known: Vec<&str> = COMMON_KEYS.into_iter().chain(own.iter().map(|(key, _)| *key)).collect();
     let reader = item.table(&known)?;
-    let place = if is_service {
-        Place::Service(service(&reader, &name, taken)?)
-    } else {
-        Place::Instance(instance(&reader, &name, taken)?)
+    let place = match kind {
+        TargetKind::Service => Place::Service(service(&reader, &name, taken)?),
+        TargetKind::Instance => Place::Instance(instance(&reader, &name, taken)?),
     };
     let spec = with_common(&reader, plain_target(name, place), taken, warnings)?;
     Ok(TargetSpec {
@@ -213,22 +207,33 @@ pub(crate) fn with_common(
     })
 }
 
-fn kind(reader: &Reader<'_>) -> Result<&'static str, ConfigError> {
-    let expected = "\"ec2-instance\" or \"ecs-service\"";
+/// The kinds that are written as targets.
+#[derive(Clone, Copy)]
+enum TargetKind {
+    Instance,
+    Service,
+}
+
+fn kind(reader: &Reader<'_>) -> Result<TargetKind, ConfigError> {
+    let known = [Kind::Instance.as_str(), Kind::Service.as_str()];
+    let expected = &format!("\"{}\" or \"{}\"", known[0], known[1]);
     let item = reader.need("kind", &format!("kind = {expected}"))?;
     let kind = item.string(expected)?;
-    if let Some(known) = KINDS.into_iter().find(|known| *known == kind) {
-        return Ok(known);
-    }
-    if kind == TEMPLATE {
-        let problem = "an ec2-template is no target: each create makes one from it";
-        return Err(item.refuse(problem, "it under [templates.NAME] instead of [targets.NAME]"));
+    match Kind::parse(kind) {
+        Some(Kind::Instance) => return Ok(TargetKind::Instance),
+        Some(Kind::Service) => return Ok(TargetKind::Service),
+        Some(template @ Kind::Launched) => {
+            let problem = format!("an {template} is no target: each create makes one from it");
+            let instead = "it under [templates.NAME] instead of [targets.NAME]";
+            return Err(item.refuse(&problem, instead));
+        }
+        None => {}
     }
     if LATER_KINDS.contains(&kind) {
         let problem = format!("the kind \"{kind}\" is not in this release");
         return Err(item.refuse(&problem, expected));
     }
-    let hint = match nearest(kind, &KINDS) {
+    let hint = match nearest(kind, &known) {
         Some(near) => format!("; did you mean \"{near}\"?"),
         None => format!("; expected {expected}"),
     };

@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 
 use lamplighter_events::TargetName;
-use lamplighter_lifecycle::{HealthUrl, Market, Place, Probe, TargetSpec, TemplateSpec};
+use lamplighter_lifecycle::{HealthUrl, Kind, Market, Place, Probe, TargetSpec, TemplateSpec};
 use lamplighter_runtime::Fleet;
 use toml::de::DeValue;
 
@@ -17,7 +17,7 @@ use super::ConfigError;
 use super::bootstrap::{self, Chosen};
 use super::parameters;
 use super::reader::{Item, Reader, Source, nearest, shown};
-use super::targets::{TEMPLATE, plain_target, with_common};
+use super::targets::{plain_target, with_common};
 use super::values::{Taken, duration_or_word, seconds, unit};
 
 const KEYS: [&str; 31] = [
@@ -235,21 +235,23 @@ fn name(item: &Item<'_>) -> Result<TargetName, ConfigError> {
 }
 
 fn kind(reader: &Reader<'_>) -> Result<(), ConfigError> {
-    let expected = format!("kind = \"{TEMPLATE}\"");
+    let known = Kind::Launched.as_str();
+    let expected = format!("kind = \"{known}\"");
     let item = reader.need("kind", &expected)?;
-    match item.string(&expected)? {
-        TEMPLATE => Ok(()),
-        other @ ("ec2-instance" | "ecs-service") => {
+    let text = item.string(&expected)?;
+    match Kind::parse(text) {
+        Some(Kind::Launched) => Ok(()),
+        Some(other @ (Kind::Instance | Kind::Service)) => {
             let problem =
                 format!("an {other} is a target, which is there before anybody asks for it");
             Err(item.refuse(&problem, "it under [targets.NAME] instead of [templates.NAME]"))
         }
-        other => {
-            let hint = match nearest(other, &[TEMPLATE]) {
+        None => {
+            let hint = match nearest(text, &[known]) {
                 Some(near) => format!("; did you mean \"{near}\"?"),
-                None => format!("; expected \"{TEMPLATE}\""),
+                None => format!("; expected \"{known}\""),
             };
-            Err(item.refuse_with(&format!("unknown kind \"{}\"{hint}", shown(other))))
+            Err(item.refuse_with(&format!("unknown kind \"{}\"{hint}", shown(text))))
         }
     }
 }

@@ -17,7 +17,7 @@ use lamplighter_events::{
 use lamplighter_lifecycle::{
     Agent, Bootstrap, Bounds, Check, CheckPurpose, CheckReading, Contradiction, Doing, Effect,
     EffectKind, Failure, HealthReading, HistoryEntry, Hold, HoldKind, HostReading, IdleMemory,
-    IdleOverride, InstanceSeen, LastOutcome, Launch, LaunchOption, LaunchRecord, LaunchToken,
+    IdleOverride, InstanceSeen, Kind, LastOutcome, Launch, LaunchOption, LaunchRecord, LaunchToken,
     Observed, OpenCommand, OwnProbe, Paused, PowerState, Question, Quiet, Reading, Run, Seen, Sent,
     ServiceId, ServiceSeen, Step, Streak, TaskStopped, Unanswered, UnitHealth, UnitName, UnitProbe,
     stored_bytes,
@@ -70,7 +70,7 @@ fn launch() -> Launch {
     }
 }
 
-fn effects(kind: &str) -> Vec<Effect> {
+fn effects(kind: Kind) -> Vec<Effect> {
     let unit = UnitProbe {
         unit: UnitName::parse("keeper.service").unwrap(),
         settle_seconds: 30,
@@ -94,7 +94,7 @@ fn effects(kind: &str) -> Vec<Effect> {
         question,
     };
     match kind {
-        "ecs-service" => vec![
+        Kind::Service => vec![
             Effect::UpdateService { service: service(), desired: 2 },
             Effect::UpdateService { service: service(), desired: 0 },
             Effect::RegisterScalableTarget {
@@ -102,7 +102,7 @@ fn effects(kind: &str) -> Vec<Effect> {
                 bounds: Bounds { min: 1, max: 4 },
             },
         ],
-        "ec2-template" => vec![
+        Kind::Launched => vec![
             Effect::RunInstance(Box::new(launch())),
             Effect::TerminateInstance { instance: instance() },
             ask(bootstrap(script)),
@@ -117,20 +117,20 @@ fn effects(kind: &str) -> Vec<Effect> {
     }
 }
 
-fn steps(kind: &str, phase: Phase) -> Vec<Option<Step>> {
+fn steps(kind: Kind, phase: Phase) -> Vec<Option<Step>> {
     let steps: &[Step] = match (phase, kind) {
-        (Phase::Starting, "ecs-service") => &[
+        (Phase::Starting, Kind::Service) => &[
             Step::RestoreScaling,
             Step::StartService,
             Step::WaitRunning,
             Step::Settle,
             Step::VerifyHealth,
         ],
-        (Phase::Starting, "ec2-template") => &[
+        (Phase::Starting, Kind::Launched) => &[
             Step::LaunchInstance,
-            Step::WaitingForInstance,
-            Step::WaitingForSsm,
-            Step::FetchingBlob,
+            Step::WaitMachine,
+            Step::WaitAgent,
+            Step::Bootstrap,
             Step::VerifyUnit,
         ],
         (Phase::Starting, _) => &[
@@ -141,10 +141,10 @@ fn steps(kind: &str, phase: Phase) -> Vec<Option<Step>> {
             Step::VerifyUnit,
             Step::VerifyHealth,
         ],
-        (Phase::Stopping, "ecs-service") => {
+        (Phase::Stopping, Kind::Service) => {
             &[Step::SuspendScaling, Step::StopService, Step::WaitStopped]
         }
-        (Phase::Stopping, "ec2-template") => &[Step::TerminateInstance, Step::WaitStopped],
+        (Phase::Stopping, Kind::Launched) => &[Step::TerminateInstance, Step::WaitStopped],
         (Phase::Stopping, _) => &[Step::WaitStoppable, Step::StopInstance, Step::WaitStopped],
         _ => return vec![None],
     };
@@ -189,12 +189,12 @@ fn outcome(id: &str, action: Action, verdict: Verdict, cause: Option<Cause>) -> 
     }
 }
 
-fn outbox(target: &TargetName, kind: &str) -> Vec<LifecycleEvent> {
+fn outbox(target: &TargetName, kind: Kind) -> Vec<LifecycleEvent> {
     let failed = outcome("c-8", Action::Start, Verdict::Failed, Some(Cause::Capacity));
     let refused = outcome("c-9", Action::Stop, Verdict::Rejected, Some(Cause::Superseded));
     let bodies = [
         EventBody::TargetStateChanged {
-            kind: kind.to_owned(),
+            kind: kind.to_string(),
             from: "off".to_owned(),
             to: "starting".to_owned(),
             step: Some("start-instance".to_owned()),
@@ -267,9 +267,9 @@ fn idle_memory() -> IdleMemory {
     }
 }
 
-fn seen(kind: &str) -> Observed {
+fn seen(kind: Kind) -> Observed {
     let seen = match kind {
-        "ecs-service" => Seen::Service(ServiceSeen {
+        Kind::Service => Seen::Service(ServiceSeen {
             active: true,
             desired: 2,
             running: 1,
@@ -310,10 +310,10 @@ fn failure() -> Failure {
 }
 
 /// A record with every field set that its kind has.
-fn full(kind: &str, phase: Phase, step: Option<Step>, effect: &Effect) -> TargetRecord {
+fn full(kind: Kind, phase: Phase, step: Option<Step>, effect: &Effect) -> TargetRecord {
     let (name, resource) = match kind {
-        "ecs-service" => ("pyelli", Resource::Service(service())),
-        "ec2-template" => ("walrus.0123456789abcdef", Resource::Instance(instance())),
+        Kind::Service => ("pyelli", Resource::Service(service())),
+        Kind::Launched => ("walrus.0123456789abcdef", Resource::Instance(instance())),
         _ => ("position-keeper", Resource::Instance(instance())),
     };
     let target = TargetName::parse(name).unwrap();
@@ -388,8 +388,8 @@ fn full(kind: &str, phase: Phase, step: Option<Step>, effect: &Effect) -> Target
     record.why = "trying again at 2026-11-20T10:00:00Z".to_owned();
     record.trace = Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned());
     match kind {
-        "ecs-service" => record.bounds = Some(Bounds { min: 1, max: 4 }),
-        "ec2-template" => {
+        Kind::Service => record.bounds = Some(Bounds { min: 1, max: 4 }),
+        Kind::Launched => {
             record.provision.seated = true;
             record.provision.retire_at = (phase == Phase::Off).then(|| at(86_400));
             record.provision.launch = Some(LaunchRecord {
@@ -418,7 +418,7 @@ fn full(kind: &str, phase: Phase, step: Option<Step>, effect: &Effect) -> Target
 }
 
 /// A record with nothing set that may be left out.
-fn bare(kind: &str, phase: Phase) -> TargetRecord {
+fn bare(kind: Kind, phase: Phase) -> TargetRecord {
     let full = full(kind, phase, None, &effects(kind)[0]);
     let mut record = TargetRecord::first_contact(full.target, kind, full.resource, at(0));
     record.rev = 1;
@@ -428,7 +428,7 @@ fn bare(kind: &str, phase: Phase) -> TargetRecord {
 
 fn targets() -> Vec<(String, Item)> {
     let mut items = Vec::new();
-    for kind in ["ec2-instance", "ecs-service", "ec2-template"] {
+    for kind in [Kind::Instance, Kind::Service, Kind::Launched] {
         let effects = effects(kind);
         let mut next = 0;
         for phase in PHASES {
@@ -450,10 +450,10 @@ fn targets() -> Vec<(String, Item)> {
         }
     }
     let mut launching = full(
-        "ec2-template",
+        Kind::Launched,
         Phase::Starting,
         Some(Step::LaunchInstance),
-        &effects("ec2-template")[0],
+        &effects(Kind::Launched)[0],
     );
     launching.resource = Resource::Launch(launch().token);
     items.push(("a launch without an instance".to_owned(), target_item(&launching, "n").unwrap()));
@@ -519,7 +519,7 @@ fn messages() -> Vec<(String, Value)> {
     let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     let target = TargetName::parse("position-keeper").unwrap();
     let wake_up = WakeUp { target: target.clone(), rev: 41, at: at(96) }.to_json();
-    let on = full("ec2-instance", Phase::On, None, &effects("ec2-instance")[0]);
+    let on = full(Kind::Instance, Phase::On, None, &effects(Kind::Instance)[0]);
     let note = json!({ "resource": on.resource, "watch": IdleWatch::of(&on) });
     let thresholds = Thresholds { idle_threshold_mins: Some(10), lookback_period_mins: Some(20) };
     let shard = IdleShard { targets: vec![target], notes: vec![note], thresholds }.to_json();

@@ -19,8 +19,8 @@ use lamplighter_aws::{Aws, ConnectOptions, Names, StaticCredentials, check, conn
 use lamplighter_events::{Action, Cause, CommandId, InstanceId, Outcome, TargetName, Verdict};
 use lamplighter_events::{AttentionKind, EventBody, LifecycleEvent};
 use lamplighter_lifecycle::{
-    Agent, CheckReading, CommandRecord, Effect, InstanceRef, InstanceSpec, ObservePlan, Phase,
-    Place, PowerState, Question, Resource, TargetRecord, UnitName, UnitProbe,
+    Agent, CheckReading, CommandRecord, Effect, InstanceRef, InstanceSpec, Kind, ObservePlan,
+    Phase, Place, PowerState, Question, Resource, TargetRecord, UnitName, UnitProbe,
 };
 use lamplighter_local::{Endpoint, Fault, MachineSeed, Options, SecretSeed, Timings};
 use lamplighter_runtime::ports::{
@@ -113,7 +113,7 @@ fn of(text: &str) -> Resource {
 fn record(name: &str, rev: u64) -> TargetRecord {
     let now = Timestamp::from_second(1_795_000_000).unwrap();
     let target = TargetName::parse(name).unwrap();
-    let mut record = TargetRecord::first_contact(target, "ec2-instance", of(KEEPER), now);
+    let mut record = TargetRecord::first_contact(target, Kind::Instance, of(KEEPER), now);
     record.rev = rev;
     record
 }

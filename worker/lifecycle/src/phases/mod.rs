@@ -4,33 +4,35 @@
 
 mod agent;
 mod idling;
+mod instance;
+mod launched;
 mod off;
 mod on;
 mod service;
 mod starting;
 mod stopping;
-mod template;
 
 pub(crate) use idling::{check_answer, host_said_nothing};
-pub(crate) use template::{
+pub(crate) use launched::{
     end_given_up_launch, ended_given_up_launch, is_gone, is_of_given_up_launch, launched, notice,
     recognise, refused_again, settle_ledger, try_next_option, try_other_options,
 };
 
 use lamplighter_events::{Action, AttentionKind, Cause, Verdict};
 
-use crate::effect::EffectKind;
+use crate::effect::{Effect, EffectKind};
 use crate::hold::{HoldKind, Sent};
 use crate::holds::end_holds;
 use crate::idle::IdleMemory;
+use crate::kinds::Kind;
 use crate::limits::{
     BOOTSTRAP_GRACE_SECONDS, CHECK_GRACE_SECONDS, MESSAGE_CHARS_MAX, OVERDUE_LOOK_SECONDS,
     RIGHTS_ARRIVE_SECONDS, RIGHTS_RETRY_SECONDS, UNIT_ACTIVATING_SECONDS, WINDOW_RETRY_SECONDS,
 };
 use crate::observed::{CheckReading, PowerState};
 use crate::pass::{Flow, Pass};
-use crate::record::{Attempt, Check, CheckPurpose, Failure, OpenCommand, Phase, Step, UpState};
-use crate::resource::Resource;
+use crate::phase::Phase;
+use crate::record::{Attempt, Check, CheckPurpose, Failure, OpenCommand, UpState};
 use crate::text::within;
 use crate::time::{add, later};
 use crate::{answer, lag};
@@ -114,11 +116,11 @@ fn begin_start(pass: &mut Pass<'_>) {
         launch.tried.clear();
         launch.refused = 0;
     }
-    if pass.spec.template().is_some() {
+    if pass.kind().counts_toward_limit() {
         pass.record.provision.seated = true;
         pass.record.provision.retire_at = None;
     }
-    let step = first_step(pass);
+    let step = pass.kind().first_step();
     pass.enter(Phase::Starting, Some(step), None, "it is wanted");
 }
 
@@ -126,29 +128,20 @@ fn record_of<'p>(pass: &'p mut Pass<'_>) -> &'p mut crate::record::TargetRecord 
     &mut pass.record
 }
 
-/// The step of a way up that AWS has taken.
-pub(crate) fn way_step(pass: &Pass<'_>) -> Step {
-    match pass.spec.template() {
-        Some(_) => Step::WaitingForInstance,
-        None => Step::WaitRunning,
+/// The call that turns it on.
+fn start_effect(pass: &Pass<'_>) -> Option<Effect> {
+    match pass.kind() {
+        Kind::Instance | Kind::Launched => instance::turn_on(pass),
+        Kind::Service => service::turn_on(pass),
     }
 }
 
-/// The first step of the way up.
-fn first_step(pass: &Pass<'_>) -> Step {
-    match pass.record.resource {
-        _ if pass.spec.template().is_some() => Step::LaunchInstance,
-        Resource::Instance(_) | Resource::Launch(_) => Step::StartInstance,
-        Resource::Service(_) => Step::StartService,
-    }
-}
-
-/// The first step of the way down.
-fn stop_step(pass: &Pass<'_>) -> Step {
-    match pass.record.resource {
-        _ if pass.spec.template().is_some() => Step::TerminateInstance,
-        Resource::Instance(_) | Resource::Launch(_) => Step::StopInstance,
-        Resource::Service(_) => Step::StopService,
+/// The call that turns it off.
+fn stop_effect(pass: &Pass<'_>) -> Option<Effect> {
+    match pass.kind() {
+        Kind::Instance => instance::turn_off(pass),
+        Kind::Launched => launched::terminate(pass),
+        Kind::Service => service::turn_off(pass),
     }
 }
 
@@ -157,12 +150,12 @@ fn begin_stop(pass: &mut Pass<'_>, why: &str) {
     pass.record.attempt = Attempt::default();
     pass.record.began_at = Some(pass.now);
     pass.record.overdue = false;
-    if pass.spec.template().is_some() {
+    if pass.kind().counts_toward_limit() {
         // It counts until it is gone, whatever was thought of it before.
         pass.record.provision.seated = true;
         pass.record.provision.retire_at = None;
     }
-    let step = stop_step(pass);
+    let step = pass.kind().stop_step();
     pass.enter(Phase::Stopping, Some(step), None, why);
 }
 
@@ -322,7 +315,7 @@ pub(crate) fn refused_for_good(pass: &mut Pass<'_>, kind: EffectKind, failure: F
 /// Somebody stopped the machine. Their word is newer than the holds that are older than it; a newer
 /// hold starts it again.
 fn stopped_outside(pass: &mut Pass<'_>) {
-    if template::was_taken_back(pass) {
+    if launched::was_taken_back(pass) {
         // EC2 did: nobody's word is newer than anybody's hold.
         pass.note("EC2 took the spot machine back");
         match pass.wanted() {

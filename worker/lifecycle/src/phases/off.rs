@@ -11,17 +11,19 @@ use super::{asked_to_stop, begin_start, begin_stop, is_gone, service};
 use crate::effect::EffectKind;
 use crate::hold::{Hold, HoldKind, Sent};
 use crate::idle::IdleMemory;
+use crate::kinds::Kind;
 use crate::limits::UNANSWERED_LOOK_SECONDS;
 use crate::observed::{Observed, PowerState};
 use crate::pass::{Flow, Pass};
-use crate::record::{Phase, UpState};
+use crate::phase::Phase;
+use crate::record::UpState;
 
 pub(super) fn first_contact(pass: &mut Pass<'_>) {
-    if pass.seen().is_some_and(is_up) {
+    if is_up(pass) {
         let why = "it was found running at first contact";
-        match pass.spec.template() {
-            Some(_) => adopt_orphan(pass, why),
-            None => adopt(pass, why),
+        match pass.kind() {
+            Kind::Launched => adopt_orphan(pass, why),
+            Kind::Instance | Kind::Service => adopt(pass, why),
         }
     }
 }
@@ -34,9 +36,12 @@ fn adopt_orphan(pass: &mut Pass<'_>, why: &str) {
 }
 
 /// Running; or a service that wants tasks, which may never settle and costs all the same.
-fn is_up(seen: &Observed) -> bool {
-    seen.state() == PowerState::Running
-        || (seen.state() == PowerState::Pending && seen.service().is_some())
+fn is_up(pass: &Pass<'_>) -> bool {
+    match pass.seen().map(Observed::state) {
+        Some(PowerState::Running) => true,
+        Some(PowerState::Pending) => pass.kind().runs_tasks(),
+        _ => false,
+    }
 }
 
 fn adopt(pass: &mut Pass<'_>, why: &str) {
@@ -53,7 +58,7 @@ fn adopt(pass: &mut Pass<'_>, why: &str) {
     pass.record.idle = IdleMemory::default();
     let max_lifetime = pass.spec.template().and_then(|template| template.max_lifetime);
     let until = max_lifetime.map(|long| pass.after(long));
-    if pass.spec.template().is_some() {
+    if pass.kind().counts_toward_limit() {
         pass.record.provision.seated = true;
     }
     let id = format!("adopted:{}", pass.record.generation);
@@ -73,7 +78,7 @@ fn adopt(pass: &mut Pass<'_>, why: &str) {
 
 pub(super) fn advance(pass: &mut Pass<'_>) -> Flow {
     if pass.wanted() && (pass.record.phase == Phase::Off || retries_for_window(pass)) {
-        if pass.no_seat && pass.spec.template().is_some() && !pass.record.provision.seated {
+        if pass.no_seat && pass.kind().counts_toward_limit() && !pass.record.provision.seated {
             let at = pass.in_seconds(UNANSWERED_LOOK_SECONDS);
             pass.look(at);
             pass.why("its template has its most machines; looking again");
@@ -83,7 +88,7 @@ pub(super) fn advance(pass: &mut Pass<'_>) -> Flow {
         return Flow::Again;
     }
     let Some(state) = pass.seen().map(|seen| seen.state()) else { return Flow::Rest };
-    if pass.spec.template().is_some() && !is_gone(pass, state) {
+    if pass.kind().stop_destroys() && !is_gone(pass, state) {
         return still_there(pass, state);
     }
     match state {
@@ -205,7 +210,7 @@ fn up(pass: &mut Pass<'_>, state: PowerState) -> Flow {
     if pass.phase_is_young() || !pass.confirmed(state) {
         return Flow::Rest;
     }
-    if !pass.seen().is_some_and(is_up) {
+    if !is_up(pass) {
         pass.why("somebody else is starting it");
         pass.look_after_poll();
         return Flow::Rest;

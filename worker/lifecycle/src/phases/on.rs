@@ -44,7 +44,7 @@ pub(super) fn advance(pass: &mut Pass<'_>) -> Flow {
             pass.why(why);
             watch(pass)
         }
-        PowerState::Pending if service::seen(pass).is_some() => short_of_tasks(pass),
+        PowerState::Pending if pass.kind().runs_tasks() => short_of_tasks(pass),
         // Stopped and started again by somebody between two looks.
         PowerState::Pending => {
             pass.why("EC2 says pending: somebody restarted it; looking again");
@@ -67,13 +67,13 @@ pub(super) fn advance(pass: &mut Pass<'_>) -> Flow {
             stopped_outside(pass);
             Flow::Again
         }
-        PowerState::Missing if pass.spec.template().is_some() && !is_gone(pass, state) => {
+        PowerState::Missing if pass.kind().stop_destroys() && !is_gone(pass, state) => {
             pass.why("EC2 does not know the machine that it has just launched; looking again");
             pass.look_after_poll();
             Flow::Rest
         }
         PowerState::ShuttingDown | PowerState::Terminated | PowerState::Missing => {
-            let launched = pass.spec.template().is_some();
+            let launched = pass.kind().stop_destroys();
             let ours = pass.own_stop_may_come() || pass.own_stop_shows();
             if launched && ours && pass.record.quiet.is_none() {
                 return own_stop_came_late(pass);
@@ -128,7 +128,7 @@ fn short_of_tasks(pass: &mut Pass<'_>) -> Flow {
 
 /// A service that was short of tasks has them again.
 fn came_back(pass: &mut Pass<'_>) {
-    if service::seen(pass).is_some() && pass.record.up.unit_down {
+    if pass.kind().runs_tasks() && pass.record.up.unit_down {
         pass.record.up.unit_down = false;
         pass.note("it has all of its tasks again");
     }
@@ -137,7 +137,7 @@ fn came_back(pass: &mut Pass<'_>) {
 /// How long a machine that is on must show as stopped. Minutes after our start an older state may show, unless EC2
 /// names a newer stop.
 fn until_believed(pass: &Pass<'_>) -> i64 {
-    let machine = service::seen(pass).is_none();
+    let machine = !pass.kind().runs_tasks();
     match machine && pass.started_lately() && !pass.stopped_by_somebody() {
         true => FELL_BACK_SECONDS,
         false => CONSISTENCY_MARGIN_SECONDS,

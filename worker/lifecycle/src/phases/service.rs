@@ -15,7 +15,7 @@ use crate::effect::{Effect, EffectKind};
 use crate::limits::{CONSISTENCY_MARGIN_SECONDS, STOPPED_TASKS_MAX};
 use crate::observed::{Bounds, ServiceSeen, TaskStopped};
 use crate::pass::{Flow, Pass};
-use crate::record::Step;
+use crate::phase::Step;
 use crate::time::later;
 
 /// What was seen of the service, if the target is one.

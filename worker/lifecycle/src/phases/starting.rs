@@ -8,16 +8,17 @@
 use lamplighter_events::{Cause, Verdict};
 
 use super::{
-    Asked, begin_stop, fail_start, first_step, read_check, ready_by, running_by, service,
-    stopped_outside, template, way_step,
+    Asked, begin_stop, fail_start, launched, read_check, ready_by, running_by, service,
+    start_effect, stopped_outside,
 };
 use crate::answer;
-use crate::effect::{Effect, EffectKind};
+use crate::effect::EffectKind;
 use crate::limits::{CONSISTENCY_MARGIN_SECONDS, FELL_BACK_SECONDS};
 use crate::observed::{Agent, HealthReading, PowerState};
 use crate::pass::{Flow, Pass};
+use crate::phase::{Phase, Step};
 use crate::phases::agent::no_agent;
-use crate::record::{Attempt, CheckPurpose, OpenCommand, Phase, Step, UnitHealth};
+use crate::record::{Attempt, CheckPurpose, OpenCommand, UnitHealth};
 use crate::resource::Resource;
 use crate::template::TemplateSpec;
 use crate::time::add;
@@ -27,7 +28,7 @@ pub(super) fn advance(pass: &mut Pass<'_>) -> Flow {
         begin_stop(pass, "nobody wants it any more");
         return Flow::Again;
     }
-    let Some(state) = template::state(pass) else { return Flow::Rest };
+    let Some(state) = launched::state(pass) else { return Flow::Rest };
     match state {
         PowerState::Stopped => stopped(pass),
         PowerState::Pending => pending(pass),
@@ -79,14 +80,14 @@ fn stopped(pass: &mut Pass<'_>) -> Flow {
     if let (Some(refusal), true) = (&pass.record.attempt.refusal, over) {
         let (cause, message) = (refusal.cause, refusal.message.clone());
         let tries = pass.record.attempt.refusals;
-        let message = match template::refusals(pass) {
+        let message = match launched::refusals(pass) {
             Some(told) => format!("{told} until the deadline; last: {message}"),
             None => format!("{message} (refused {tries} times until the deadline)"),
         };
         fail_start(pass, cause, message);
         return Flow::Again;
     }
-    if over && pass.spec.template().is_some() && pass.unanswered(EffectKind::Start) {
+    if over && pass.kind().stop_destroys() && pass.unanswered(EffectKind::Start) {
         // What comes of it all the same is ended when it shows.
         let limit = pass.spec.timings.start_timeout;
         fail_start(pass, Cause::Deadline, format!("EC2 did not answer the launch within {limit}"));
@@ -95,7 +96,7 @@ fn stopped(pass: &mut Pass<'_>) -> Flow {
     if let Some(retry_at) = pass.record.attempt.retry_at.filter(|at| *at > pass.now) {
         pass.look(retry_at);
         let refusal = pass.record.attempt.refusal.as_ref().map(|refusal| refusal.message.clone());
-        let tried = template::refusals_in_full(pass);
+        let tried = launched::refusals_in_full(pass);
         pass.why(format!("trying again at {retry_at:.0}: {}{tried}", refusal.unwrap_or_default()));
         return Flow::Rest;
     }
@@ -111,12 +112,8 @@ fn stopped(pass: &mut Pass<'_>) -> Flow {
     }
     pass.record.up.started_by_us = true;
     pass.record.attempt.accepted_at = None;
-    let effect = match pass.record.resource.instance().cloned() {
-        Some(instance) => Some(Effect::StartInstance { instance }),
-        None => service::turn_on(pass),
-    };
-    let Some(effect) = effect else { return Flow::Rest };
-    let step = first_step(pass);
+    let Some(effect) = start_effect(pass) else { return Flow::Rest };
+    let step = pass.kind().first_step();
     pass.act(effect, Some(step), why)
 }
 
@@ -129,8 +126,8 @@ fn launch(pass: &mut Pass<'_>, template: &TemplateSpec) -> Flow {
     }
     pass.record.up.started_by_us = true;
     pass.record.attempt.accepted_at = None;
-    let Some(effect) = template::launch(pass, template) else { return Flow::Again };
-    let why = match template::refusals(pass) {
+    let Some(effect) = launched::launch(pass, template) else { return Flow::Again };
+    let why = match launched::refusals(pass) {
         Some(told) => format!("it is wanted; {told} so far"),
         None => "it is wanted".to_owned(),
     };
@@ -151,7 +148,7 @@ fn restore_bounds(pass: &mut Pass<'_>) -> Option<Flow> {
 
 /// It was going up, and EC2 says `stopped`.
 fn fell_back(pass: &mut Pass<'_>) -> Flow {
-    let is_service = service::seen(pass).is_some();
+    let is_service = pass.kind().turns_any_time();
     if is_service && pass.may_be_old() {
         return Flow::Rest;
     }
@@ -176,7 +173,7 @@ fn fell_back(pass: &mut Pass<'_>) -> Flow {
         stopped_outside(pass);
         return Flow::Again;
     }
-    if template::was_taken_back(pass) {
+    if launched::was_taken_back(pass) {
         pass.note("EC2 took the spot machine back; another one is launched");
         return start_over(pass);
     }
@@ -190,7 +187,7 @@ fn fell_back(pass: &mut Pass<'_>) -> Flow {
 /// How long it must show as stopped. A launched machine that is terminated stays so; another one may show a state from
 /// before its start, unless EC2 names a newer stop.
 fn until_believed(pass: &Pass<'_>) -> i64 {
-    let final_state = pass.spec.template().is_some() || service::seen(pass).is_some();
+    let final_state = pass.kind().stop_destroys() || pass.kind().turns_any_time();
     match final_state || pass.stopped_by_somebody() {
         true => CONSISTENCY_MARGIN_SECONDS,
         false => FELL_BACK_SECONDS,
@@ -200,12 +197,12 @@ fn until_believed(pass: &Pass<'_>) -> i64 {
 fn start_over(pass: &mut Pass<'_>) -> Flow {
     pass.record.attempt = Attempt::default();
     pass.record.began_at = Some(pass.now);
-    pass.record.step = Some(first_step(pass));
+    pass.record.step = Some(pass.kind().first_step());
     Flow::Again
 }
 
 fn stopping(pass: &mut Pass<'_>) -> Flow {
-    if service::seen(pass).is_some() {
+    if pass.kind().turns_any_time() {
         // Its last tasks are going; it is turned on all the same.
         return stopped(pass);
     }
@@ -240,11 +237,11 @@ fn pending(pass: &mut Pass<'_>) -> Flow {
     enter_way(pass);
     let limit = pass.spec.timings.start_timeout;
     let over = pass.now >= running_by(pass);
-    if service::seen(pass).is_some() {
+    if pass.kind().turns_any_time() {
         // A task that ran for a moment and is gone has settled nothing.
         pass.record.attempt.settle_until = None;
         if pass.record.step != Some(Step::RestoreScaling) {
-            pass.record.step = Some(way_step(pass));
+            pass.record.step = Some(pass.kind().accepted_step());
         }
         let late = over.then(|| service::late(pass, limit));
         if let Some((cause, message)) = service::hopeless(pass).or(late) {
@@ -269,7 +266,7 @@ fn shows_what_was_before(pass: &mut Pass<'_>) -> Option<Flow> {
         return None;
     }
     if !is_under_way(pass) {
-        if service::seen(pass).is_some() {
+        if pass.kind().turns_any_time() {
             return Some(stopped(pass));
         }
         pass.record.step = Some(Step::WaitStoppedFirst);
@@ -298,7 +295,7 @@ fn enter_way(pass: &mut Pass<'_>) {
         }
         pass.record.attempt.accepted_at = pass.record.attempt.accepted_at.or(Some(pass.now));
         pass.record.attempt.refusal = None;
-        let step = way_step(pass);
+        let step = pass.kind().accepted_step();
         pass.enter(Phase::Starting, Some(step), None, "it is on its way");
     }
 }
@@ -314,13 +311,13 @@ fn running(pass: &mut Pass<'_>) -> Flow {
         return flow;
     }
     enter_way(pass);
-    if let Some(flow) = template::prepare(pass) {
+    if let Some(flow) = launched::prepare(pass) {
         return flow;
     }
     match pass.record.step {
         Some(Step::Settle) => settle(pass),
         // What it brought was looked at by the bootstrap itself; the watch asks for its unit from now on.
-        Some(Step::FetchingBlob) => settle(pass),
+        Some(Step::Bootstrap) => settle(pass),
         Some(Step::VerifyUnit) => verify_unit(pass),
         Some(Step::VerifyHealth) => verify_health(pass),
         _ if pass.spec.unit().is_some() => ask_unit(pass),
@@ -368,7 +365,7 @@ fn ask_unit(pass: &mut Pass<'_>) -> Flow {
 
 fn verify_unit(pass: &mut Pass<'_>) -> Flow {
     let Some(check) = pass.record.attempt.check.clone() else {
-        pass.record.step = Some(way_step(pass));
+        pass.record.step = Some(pass.kind().accepted_step());
         return ask_unit(pass);
     };
     match read_check(pass, check) {
@@ -396,7 +393,7 @@ fn verify_unit(pass: &mut Pass<'_>) -> Flow {
                 return Flow::Again;
             }
             pass.note(format!("no answer for the unit ({detail}); asking again"));
-            pass.record.step = Some(way_step(pass));
+            pass.record.step = Some(pass.kind().accepted_step());
             pass.record.attempt.retry_at = Some(pass.after(pass.spec.timings.poll));
             pass.look_after_poll();
             pass.why(format!("no answer for the unit ({detail}); asking again"));

@@ -2,20 +2,22 @@
 
 use lamplighter_events::{AttentionKind, Cause, Verdict};
 
-use super::{begin_start, close_waiting, service, stop_step, template};
-use crate::effect::{Effect, EffectKind};
+use super::{begin_start, close_waiting, launched, service, stop_effect};
+use crate::effect::EffectKind;
 use crate::idle::IdleMemory;
+use crate::kinds::Kind;
 use crate::limits::OVERDUE_LOOK_SECONDS;
 use crate::observed::PowerState;
 use crate::pass::{Flow, Pass};
-use crate::record::{Attempt, Phase, Step, UpState};
+use crate::phase::{Phase, Step};
+use crate::record::{Attempt, UpState};
 use crate::time::add;
 
 pub(super) fn advance(pass: &mut Pass<'_>) -> Flow {
     if pass.wanted() {
         return turn_back(pass);
     }
-    let Some(state) = template::state(pass) else { return Flow::Rest };
+    let Some(state) = launched::state(pass) else { return Flow::Rest };
     match state {
         PowerState::Stopped | PowerState::Terminated | PowerState::Missing => {
             // A start that was just made may not show yet: it rests only when surely off.
@@ -42,12 +44,14 @@ pub(super) fn advance(pass: &mut Pass<'_>) -> Flow {
             wait(pass)
         }
         // ECS takes a stop at any time.
-        PowerState::Pending if service::seen(pass).is_some() => running(pass),
+        PowerState::Pending if pass.kind().turns_any_time() => running(pass),
         PowerState::Pending => {
             pass.record.step = Some(Step::WaitStoppable);
-            pass.why(match pass.spec.template() {
-                Some(_) => "EC2 does not show the machine yet; waiting for it",
-                None => "a machine that is pending cannot be stopped; waiting until it runs",
+            pass.why(match pass.kind() {
+                Kind::Launched => "EC2 does not show the machine yet; waiting for it",
+                Kind::Instance | Kind::Service => {
+                    "a machine that is pending cannot be stopped; waiting until it runs"
+                }
             });
             wait(pass)
         }
@@ -78,15 +82,8 @@ fn running(pass: &mut Pass<'_>) -> Flow {
     if let Some(flow) = service::suspend_bounds(pass, Some(Step::SuspendScaling)) {
         return flow;
     }
-    let effect = match pass.record.resource.instance().cloned() {
-        Some(instance) if pass.spec.template().is_some() => {
-            Some(Effect::TerminateInstance { instance })
-        }
-        Some(instance) => Some(Effect::StopInstance { instance }),
-        None => service::turn_off(pass),
-    };
-    let Some(effect) = effect else { return Flow::Rest };
-    let step = stop_step(pass);
+    let Some(effect) = stop_effect(pass) else { return Flow::Rest };
+    let step = pass.kind().stop_step();
     pass.act(effect, Some(step), "nobody wants it")
 }
 
@@ -116,7 +113,7 @@ fn turn_back(pass: &mut Pass<'_>) -> Flow {
         || pass.quiet_after(EffectKind::Stop).is_some();
     begin_start(pass);
     // A service can be turned at any time; only a stop that does not show yet is waited out.
-    let waits = service::seen(pass).is_none() || pass.quiet_after(EffectKind::Stop).is_some();
+    let waits = !pass.kind().turns_any_time() || pass.quiet_after(EffectKind::Stop).is_some();
     if down && waits {
         pass.record.step = Some(Step::WaitStoppedFirst);
     }
@@ -134,11 +131,11 @@ fn rest(pass: &mut Pass<'_>) -> Flow {
             pass.enter(Phase::Failed, None, Some(failure.cause), why);
         }
         None => {
-            let state = pass.spec.template().map_or("stopped", |_| "gone");
+            let state = pass.kind().rest();
             pass.enter(Phase::Off, None, None, format!("nobody wants it, and it is {state}"));
         }
     }
-    let word = if pass.spec.template().is_some() { "terminated" } else { "stopped" };
+    let word = pass.kind().stopped();
     close_waiting(pass, Verdict::Done, None, true, &format!("it is {word}"));
     pass.record.idle = IdleMemory::default();
     Flow::Rest

@@ -282,7 +282,7 @@ fn the_end_of_the_machine_before_is_not_that_of_the_next_one() {
     let create = story.create_command("b", "blob");
     story.asks(create).did(EffectKind::Start).after(-1).launched();
     story.after(10).sees(PowerState::Pending).look();
-    story.after(10).look().is(Phase::Starting, Some(Step::WaitingForInstance));
+    story.after(10).look().is(Phase::Starting, Some(Step::WaitMachine));
     story.no_outcome();
 }
 

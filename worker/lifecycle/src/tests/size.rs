@@ -252,7 +252,7 @@ impl Large {
         let record = &self.0.record;
         let ends_all = match long.action {
             Action::Kill => true,
-            Action::Destroy => record.kind == "ec2-template",
+            Action::Destroy => record.kind.takes(Action::Destroy),
             _ => false,
         };
         if ends_all {

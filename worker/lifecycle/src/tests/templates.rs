@@ -173,13 +173,13 @@ fn a_create_launches_waits_bootstraps_and_says_ready() {
     assert!(story.record.provision.seated);
     story.launched();
     assert_eq!(story.record.resource, machine());
-    assert_eq!(story.record.step, Some(Step::WaitingForInstance));
+    assert_eq!(story.record.step, Some(Step::WaitMachine));
     story.after(6).sees(PowerState::Running).look();
-    assert_eq!(story.record.step, Some(Step::WaitingForInstance), "it has no address yet");
+    assert_eq!(story.record.step, Some(Step::WaitMachine), "it has no address yet");
     story.after(5).runs(None).look();
-    assert_eq!(story.record.step, Some(Step::WaitingForSsm));
+    assert_eq!(story.record.step, Some(Step::WaitAgent));
     story.after(5).runs(Some(Agent::Online)).look();
-    assert_eq!(story.record.step, Some(Step::FetchingBlob));
+    assert_eq!(story.record.step, Some(Step::Bootstrap));
     story.sent("c-1").after(5).exited(0, "ready").look();
     assert_eq!(story.record.phase, Phase::On);
     story.came_to(0, Verdict::Done, None);
@@ -391,7 +391,7 @@ fn the_next_way_is_tried_once_the_same_token_was_refused_late_enough_and_twice()
     assert_eq!(given_up[0].token, same[0].token);
     story.ended_late_machine();
     story.after(6).runs(Some(Agent::Online)).look();
-    assert_eq!(story.record.step, Some(Step::FetchingBlob), "{}", story.record.why);
+    assert_eq!(story.record.step, Some(Step::Bootstrap), "{}", story.record.why);
 }
 
 #[test]
@@ -482,7 +482,7 @@ fn a_machine_that_ec2_does_not_know_yet_is_waited_for() {
     story.after(30).sees(PowerState::Missing).look();
     assert_eq!((story.record.phase, story.outcomes.len()), (Phase::Starting, 0));
     story.after(30).runs(Some(Agent::Online)).look();
-    assert_eq!(story.record.step, Some(Step::FetchingBlob));
+    assert_eq!(story.record.step, Some(Step::Bootstrap));
     assert_eq!(story.launches().len(), 1);
 }
 
@@ -498,7 +498,7 @@ fn a_machine_that_showed_once_and_is_not_known_by_its_id_is_waited_for() {
     }
     assert_eq!(story.record.phase, Phase::Starting, "{}", story.record.why);
     story.after(10).runs(Some(Agent::Online)).look();
-    assert_eq!(story.record.step, Some(Step::FetchingBlob));
+    assert_eq!(story.record.step, Some(Step::Bootstrap));
 }
 
 #[test]

@@ -20,13 +20,15 @@ use super::{Asked, fail_start, read_check, ready_by, running_by};
 use crate::accepted::AcceptedChanges;
 use crate::effect::{Effect, EffectAnswer, EffectKind, Unanswered};
 use crate::input::SpotNotice;
+use crate::kinds::Kind;
 use crate::limits::{
     GIVEN_UP_AFTER_SECONDS, GIVEN_UP_MAX, GIVEN_UP_REFUSALS, LAUNCH_VISIBLE_SECONDS,
     OPTIONS_PAUSE_SECONDS, SIGNATURE_LIFE_SECONDS, SKEW_MAX_SECONDS, TRIED_CHARS_MAX, TRIED_MAX,
 };
 use crate::observed::{Agent, CheckReading, InstanceSeen, PowerState};
 use crate::pass::{Flow, Pass};
-use crate::record::{Check, CheckPurpose, Phase, Step, TargetRecord};
+use crate::phase::{Phase, Step};
+use crate::record::{Check, CheckPurpose, TargetRecord};
 use crate::resource::{LaunchToken, Resource, token_of};
 use crate::template::{GivenUpLaunch, Launch, LaunchOption, LaunchRecord, TemplateSpec};
 use crate::text::shortened;
@@ -36,8 +38,9 @@ use crate::time::{add, later};
 /// A machine that is gone is off; one that is stopped is not, since it is still there.
 pub(super) fn state(pass: &Pass<'_>) -> Option<PowerState> {
     let state = pass.seen()?.state();
-    if pass.spec.template().is_none() {
-        return Some(state);
+    match pass.kind() {
+        Kind::Launched => {}
+        Kind::Instance | Kind::Service => return Some(state),
     }
     Some(match (state, pass.record.phase) {
         (PowerState::Missing, _) if !is_gone(pass, state) => PowerState::Pending,
@@ -53,8 +56,9 @@ pub(super) fn state(pass: &Pass<'_>) -> Option<PowerState> {
 
 /// Whether the machine is no more.
 pub(crate) fn is_gone(pass: &Pass<'_>, state: PowerState) -> bool {
-    if pass.spec.template().is_none() {
-        return state.is_off();
+    match pass.kind() {
+        Kind::Launched => {}
+        Kind::Instance | Kind::Service => return state.is_off(),
     }
     match state {
         PowerState::Terminated => true,
@@ -150,6 +154,11 @@ pub(super) fn launch(pass: &mut Pass<'_>, template: &TemplateSpec) -> Option<Eff
         option,
         tags,
     })))
+}
+
+/// Ends the machine for good.
+pub(super) fn terminate(pass: &Pass<'_>) -> Option<Effect> {
+    Some(Effect::TerminateInstance { instance: pass.record.resource.instance()?.clone() })
 }
 
 /// A launch without an answer that may still come true: the next call has its token.
@@ -324,7 +333,7 @@ pub(super) fn prepare(pass: &mut Pass<'_>) -> Option<Flow> {
             fail_start(pass, Cause::Deadline, message);
             return Some(Flow::Again);
         }
-        pass.record.step = Some(Step::WaitingForInstance);
+        pass.record.step = Some(Step::WaitMachine);
         pass.why("it runs; waiting for its public address");
         pass.look_after_poll();
         return Some(Flow::Rest);
@@ -340,8 +349,8 @@ pub(super) fn prepare(pass: &mut Pass<'_>) -> Option<Flow> {
 }
 
 fn ask_agent(pass: &mut Pass<'_>) -> Flow {
-    if pass.record.step != Some(Step::WaitingForSsm) {
-        pass.enter(Phase::Starting, Some(Step::WaitingForSsm), None, "it runs");
+    if pass.record.step != Some(Step::WaitAgent) {
+        pass.enter(Phase::Starting, Some(Step::WaitAgent), None, "it runs");
         // Its agent was not asked for in this look.
         if pass.seen().is_some_and(|seen| seen.agent.is_none()) {
             pass.look(pass.now);
@@ -370,7 +379,7 @@ fn ask_agent(pass: &mut Pass<'_>) -> Flow {
 fn bootstrap(pass: &mut Pass<'_>) -> Flow {
     let why = "its agent answers: making it ready";
     if pass.record.paused.is_none() {
-        pass.enter(Phase::Starting, Some(Step::FetchingBlob), None, why);
+        pass.enter(Phase::Starting, Some(Step::Bootstrap), None, why);
     }
     let known =
         pass.record.provision.launch.as_ref().and_then(|launch| launch.bootstrap_token.clone());
@@ -447,7 +456,7 @@ pub(super) fn was_taken_back(pass: &Pass<'_>) -> bool {
     let seen = pass.seen().and_then(|seen| seen.instance());
     // A user's own end of it, within the notice's two minutes, is the user's.
     let by_user = seen.is_some_and(|seen| seen.user_stopped_at.is_some());
-    pass.spec.template().is_some() && (seen.is_some_and(said) || (noticed && !by_user))
+    pass.kind().stop_destroys() && (seen.is_some_and(said) || (noticed && !by_user))
 }
 
 /// EC2 says that it will take the machine back.
