@@ -18,7 +18,7 @@ TARGET = {
     "target", "kind", "phase", "step", "wanted", "holds", "observed", "observed_age_seconds", "why", "since",
     "lock_status", "holder",
     "expires_at", "overall_status", "failure", "paused", "wake_at", "rev", "last_outcome", "usual_start_seconds", "runs",
-    "actions",
+    "actions", "stop_destroys",
 }  # fmt: skip
 
 

@@ -83,6 +83,16 @@ test("a kill asks first, and Esc or Cancel is no", () => withPage({}, async (pag
   assert.equal(posts(), 1);
 }));
 
+test("a stop or a kill that loses the machine says so first", () => withPage({}, async (page) => {
+  const launched = row(page, "walrus.6f2a91c04be7d358");
+  await launched.getByRole("button", { name: "Stop walrus.6f2a91c04be7d358" }).click();
+  await page.getByRole("dialog").getByText("is terminated, and what is on it is gone").waitFor();
+  await page.keyboard.press("Escape");
+  await launched.locator("[data-action=more]").click();
+  await page.getByRole("menuitem", { name: "Kill" }).click();
+  await page.getByRole("dialog").getByText("The machine is terminated, and what is on it is gone.").waitFor();
+}));
+
 test("a stop that others outlive says who holds it", () => withPage({}, async (page) => {
   await row(page, "position-keeper").getByRole("button", { name: "Stop position-keeper" }).click();
   await row(page, "position-keeper").getByText("user-42 still holds it").waitFor();

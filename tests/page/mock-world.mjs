@@ -26,7 +26,7 @@ export function target(name, fields = {}) {
     service_state: on ? "active" : "n/a", overall_status: on ? "running" : "stopped",
     instance_status: { ec2_state: on ? "running" : "stopped", service_state: "n/a", overall_status: on ? "running" : "stopped" },
     failure: null, paused: null, unanswered: [], wake_at: null, rev: 12,
-    last_outcome: null, usual_start_seconds: 14, runs: [], actions: MACHINE, ...fields,
+    last_outcome: null, usual_start_seconds: 14, runs: [], actions: MACHINE, stop_destroys: false, ...fields,
   };
 }
 
@@ -84,13 +84,13 @@ function small() {
     }),
     target("staging", { runs: week("stage"), since: iso(now - 30 * HOUR), instance: "i-0aaaa1111bbbb" }),
     target("walrus.6f2a91c04be7d358", {
-      kind: "ec2-template", template: "walrus", phase: "on", wanted: true, instance_id: "i-0d1e2f3a4b5c", instance: "i-0d1e2f3a4b5c", name: "walrus-vm-20261120-101500-ab12", public_ip: "203.0.113.24",
+      kind: "ec2-template", stop_destroys: true, template: "walrus", phase: "on", wanted: true, instance_id: "i-0d1e2f3a4b5c", instance: "i-0d1e2f3a4b5c", name: "walrus-vm-20261120-101500-ab12", public_ip: "203.0.113.24",
       processing_status: "ready", created_at: iso(now - 22 * MINUTE), error: null, cost: 0.41, blob_id: "Qm-bert-large", since: iso(now - 20 * MINUTE),
       holds: [hold("api", { kind: "firm", until: iso(now + 38 * MINUTE) })], why: "held by api", actions: LAUNCHED,
       runs: [{ from: iso(now - 22 * MINUTE), ready: iso(now - 20 * MINUTE), until: null }],
     }),
     target("walrus.b07c33d1a2e94f66", {
-      kind: "ec2-template", template: "walrus", phase: "provisioning", step: "waiting_for_ssm", wanted: true, instance_id: "i-0987654321ab", instance: "i-0987654321ab", public_ip: "203.0.113.77",
+      kind: "ec2-template", stop_destroys: true, template: "walrus", phase: "provisioning", step: "waiting_for_ssm", wanted: true, instance_id: "i-0987654321ab", instance: "i-0987654321ab", public_ip: "203.0.113.77",
       processing_status: "waiting_for_ssm", created_at: iso(now - 70_000), error: null, cost: 0.01, since: iso(now - 70_000), usual_start_seconds: null,
       holds: [hold("api", { kind: "firm", until: iso(now + 59 * MINUTE) })], why: "it runs; waiting for its agent", actions: LAUNCHED,
       runs: [{ from: iso(now - 70_000), ready: null, until: null }],

@@ -11,7 +11,7 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName};
 use lamplighter_events::{Action, Holder, TargetName};
-use lamplighter_lifecycle::CommandRecord;
+use lamplighter_lifecycle::{CommandRecord, Need, capability};
 use subtle::{Choice, ConditionallySelectable as _, ConstantTimeEq as _};
 
 use crate::Door;
@@ -250,16 +250,12 @@ impl Caller {
 
     /// Which right an action takes.
     pub(crate) fn right_for(action: Action, everything: bool) -> Right {
-        match action {
-            Action::Pause | Action::Resume => Right::Admin,
-            Action::CheckIdle if everything => Right::Admin,
-            Action::Kill | Action::Destroy => Right::Kill,
-            Action::Start
-            | Action::Stop
-            | Action::Status
-            | Action::CheckIdle
-            | Action::KeepAlive
-            | Action::Create => Right::Command,
+        match capability(action).need {
+            Need::Admin => Right::Admin,
+            Need::Kill => Right::Kill,
+            // To ask all targets at once is the fleet's own business.
+            Need::Command if action == Action::CheckIdle && everything => Right::Admin,
+            Need::Command => Right::Command,
         }
     }
 }

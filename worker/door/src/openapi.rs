@@ -91,10 +91,15 @@ shape!(Target, {
             },
         },
         "actions": { "type": "array", "items": { "type": "string" } },
+        "stop_destroys": {
+            "type": "boolean",
+            "description": "Whether a stop terminates its machine, so that what is on it is lost.",
+        },
     },
     "required": [
         "target", "kind", "phase", "step", "wanted", "holds", "why", "since", "observed", "holder", "instance",
         "failure", "paused", "rev", "last_outcome", "usual_start_seconds", "runs", "actions",
+        "stop_destroys",
     ],
 });
 

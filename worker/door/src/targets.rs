@@ -54,7 +54,22 @@ struct Shown<'r> {
     usual_start_seconds: Option<u64>,
     runs: Vec<RunShown>,
     actions: Vec<Action>,
+    /// A stop ends its machine for good.
+    stop_destroys: bool,
 }
+
+/// The order in which actions are offered.
+const OFFERED: [Action; 9] = [
+    Action::Start,
+    Action::Stop,
+    Action::Kill,
+    Action::Destroy,
+    Action::KeepAlive,
+    Action::CheckIdle,
+    Action::Status,
+    Action::Resume,
+    Action::Pause,
+];
 
 /// A run as people read it; the record writes it shorter.
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -101,6 +116,7 @@ impl<'d> Looked<'d> {
             usual_start_seconds: usual_start_seconds(&record.runs),
             runs: RunShown::all(&record.runs),
             actions: self.actions(caller),
+            stop_destroys: self.spec.kind().stop_destroys(),
         };
         let mut json = serde_json::to_value(&shown).unwrap_or_default();
         if self.unresolved {
@@ -114,17 +130,23 @@ impl<'d> Looked<'d> {
 
     /// What it can do, of what this caller may.
     fn actions(&self, caller: &Caller) -> Vec<Action> {
-        let mut actions = match self.spec.template() {
-            Some(_) => vec![Action::Stop, Action::Kill, Action::Destroy],
-            None => vec![Action::Start, Action::Stop, Action::Kill],
+        let (idle, paused) = (self.spec.idle.is_some(), self.record.paused.is_some());
+        let makes_sense = |action| match action {
+            Action::KeepAlive | Action::CheckIdle => idle,
+            Action::Pause => !paused,
+            Action::Resume => paused,
+            Action::Start
+            | Action::Create
+            | Action::Stop
+            | Action::Kill
+            | Action::Destroy
+            | Action::Status => true,
         };
-        if self.spec.idle.is_some() {
-            actions.extend([Action::KeepAlive, Action::CheckIdle]);
-        }
-        actions.push(Action::Status);
-        actions.push(if self.record.paused.is_some() { Action::Resume } else { Action::Pause });
-        actions.retain(|action| caller.has(Caller::right_for(*action, false)));
-        actions
+        OFFERED
+            .into_iter()
+            .filter(|action| self.spec.kind().offers(*action) && makes_sense(*action))
+            .filter(|action| caller.has(Caller::right_for(*action, false)))
+            .collect()
     }
 
     /// `…/why`

@@ -18,6 +18,7 @@
 mod accepted;
 mod address;
 mod answer;
+mod capability;
 mod commands;
 mod decide;
 mod effect;
@@ -54,6 +55,7 @@ mod windows;
 
 pub use accepted::{AcceptedBounds, AcceptedChanges};
 pub use address::{AddressError, HealthUrl, SecretRef, with_secret_values};
+pub use capability::{Capability, Need, WaitsFor, capability};
 pub use decide::{ApplyAnswer, Decision, apply_answer, clear_sent, decide};
 pub use effect::{Effect, EffectAnswer, EffectKind, Question, Refusal, Unanswered, UnitProbe};
 pub use hold::{Hold, HoldKind, Sent};

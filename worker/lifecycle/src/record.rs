@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::accepted::AcceptedChanges;
+use crate::capability::{WaitsFor, capability};
 use crate::effect::{Effect, EffectKind, Unanswered};
 use crate::hold::{Hold, Sent};
 use crate::idle::IdleMemory;
@@ -92,7 +93,7 @@ impl OpenCommand {
 
     /// Whether it ends when the target is on.
     pub fn wants_on(&self) -> bool {
-        matches!(self.action, Action::Start | Action::Create)
+        capability(self.action).waits_for == WaitsFor::On
     }
 }
 

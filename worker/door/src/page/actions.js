@@ -104,7 +104,7 @@ function holdersInWords(target) {
 // What is asked before something is lost.
 function questionBefore(action, target) {
   const name = target.target;
-  const launched = target.kind === "ec2-template";
+  const launched = target.stop_destroys;
   const gone = "The machine is terminated, and what is on it is gone.";
   if (action === "kill") {
     return {

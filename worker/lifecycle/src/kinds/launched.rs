@@ -17,5 +17,4 @@ pub(super) const PROPERTIES: Properties = Properties {
     turns_any_time: false,
     runs_tasks: false,
     tells_its_times: true,
-    made_by_create: true,
 };

@@ -12,7 +12,6 @@ mod service;
 
 use std::fmt;
 
-use lamplighter_events::Action;
 use serde::{Deserialize, Serialize};
 
 use crate::phase::{Phase, Step};
@@ -49,7 +48,6 @@ struct Properties {
     turns_any_time: bool,
     runs_tasks: bool,
     tells_its_times: bool,
-    made_by_create: bool,
 }
 
 /// The names of the phases that differ by kind.
@@ -144,7 +142,7 @@ impl Kind {
     }
 
     /// A stop ends the machine for good, so the target has another one next time.
-    pub(crate) fn stop_destroys(self) -> bool {
+    pub fn stop_destroys(self) -> bool {
         self.properties().stop_destroys
     }
 
@@ -166,21 +164,6 @@ impl Kind {
     /// AWS tells when it was last started, and when somebody stopped it.
     pub(crate) fn tells_its_times(self) -> bool {
         self.properties().tells_its_times
-    }
-
-    /// Whether a target of this kind can do this.
-    pub fn takes(self, action: Action) -> bool {
-        match action {
-            Action::Create | Action::Destroy => self.properties().made_by_create,
-            Action::Start
-            | Action::Stop
-            | Action::Kill
-            | Action::Status
-            | Action::CheckIdle
-            | Action::KeepAlive
-            | Action::Pause
-            | Action::Resume => true,
-        }
     }
 }
 

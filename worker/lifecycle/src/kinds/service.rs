@@ -17,5 +17,4 @@ pub(super) const PROPERTIES: Properties = Properties {
     turns_any_time: true,
     runs_tasks: true,
     tells_its_times: false,
-    made_by_create: false,
 };

@@ -20,6 +20,7 @@ pub(crate) use launched::{
 
 use lamplighter_events::{Action, AttentionKind, Cause, Verdict};
 
+use crate::capability::{WaitsFor, capability};
 use crate::effect::{Effect, EffectKind};
 use crate::hold::{HoldKind, Sent};
 use crate::holds::end_holds;
@@ -174,7 +175,7 @@ pub(crate) fn welcome_start(pass: &mut Pass<'_>) {
 /// Whether this command is answered when the target is off. (A check that asks for idleness is, once its
 /// holds were ended by it.)
 pub(crate) fn waits_for_off(open: &OpenCommand) -> bool {
-    matches!(open.action, Action::Stop | Action::Kill | Action::Destroy)
+    capability(open.action).waits_for == WaitsFor::Off
 }
 
 /// Ends what waits for the target to be off.
