@@ -13,9 +13,9 @@ use jiff::{SignedDuration, Timestamp};
 use lamplighter_events::{InstanceId, TargetName};
 use lamplighter_lifecycle::{
     AcceptedChanges, Contradiction, EffectKind, HistoryEntry, HoldKind, OwnRequests, Phase,
-    PowerState, Resource, TargetRecord,
+    PowerState, Resource, Seat, SeatChange, TargetRecord,
 };
-use lamplighter_runtime::ports::{Commit, Seat, SeatChange};
+use lamplighter_runtime::ports::Commit;
 
 use crate::rule::Rule;
 

@@ -7,11 +7,11 @@ use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use lamplighter_events::{Cause, CommandId, TargetName};
 use lamplighter_lifecycle::{
-    CommandRecord, IdleWatch, OUTBOX_BACKLOG_MAX, Resource, TargetRecord, stored_bytes,
+    CommandRecord, IdleWatch, OUTBOX_BACKLOG_MAX, Resource, Seat, SeatChange, TargetRecord,
+    stored_bytes,
 };
 use lamplighter_runtime::ports::{
-    Applied, CallError, Commit, Committed, Disposition, PutCommand, SHARDS, Seat, SeatChange,
-    Store, Stored, UpTarget,
+    Applied, CallError, Commit, Committed, Disposition, PutCommand, SHARDS, Store, Stored, UpTarget,
 };
 use serde_json::{Value, json};
 

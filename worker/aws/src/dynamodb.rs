@@ -19,10 +19,11 @@ use aws_sdk_dynamodb::types::{
 };
 use jiff::Timestamp;
 use lamplighter_events::{Cause, CommandId, TargetName};
-use lamplighter_lifecycle::{COMMAND_LIFE_SECONDS, CommandRecord, Kind, Resource, STORED_FORMAT};
+use lamplighter_lifecycle::{
+    COMMAND_LIFE_SECONDS, CommandRecord, Kind, Resource, STORED_FORMAT, Seat, SeatChange,
+};
 use lamplighter_runtime::ports::{
-    Applied, CallError, Commit, Committed, Disposition, PutCommand, Seat, SeatChange, Store,
-    Stored, UpTarget,
+    Applied, CallError, Commit, Committed, Disposition, PutCommand, Store, Stored, UpTarget,
 };
 
 use crate::attempts::Attempts;

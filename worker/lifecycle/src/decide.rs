@@ -14,14 +14,14 @@ use crate::effect::{Effect, EffectAnswer, EffectKind, Refusal};
 use crate::idle::remember_requests;
 use crate::input::Input;
 use crate::limits::{
-    CONSISTENCY_MARGIN_SECONDS, MESSAGE_CHARS_MAX, NEWS_AFTER_SECONDS, OUTBOX_LOOK_SECONDS,
-    RIGHTS_RETRY_SECONDS, SIGNATURE_LIFE_SECONDS, SKEW_MAX_SECONDS, UNANSWERED_LOOK_SECONDS,
-    WHY_CHARS_MAX,
+    CONSISTENCY_MARGIN_SECONDS, MESSAGE_CHARS_MAX, NEWS_AFTER_SECONDS, SIGNATURE_LIFE_SECONDS,
+    SKEW_MAX_SECONDS, WHY_CHARS_MAX,
 };
 use crate::observed::Sighting;
 use crate::pass::{Flow, Pass};
 use crate::phase::{Phase, Step};
 use crate::record::{CheckPurpose, CommandRecord, Failure, Quiet, TargetRecord, UnitHealth};
+use crate::retry::{OUTBOX_LOOK_SECONDS, RIGHTS_RETRY_SECONDS, UNANSWERED_LOOK_SECONDS};
 use crate::spec::TargetSpec;
 use crate::text::shortened;
 use crate::time::later;

@@ -18,6 +18,7 @@
 mod accepted;
 mod address;
 mod answer;
+mod attention;
 mod capability;
 mod commands;
 mod decide;
@@ -38,8 +39,10 @@ mod phase;
 mod phases;
 mod plan;
 mod probe;
+mod quota;
 mod record;
 mod resource;
+mod retry;
 mod run_log;
 mod runs;
 mod series;
@@ -49,12 +52,14 @@ mod status;
 mod template;
 mod text;
 mod time;
+mod tracking;
 mod unit;
 mod watch;
 mod windows;
 
 pub use accepted::{AcceptedBounds, AcceptedChanges};
 pub use address::{AddressError, HealthUrl, SecretRef, with_secret_values};
+pub use attention::{hours_need_a_look, hours_want_it_at, is_unexpected, newsworthy};
 pub use capability::{Capability, Need, WaitsFor, capability};
 pub use decide::{ApplyAnswer, Decision, apply_answer, clear_sent, decide};
 pub use effect::{Effect, EffectAnswer, EffectKind, Question, Refusal, Unanswered, UnitProbe};
@@ -77,12 +82,18 @@ pub use probe::{
     CommandProbe, CommandReads, Condition, HttpProbe, HttpReads, IdleOverride, IdleSpec,
     MetricProbe, MetricReads, Missing, Point, Probe, ProbePlan, Reading, Round, Statistic,
 };
+pub use quota::{Seat, SeatChange, claimed_resource, seat_change};
 pub use record::{
     Attempt, Check, CheckPurpose, CommandRecord, Contradiction, Doing, Failure, HistoryEntry,
     LastOutcome, OpenCommand, Paused, Provision, Quiet, TargetRecord, UnitHealth, UpState,
     never_waits_for_the_bus,
 };
 pub use resource::{LaunchToken, NotAResource, Resource, ServiceId, ServicePattern};
+pub use retry::{
+    NEWER_MAX, OPTIONS_PAUSE_SECONDS, OUTBOX_LOOK_SECONDS, REDELIVERY_MAX, REDELIVERY_MIN,
+    REFUSAL_MAX, REFUSAL_MIN, RIGHTS_ARRIVE_SECONDS, RIGHTS_RETRY_SECONDS, UNANSWERED_LOOK_SECONDS,
+    WINDOW_RETRY_SECONDS, rights_may_arrive, tick_expires_at, waits_for_newer_fleet,
+};
 pub use runs::{Run, usual_start_seconds};
 pub use size::stored_bytes;
 pub use spec::{InstanceRef, InstanceSpec, Place, ServiceSpec, TargetSpec, Timings};
@@ -91,6 +102,7 @@ pub use template::{
     BadParameters, Bootstrap, GivenUpLaunch, LAUNCH_TAG, Launch, LaunchOption, LaunchRecord,
     MANAGED_TAG, Market, OWNER_TAG, Parameter, Pattern, TARGET_TAG, TemplateSpec,
 };
+pub use tracking::{Standing, standing};
 pub use unit::{SpecError, UnitName};
 pub use watch::{IdleWatch, ends_by_idleness, idle_floor};
 

@@ -69,15 +69,9 @@ pub const TIMES_DIFFER_SECONDS: i64 = 2;
 pub const SIGNATURE_LIFE_SECONDS: i64 = 15 * 60;
 /// Above this difference between its clock and AWS's a worker refuses work.
 pub const SKEW_MAX_SECONDS: i64 = 30;
-/// How often a target with an unanswered effect is looked at, also when off.
-pub const UNANSWERED_LOOK_SECONDS: i64 = 60;
 /// A sight that is older than this is written anew when a look sees something else; sooner, polls
 /// write nothing, so that a quick start keeps to its budget of six writes.
 pub const NEWS_AFTER_SECONDS: i64 = 20;
-/// How often a machine that will not stop is told to again.
-pub const OVERDUE_LOOK_SECONDS: i64 = 60;
-/// When a record still has unsent events, somebody looks after this time.
-pub const OUTBOX_LOOK_SECONDS: i64 = 30;
 /// Targets that are on are observed at least this often (DESIGN.md §3).
 pub const ON_LOOK_SECONDS: i64 = 5 * 60;
 /// Targets that are off are observed at least this often (DESIGN.md §3).
@@ -119,8 +113,6 @@ pub const HOST_READING_SECONDS: i64 = 60;
 pub const EPOCH_SECONDS_MIN: f64 = 978_307_200.0;
 /// Epoch seconds beyond this are milliseconds (this is the year 5138).
 pub const EPOCH_SECONDS_MAX: f64 = 1e11;
-/// A window whose start failed tries again after this, until it ends.
-pub const WINDOW_RETRY_SECONDS: i64 = 5 * 60;
 /// As many tasks that stopped at once are a service that does not come up: ECS would go on for ever.
 pub const STOPPED_TASKS_MAX: usize = 2;
 /// A machine that EC2 has just launched may not be known to its describes yet; AWS asks for patience in minutes
@@ -136,13 +128,5 @@ pub const GIVEN_UP_AFTER_SECONDS: i64 = 60;
 pub const GIVEN_UP_MAX: usize = 16;
 /// Refused ways to launch that a record remembers, each with its last refusal.
 pub const TRIED_MAX: usize = 24;
-/// New rights take seconds to arrive everywhere: for so long after a way began, or a command was sent, a denied call
-/// is tried again.
-pub const RIGHTS_ARRIVE_SECONDS: i64 = 60;
-/// The pause between two such tries.
-pub const RIGHTS_RETRY_SECONDS: i64 = 5;
-/// The pause before the ways to launch are tried again from the first, where the last of them was refused for good and
-/// another one only lacked room.
-pub const OPTIONS_PAUSE_SECONDS: i64 = 10;
 /// What a bootstrap may take beyond its own time and its check's, before it is given up: SSM's own limit comes first.
 pub const BOOTSTRAP_GRACE_SECONDS: i64 = 60;

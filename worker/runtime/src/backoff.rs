@@ -5,18 +5,7 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use jiff::SignedDuration;
-
-/// The first pause of a redelivery.
-const REDELIVERY_MIN: Duration = Duration::from_secs(2);
-/// Five minutes: an outage of a day costs a message some 300 receives of its 1 000.
-const REDELIVERY_MAX: Duration = Duration::from_secs(300);
-/// A message that only a newer release may work on waits for its workers, at worst for its whole life of 14 days. Pauses
-/// of 22.5 minutes at least are fewer than 900 receives in that time, of the 1 000 that make it a dead letter.
-const NEWER_MAX: Duration = Duration::from_secs(45 * 60);
-/// The first pause after AWS refused an effect.
-const REFUSAL_MIN: Duration = Duration::from_secs(2);
-/// Short against the start deadline of 2 min, so that capacity which comes back is found.
-const REFUSAL_MAX: Duration = Duration::from_secs(20);
+use lamplighter_lifecycle::{NEWER_MAX, REDELIVERY_MAX, REDELIVERY_MIN, REFUSAL_MAX, REFUSAL_MIN};
 
 /// The pause before what failed the `nth` time is tried again, seconds.
 pub(crate) fn retry_seconds(nth: u32, jitter: f64) -> u32 {

@@ -10,11 +10,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use lamplighter_events::{
     Action, Cause, Command, CommandId, Holder, Inbound, Malformed, MalformedKind, Signal,
 };
-use lamplighter_lifecycle::{AcceptedCommand, Resource, ServiceId, SpotNotice};
+use lamplighter_lifecycle::{AcceptedCommand, Resource, SpotNotice, newsworthy, tick_expires_at};
 
 use crate::attributes::trace_of;
 use crate::idle_check;
@@ -23,12 +23,6 @@ use crate::ports::{Applied, CallError, Disposition, Received};
 use crate::shared::Shared;
 use crate::work::{Routed, Work};
 
-/// A tick is worth nothing long after it was due: a nightly stop that comes in the morning would stop what the
-/// day has begun. Half an hour is some ticks of the usual five minutes, and a worker's longest restart.
-const TICK_LIFE_SECONDS: i64 = 30 * 60;
-/// What this fleet does not name is received at least this often before it is given up, however old it is. A message
-/// that waited out an outage of all workers, and a replayed letter, meet more than one worker too.
-const UNKNOWN_RECEIVES_MIN: u32 = 3;
 /// The least pause between those receives; it grows as that of every redelivery. That makes seven receives in the usual
 /// three minutes, so that even where half of the workers are old throughout, a message misses the newer fleet once in 128.
 const UNKNOWN_PAUSE: Duration = Duration::from_secs(20);
@@ -49,9 +43,7 @@ pub(crate) async fn route(shared: &Arc<Shared>, message: &Received) -> Result<Ro
             let sent_at = tick.scheduled.min(message.sent_at);
             match tick.command {
                 Some(mut command) => {
-                    let life = SignedDuration::from_secs(TICK_LIFE_SECONDS);
-                    let expires = tick.scheduled.saturating_add(life).unwrap_or(Timestamp::MAX);
-                    command.expires = command.expires.or(Some(expires));
+                    command.expires = command.expires.or(Some(tick_expires_at(tick.scheduled)));
                     address(shared, message, sent_at, &command, id, true).await
                 }
                 // The parser has refused a tick of an unknown rule; nothing is left to do here.
@@ -93,27 +85,6 @@ fn message_command_id(message: &Received) -> CommandId {
     })
 }
 
-/// What a signal is about, where that is worth a look. A machine that goes up says `running` soon after
-/// `pending`, and a command that runs says how it ended: the former of each pair tells nothing that a
-/// pass could act on. Of a task's many steps the end of its way up or down counts.
-fn newsworthy(signal: Signal) -> Option<Resource> {
-    match signal {
-        Signal::Ec2StateChange { instance, state, .. } => {
-            (state != "pending").then_some(Resource::Instance(instance))
-        }
-        Signal::Ec2SpotInterruption { instance, .. } => Some(Resource::Instance(instance)),
-        Signal::SsmCommandStatus { instance, status, .. } => instance
-            .filter(|_| !matches!(status.as_str(), "Pending" | "InProgress" | "Delayed"))
-            .map(Resource::Instance),
-        Signal::EcsTaskStateChange { cluster, group, last_status, .. } => {
-            let service = group.strip_prefix("service:")?;
-            let ended = matches!(last_status.as_str(), "RUNNING" | "STOPPED");
-            let id = ServiceId::parse(&cluster, service).ok().filter(|_| ended)?;
-            Some(Resource::Service(id))
-        }
-    }
-}
-
 async fn route_signal(
     shared: &Shared,
     message: &Received,
@@ -151,14 +122,9 @@ async fn route_signal(
     }
 }
 
-/// Whether a message for what this fleet does not name goes back to the queue: while it is young, and until it was
-/// received some times. During a rolling deployment old and new workers take from the same queue for minutes, and
-/// an old one must not reject what the new fleet names.
 fn waits_for_newer_fleet(shared: &Shared, message: &Received) -> bool {
-    let wait = shared.options.unknown_wait;
     let age = shared.ports.clock.now().duration_since(message.sent_at);
-    let is_young = Duration::try_from(age).is_ok_and(|age| age < wait) || age.is_negative();
-    !wait.is_zero() && (is_young || message.receives < UNKNOWN_RECEIVES_MIN)
+    lamplighter_lifecycle::waits_for_newer_fleet(age, message.receives, shared.options.unknown_wait)
 }
 
 fn unknown_for_now(shared: &Shared, what: &str) -> CallError {

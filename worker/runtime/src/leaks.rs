@@ -13,10 +13,10 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use lamplighter_events::{InstanceId, TargetName};
-use lamplighter_lifecycle::{ObservePlan, Phase, PowerState, TargetRecord};
+use lamplighter_lifecycle::{ObservePlan, Phase, PowerState, Standing, TargetRecord};
 
 use crate::fleet::Fleet;
-use crate::ledger::{Standing, standing};
+use crate::ledger::standing_of;
 use crate::ports::{CallError, Ports, SHARDS, Stored, Tagged};
 
 /// What is wrong.
@@ -104,7 +104,7 @@ async fn machine(ports: &Ports, fleet: &Fleet, tagged: Tagged) -> Result<Option<
         return Ok(None);
     }
     let record = stored.map(Stored::shown);
-    let kind = match standing(&tagged, fleet, record.as_ref()) {
+    let kind = match standing_of(&tagged, fleet, record.as_ref()) {
         Standing::Minded => return Ok(None),
         // The next sweep ends both.
         Standing::Late | Standing::GivenUp => LeakKind::Late,

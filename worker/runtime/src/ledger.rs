@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use lamplighter_events::{AttentionKind, EventBody, LifecycleEvent, TargetName};
-use lamplighter_lifecycle::{Resource, TargetRecord};
+use lamplighter_lifecycle::{Standing, TargetRecord, standing};
 
 use crate::failures::Failures;
 use crate::fleet::Fleet;
@@ -20,43 +20,15 @@ use crate::ports::{CallError, Stored, Tagged};
 use crate::shared::Shared;
 use crate::work::Work;
 
-/// What a machine with our tags is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
-    /// A record minds it.
-    Minded,
-    /// A record knows it and should have ended it.
-    Late,
-    /// Its target's record gave its launch up, and it came all the same.
-    GivenUp,
-    /// No record of its target is there.
-    Orphan,
-    /// Its target's record minds another machine, or its tags name no target of the fleet.
-    Stray,
-}
-
 /// What a machine is to the record of the target that its tags name.
-pub fn standing(tagged: &Tagged, fleet: &Fleet, record: Option<&TargetRecord>) -> Standing {
+pub(crate) fn standing_of(
+    tagged: &Tagged,
+    fleet: &Fleet,
+    record: Option<&TargetRecord>,
+) -> Standing {
     let target = TargetName::parse(&tagged.target).ok();
-    let spec = target.as_ref().and_then(|target| fleet.spec(target));
-    if spec.is_none_or(|spec| spec.template().is_none()) {
-        return Standing::Stray;
-    }
-    let Some(record) = record else { return Standing::Orphan };
-    let known = match &record.resource {
-        Resource::Instance(id) => *id == tagged.instance,
-        Resource::Launch(token) => token.as_str() == tagged.token,
-        Resource::Service(_) => false,
-    };
-    let given_up = record.provision.launch.iter().flat_map(|launch| &launch.given_up);
-    if !known && given_up.into_iter().any(|launch| launch.token.as_str() == tagged.token) {
-        return Standing::GivenUp;
-    }
-    match (known, record.is_up() || record.wake_at.is_some()) {
-        (true, true) => Standing::Minded,
-        (true, false) => Standing::Late,
-        (false, _) => Standing::Stray,
-    }
+    let kind = target.as_ref().and_then(|target| fleet.spec(target)).map(|spec| spec.kind());
+    standing(&tagged.instance, &tagged.token, kind, record)
 }
 
 /// The owners whose machines this fleet's workers mind.
@@ -91,7 +63,7 @@ pub(crate) async fn reconcile(
                 continue;
             }
             let record = stored.and_then(Stored::record);
-            let standing = standing(tagged, &shared.fleet, record);
+            let standing = standing_of(tagged, &shared.fleet, record);
             let target = TargetName::parse(&tagged.target);
             match (standing, target) {
                 (Standing::Minded, _) => {}

@@ -13,18 +13,16 @@ use std::time::Duration;
 use jiff::Timestamp;
 use lamplighter_events::{Cause, InstanceId, Outcome, Verdict, WakeUp};
 use lamplighter_lifecycle::{
-    AcceptedCommand, ApplyAnswer, Decision, Effect, EffectAnswer, Input, ObserveTrouble, Phase,
-    RIGHTS_ARRIVE_SECONDS, Refusal, Resource, Round, Sighting, SpotNotice, TargetRecord,
-    TargetSpec, align, apply_answer, clear_sent, decide, idle_override, never_waits_for_the_bus,
-    plan_observation, plan_probes, probes_are_due,
+    AcceptedCommand, ApplyAnswer, Decision, Effect, EffectAnswer, Input, ObserveTrouble, Refusal,
+    Resource, Round, Sighting, SpotNotice, TargetRecord, TargetSpec, align, apply_answer,
+    claimed_resource, clear_sent, decide, idle_override, never_waits_for_the_bus, plan_observation,
+    plan_probes, probes_are_due, rights_may_arrive, seat_change,
 };
 use tracing::Instrument;
 
 use crate::attributes::TRACE_ATTRIBUTE;
 use crate::outcomes::Concluded;
-use crate::ports::{
-    Applied, CallError, Commit, Committed, Disposition, Outgoing, Seat, SeatChange,
-};
+use crate::ports::{Applied, CallError, Commit, Committed, Disposition, Outgoing};
 use crate::shared::Shared;
 use crate::work::Work;
 use crate::{backoff, outcomes, telemetry};
@@ -36,29 +34,6 @@ const FENCED_MAX: u32 = 16;
 const EVENTS_GRACE: Duration = Duration::from_secs(2);
 /// SQS delays a message by 15 minutes at most; longer waits are the sweep's.
 const DELAY_MAX_SECONDS: i64 = 900;
-
-/// What the record takes for its own with this commit; a launch has nothing to claim before its machine has an id.
-/// A record that will be forgotten takes its claim along.
-fn claims(before: Option<&TargetRecord>, next: &TargetRecord) -> Option<Resource> {
-    let moved = before.is_none_or(|before| before.resource != next.resource);
-    let retires =
-        before.is_some_and(|before| before.provision.retire_at != next.provision.retire_at);
-    let named = !matches!(next.resource, Resource::Launch(_));
-    ((moved || retires) && named).then(|| next.resource.clone())
-}
-
-/// What this commit does to the places of its template.
-fn seat(spec: &TargetSpec, before: Option<&TargetRecord>, next: &TargetRecord) -> Option<Seat> {
-    let template = spec.template()?;
-    let had = before.is_some_and(|before| before.provision.seated);
-    let change = match (had, next.provision.seated, next.phase) {
-        (false, true, Phase::On | Phase::Stopping) => SeatChange::Force,
-        (false, true, _) => SeatChange::Take(template.limit),
-        (true, false, _) => SeatChange::Leave,
-        _ => return None,
-    };
-    Some(Seat { template: template.template.clone(), change })
-}
 
 /// Works on a target until the record holds what the work asked. `Err`: again later.
 pub(crate) async fn run(shared: &Shared, spec: &TargetSpec, work: &Work) -> Result<(), CallError> {
@@ -137,14 +112,6 @@ pub(crate) async fn run(shared: &Shared, spec: &TargetSpec, work: &Work) -> Resu
     })
 }
 
-/// A command for what has no record yet, denied within a minute of its sending: new rights take seconds to arrive.
-fn awaits_rights(command: Option<&AcceptedCommand>, cause: Cause, now: Timestamp) -> bool {
-    let waits = |command: &AcceptedCommand| {
-        now.duration_since(command.sent_at).as_secs() < RIGHTS_ARRIVE_SECONDS
-    };
-    cause == Cause::Denied && command.is_some_and(waits)
-}
-
 /// The bus is away, and the record is full of what it has not heard.
 fn backlog(record: &TargetRecord) -> CallError {
     CallError {
@@ -199,7 +166,10 @@ impl Once<'_> {
                 let trouble = ObserveTrouble { cause: error.cause, message };
                 match &loaded {
                     Some(record) => (record.resource.clone(), Some(trouble)),
-                    None if awaits_rights(command, error.cause, began) => {
+                    // A command for what has no record yet, denied within a minute of its sending.
+                    None if command
+                        .is_some_and(|it| rights_may_arrive(error.cause, it.sent_at, began)) =>
+                    {
                         return Err(CallError { disposition: Disposition::Retry, ..error });
                     }
                     None => return self.fail_unresolved(command, trouble).await,
@@ -269,8 +239,8 @@ impl Once<'_> {
             nonce,
             accepted: decision.accepted.clone(),
             outcomes: decision.outcomes.clone(),
-            claims: claims(loaded.as_ref(), &decision.next),
-            seat: seat(self.spec, loaded.as_ref(), &decision.next),
+            claims: claimed_resource(loaded.as_ref(), &decision.next),
+            seat: seat_change(self.spec, loaded.as_ref(), &decision.next),
             record: decision.next.clone(),
         };
         match ports.store.commit(&commit).await? {
@@ -407,8 +377,8 @@ impl Once<'_> {
             nonce: self.shared.ports.clock.new_id(),
             accepted: None,
             outcomes,
-            claims: claims(Some(before), &record),
-            seat: seat(self.spec, Some(before), &record),
+            claims: claimed_resource(Some(before), &record),
+            seat: seat_change(self.spec, Some(before), &record),
             record,
         };
         match self.shared.ports.store.commit(&commit).await {

@@ -16,7 +16,7 @@ use jiff::{SignedDuration, Timestamp};
 use lamplighter_events::{Cause, CommandId, InstanceId, LifecycleEvent, Outcome, TargetName};
 use lamplighter_lifecycle::{
     CommandRecord, Effect, IdleWatch, ObservePlan, Phase, Place, PowerState, ProbePlan, Resource,
-    Round, Sighting, TargetRecord,
+    Round, Seat, Sighting, TargetRecord,
 };
 
 /// What a failed call means for whoever made it. Where an error's code is known, this is decided in
@@ -172,26 +172,6 @@ pub struct Commit {
     pub claims: Option<Resource>,
     /// What it does to its template's places.
     pub seat: Option<Seat>,
-}
-
-/// A change of a template's places: the item that counts its machines, and names them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Seat {
-    /// The template.
-    pub template: TargetName,
-    /// What is done.
-    pub change: SeatChange,
-}
-
-/// What is done to a template's places.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SeatChange {
-    /// The target takes one, if fewer than so many are taken; it may have it already.
-    Take(u32),
-    /// The target takes one, however many are taken: its machine is there.
-    Force,
-    /// The target gives its place back.
-    Leave,
 }
 
 /// What became of a commit.

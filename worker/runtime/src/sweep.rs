@@ -15,7 +15,8 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use lamplighter_events::TargetName;
 use lamplighter_lifecycle::{
-    OFF_LOOK_SECONDS, ON_LOOK_SECONDS, ObservePlan, Phase, PowerState, Resource,
+    OFF_LOOK_SECONDS, ON_LOOK_SECONDS, ObservePlan, Phase, Resource, hours_need_a_look,
+    hours_want_it_at, is_unexpected,
 };
 
 use crate::failures::Failures;
@@ -177,13 +178,7 @@ async fn look(
         let sightings = shared.ports.cloud.observe(&plans).await;
         for ((target, (_, phase)), sighting) in chunk.iter().zip(sightings) {
             let Some(Ok(seen)) = failures.note(sighting) else { continue };
-            let agrees = match phase {
-                // What is on its way has a wait of its own.
-                Some(Phase::Starting | Phase::Stopping) => true,
-                Some(_) => seen.state() == PowerState::Running,
-                None => seen.state().is_off() || seen.state() == PowerState::ShuttingDown,
-            };
-            if !agrees {
+            if is_unexpected(*phase, seen.state()) {
                 tracing::info!(target_name = %target, state = seen.state().as_str(), "unexpected");
                 shared.nudge(target);
             }
@@ -203,7 +198,7 @@ async fn mind_hours(shared: &Arc<Shared>, up: &BTreeSet<TargetName>) -> Result<(
         .filter(|(name, _)| !up.contains(*name))
         .filter_map(|(name, spec)| {
             let hours = spec.hours.as_ref()?;
-            Some((name, hours.at(now).map(|_| now).or_else(|| hours.next_from(now))?))
+            Some((name, hours_want_it_at(hours, now)?))
         })
         .collect();
     let names: Vec<TargetName> = timed.iter().map(|(name, _)| (*name).clone()).collect();
@@ -218,10 +213,7 @@ async fn mind_hours(shared: &Arc<Shared>, up: &BTreeSet<TargetName>) -> Result<(
             continue;
         }
         let record = stored.and_then(Stored::record);
-        let suppressed = record.and_then(|record| record.suppressed_until);
-        let needed = suppressed.map_or(needed, |until| until.max(needed));
-        let minded = record.and_then(|record| record.wake_at).is_some_and(|at| at <= needed);
-        if !minded {
+        if hours_need_a_look(record, needed) {
             shared.nudge(name);
         }
     }

@@ -1,8 +1,8 @@
 //! Items that a newer release wrote: read by nobody here, shown by what stands beside them, and never written over.
 
 use lamplighter_events::CommandId;
-use lamplighter_lifecycle::{Phase, STORED_FORMAT};
-use lamplighter_runtime::ports::{CallError, Committed, Disposition, Seat, SeatChange, Stored};
+use lamplighter_lifecycle::{Phase, STORED_FORMAT, Seat, SeatChange};
+use lamplighter_runtime::ports::{CallError, Committed, Disposition, Stored};
 use serde_json::{Value, json};
 
 use super::{Bench, KEEPER, bench, command, commit, of, options, outcome, record};

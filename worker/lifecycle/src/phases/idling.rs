@@ -11,12 +11,13 @@ use super::{Asked, read_check};
 use crate::answer;
 use crate::hold::HoldKind;
 use crate::idle::{HostReading, IdleVerdict, Judged, judge};
-use crate::limits::{CHECK_GRACE_SECONDS, IDLE_LOOK_SECONDS, OVERDUE_LOOK_SECONDS};
+use crate::limits::{CHECK_GRACE_SECONDS, IDLE_LOOK_SECONDS};
 use crate::observed::{Agent, CheckReading};
 use crate::pass::{Flow, Pass};
 use crate::plan::idle_override;
 use crate::probe::{IdleSpec, Reading};
 use crate::record::{Check, CheckPurpose, OpenCommand};
+use crate::retry::UNREACHABLE_SECONDS;
 use crate::time::{add, later};
 use crate::watch::{ends_by_idleness, idle_floor};
 
@@ -113,7 +114,7 @@ fn unreachable(pass: &mut Pass<'_>, judged: &Judged, stops: bool) -> bool {
             let why = format!("its backend cannot be reached: {}; {then}", judged.why);
             pass.attention(AttentionKind::BackendUnreachable, why);
             if stops {
-                let at = pass.in_seconds(OVERDUE_LOOK_SECONDS);
+                let at = pass.in_seconds(UNREACHABLE_SECONDS);
                 pass.record.idle.look_at = Some(at);
             }
             false

@@ -23,13 +23,14 @@ use crate::input::SpotNotice;
 use crate::kinds::Kind;
 use crate::limits::{
     GIVEN_UP_AFTER_SECONDS, GIVEN_UP_MAX, GIVEN_UP_REFUSALS, LAUNCH_VISIBLE_SECONDS,
-    OPTIONS_PAUSE_SECONDS, SIGNATURE_LIFE_SECONDS, SKEW_MAX_SECONDS, TRIED_CHARS_MAX, TRIED_MAX,
+    SIGNATURE_LIFE_SECONDS, SKEW_MAX_SECONDS, TRIED_CHARS_MAX, TRIED_MAX,
 };
 use crate::observed::{Agent, CheckReading, InstanceSeen, PowerState};
 use crate::pass::{Flow, Pass};
 use crate::phase::{Phase, Step};
 use crate::record::{Check, CheckPurpose, TargetRecord};
 use crate::resource::{LaunchToken, Resource, token_of};
+use crate::retry::OPTIONS_PAUSE_SECONDS;
 use crate::template::{GivenUpLaunch, Launch, LaunchOption, LaunchRecord, TemplateSpec};
 use crate::text::shortened;
 use crate::time::{add, later};

@@ -27,13 +27,16 @@ use crate::holds::end_holds;
 use crate::idle::IdleMemory;
 use crate::kinds::Kind;
 use crate::limits::{
-    BOOTSTRAP_GRACE_SECONDS, CHECK_GRACE_SECONDS, MESSAGE_CHARS_MAX, OVERDUE_LOOK_SECONDS,
-    RIGHTS_ARRIVE_SECONDS, RIGHTS_RETRY_SECONDS, UNIT_ACTIVATING_SECONDS, WINDOW_RETRY_SECONDS,
+    BOOTSTRAP_GRACE_SECONDS, CHECK_GRACE_SECONDS, MESSAGE_CHARS_MAX, UNIT_ACTIVATING_SECONDS,
 };
 use crate::observed::{CheckReading, PowerState};
 use crate::pass::{Flow, Pass};
 use crate::phase::Phase;
 use crate::record::{Attempt, Check, CheckPurpose, Failure, OpenCommand, UpState};
+use crate::retry::{
+    BOUNDS_REFUSED_SECONDS, CANNOT_OBSERVE_SECONDS, QUESTION_REFUSED_SECONDS,
+    RIGHTS_ARRIVE_SECONDS, RIGHTS_RETRY_SECONDS, STOP_REFUSED_SECONDS, WINDOW_RETRY_SECONDS,
+};
 use crate::text::within;
 use crate::time::{add, later};
 use crate::{answer, lag};
@@ -63,7 +66,7 @@ pub(crate) fn advance(pass: &mut Pass<'_>) -> Flow {
 /// AWS does not let us look, and waiting does not help: nothing is concluded of the machine, and
 /// whoever waits is told.
 fn cannot_see(pass: &mut Pass<'_>, cause: Cause, message: &str) -> Flow {
-    let at = pass.in_seconds(OVERDUE_LOOK_SECONDS);
+    let at = pass.in_seconds(CANNOT_OBSERVE_SECONDS);
     if matches!(pass.record.phase, Phase::Off | Phase::Stopping) && pass.wanted() {
         begin_start(pass);
     }
@@ -278,7 +281,7 @@ pub(crate) fn refused_for_good(pass: &mut Pass<'_>, kind: EffectKind, failure: F
         }
         (EffectKind::Send, _) => {
             pass.why(format!("the unit cannot be asked for ({cause}): {message}"));
-            let at = later(pass.now, OVERDUE_LOOK_SECONDS);
+            let at = later(pass.now, QUESTION_REFUSED_SECONDS);
             pass.look(at);
         }
         // Scaling's bounds go with the way that they are part of.
@@ -289,7 +292,7 @@ pub(crate) fn refused_for_good(pass: &mut Pass<'_>, kind: EffectKind, failure: F
             }
         }
         (EffectKind::Scale, Phase::Off | Phase::On | Phase::Failed) => {
-            let at = later(pass.now, OVERDUE_LOOK_SECONDS);
+            let at = later(pass.now, BOUNDS_REFUSED_SECONDS);
             pass.record.attempt.retry_at = Some(at);
             pass.look(at);
             pass.why(format!("its scaling's bounds cannot be set ({cause}): {message}"));
@@ -303,7 +306,7 @@ pub(crate) fn refused_for_good(pass: &mut Pass<'_>, kind: EffectKind, failure: F
                     format!("it is wanted by nobody and cannot be stopped ({cause}): {message}"),
                 );
             }
-            let at = later(pass.now, OVERDUE_LOOK_SECONDS);
+            let at = later(pass.now, STOP_REFUSED_SECONDS);
             pass.record.attempt.retry_at = Some(at);
             pass.look(at);
             pass.why(format!(

@@ -12,11 +12,11 @@ use crate::effect::EffectKind;
 use crate::hold::{Hold, HoldKind, Sent};
 use crate::idle::IdleMemory;
 use crate::kinds::Kind;
-use crate::limits::UNANSWERED_LOOK_SECONDS;
 use crate::observed::{Observed, PowerState};
 use crate::pass::{Flow, Pass};
 use crate::phase::Phase;
 use crate::record::UpState;
+use crate::retry::UNANSWERED_LOOK_SECONDS;
 
 pub(super) fn first_contact(pass: &mut Pass<'_>) {
     if is_up(pass) {

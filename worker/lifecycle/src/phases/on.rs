@@ -6,11 +6,12 @@ use super::{
     Asked, begin_start, begin_stop, idling, is_gone, read_check, service, stopped_outside,
 };
 use crate::answer;
-use crate::limits::{CONSISTENCY_MARGIN_SECONDS, FELL_BACK_SECONDS, OVERDUE_LOOK_SECONDS};
+use crate::limits::{CONSISTENCY_MARGIN_SECONDS, FELL_BACK_SECONDS};
 use crate::observed::{Agent, PowerState};
 use crate::pass::{Flow, Pass};
 use crate::plan::watch_is_due;
 use crate::record::{Check, CheckPurpose, Contradiction, OpenCommand, UnitHealth};
+use crate::retry::SHORT_OF_TASKS_SECONDS;
 use crate::time::add;
 
 pub(super) fn advance(pass: &mut Pass<'_>) -> Flow {
@@ -119,7 +120,7 @@ fn short_of_tasks(pass: &mut Pass<'_>) -> Flow {
     }
     pass.why(format!("it is wanted, and short of tasks: {progress}"));
     let pause = match pass.record.up.unit_down {
-        true => pass.in_seconds(OVERDUE_LOOK_SECONDS),
+        true => pass.in_seconds(SHORT_OF_TASKS_SECONDS),
         false => pass.after(pass.spec.timings.poll),
     };
     pass.look(pause);

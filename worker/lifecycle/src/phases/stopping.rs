@@ -6,11 +6,11 @@ use super::{begin_start, close_waiting, launched, service, stop_effect};
 use crate::effect::EffectKind;
 use crate::idle::IdleMemory;
 use crate::kinds::Kind;
-use crate::limits::OVERDUE_LOOK_SECONDS;
 use crate::observed::PowerState;
 use crate::pass::{Flow, Pass};
 use crate::phase::{Phase, Step};
 use crate::record::{Attempt, UpState};
+use crate::retry::STOP_OVERDUE_SECONDS;
 use crate::time::add;
 
 pub(super) fn advance(pass: &mut Pass<'_>) -> Flow {
@@ -101,7 +101,7 @@ fn wait(pass: &mut Pass<'_>) -> Flow {
         pass.attention(AttentionKind::StopOverdue, message.clone());
     }
     close_waiting(pass, Verdict::Failed, Some(Cause::Deadline), false, &message);
-    let at = pass.in_seconds(OVERDUE_LOOK_SECONDS);
+    let at = pass.in_seconds(STOP_OVERDUE_SECONDS);
     pass.look(at);
     pass.why(format!("{message}; still trying"));
     Flow::Rest

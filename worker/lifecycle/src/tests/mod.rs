@@ -8,6 +8,7 @@ mod faults;
 mod holds;
 mod idling;
 mod lag;
+mod looks;
 mod machine;
 mod model;
 mod properties;
