@@ -4,6 +4,7 @@
 //! so they cannot disagree. Each name is taken in kebab, snake, camel, Pascal and screaming snake case:
 //! the seeds' clients use four of the five.
 
+use crate::nearest::nearest;
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
@@ -405,37 +406,12 @@ fn canonical_names() -> Vec<&'static str> {
 
 /// The error for a field that `what` does not have, with the nearest one that it has.
 pub(crate) fn unknown_field(name: &str, what: &str, expected: &[&str]) -> Malformed {
-    let nearest = expected
-        .iter()
-        .map(|known| (edits(&name.to_ascii_lowercase(), known), known))
-        .filter(|(edits, known)| *edits <= 2.min(known.len() / 2))
-        .min_by_key(|(edits, _)| *edits);
-    let hint =
-        nearest.map_or_else(String::new, |(_, known)| format!(" (did you mean \"{known}\"?)"));
+    let hint = nearest(name, expected)
+        .map_or_else(String::new, |known| format!(" (did you mean \"{known}\"?)"));
     Malformed::new(
         MalformedKind::UnknownField,
         format!("unknown field {} in {what}{hint}; expected {}", quoted(name), expected.join(", ")),
     )
-}
-
-/// How many characters must be put in, taken out or changed to make one of the other.
-fn edits(left: &str, right: &str) -> usize {
-    // The names are short; whatever is much longer is no misspelling of one.
-    if left.len() > 64 {
-        return usize::MAX;
-    }
-    let right: Vec<char> = right.chars().collect();
-    let mut row: Vec<usize> = (0..=right.len()).collect();
-    for (index, from) in left.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = index + 1;
-        for (column, to) in right.iter().enumerate() {
-            let change = diagonal + usize::from(from != *to);
-            diagonal = row[column + 1];
-            row[column + 1] = change.min(diagonal + 1).min(row[column] + 1);
-        }
-    }
-    row[right.len()]
 }
 
 pub(crate) fn action(text: &str) -> Result<Action, Malformed> {
@@ -578,13 +554,5 @@ mod tests {
             assert_eq!(Field::parse(spelling), Some(field), "{spelling}");
         }
         assert_eq!(Field::parse("act-ion"), None);
-    }
-
-    #[test]
-    fn edits_count_what_must_change() {
-        assert_eq!(edits("holdr", "holder"), 1);
-        assert_eq!(edits("for", "for"), 0);
-        assert_eq!(edits("", "for"), 3);
-        assert_eq!(edits("untill", "until"), 1);
     }
 }

@@ -9,10 +9,10 @@
 //!
 //! *Not here.* What is shared: one file per service.
 
+use futures_util::future::join_all;
 use std::collections::{BTreeMap, VecDeque};
 use std::mem;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::Poll;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -132,26 +132,6 @@ impl<S: Shared> Answered<S> {
     }
 }
 
-/// Polls futures together, so that what they call is shared; their results in order.
-pub(crate) async fn together<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output> {
-    let mut open: Vec<_> = futures.into_iter().map(Box::pin).collect();
-    let mut results: Vec<Option<F::Output>> = open.iter().map(|_| None).collect();
-    std::future::poll_fn(|cx| {
-        let mut waiting = false;
-        for (future, result) in open.iter_mut().zip(&mut results) {
-            if result.is_none() {
-                match future.as_mut().poll(cx) {
-                    Poll::Ready(ready) => *result = Some(ready),
-                    Poll::Pending => waiting = true,
-                }
-            }
-        }
-        if waiting { Poll::Pending } else { Poll::Ready(()) }
-    })
-    .await;
-    results.into_iter().map(|result| result.expect("each of them is ready")).collect()
-}
-
 /// How many requests taking one batch apart may make: one bad entry among 500 is found with 19, and a zone that is
 /// out is cut off with its first four.
 pub(crate) const PARTS_CALLS_MAX: usize = 48;
@@ -240,7 +220,7 @@ where
                 }
             }
         }
-        for (answer, (group, before)) in together(asked).await.into_iter().zip(portions) {
+        for (answer, (group, before)) in join_all(asked).await.into_iter().zip(portions) {
             let Refused { error, answered } = match answer {
                 Ok(found) => {
                     answers.extend(found);
@@ -405,7 +385,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn calls_that_arrive_together_share_one_request() {
         let (batcher, requests) = batcher::<10>();
-        let answers = together((0..7).map(|n| batcher.call(n))).await;
+        let answers = join_all((0..7).map(|n| batcher.call(n))).await;
         let answers: Vec<u32> = answers.into_iter().map(Result::unwrap).collect();
         assert_eq!(answers, [0, 2, 4, 6, 8, 10, 12]);
         assert_eq!(requests.load(Ordering::SeqCst), 1);
@@ -414,7 +394,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_full_batch_leaves_and_the_next_one_begins() {
         let (batcher, requests) = batcher::<10>();
-        let answers = together((0..25).map(|n| batcher.call(n))).await;
+        let answers = join_all((0..25).map(|n| batcher.call(n))).await;
         assert_eq!(answers.len(), 25);
         assert!(answers.iter().enumerate().all(|(at, answer)| *answer == Ok(at as u32 * 2)));
         assert_eq!(requests.load(Ordering::SeqCst), 3);
@@ -424,7 +404,7 @@ mod tests {
     async fn a_full_batch_takes_its_timer_with_it_and_no_younger_one_leaves_early() {
         let (batcher, requests) = batcher::<10>();
         let millis = |millis| tokio::time::sleep(Duration::from_millis(millis));
-        let full = together((0..10).map(|n| batcher.call(n)));
+        let full = join_all((0..10).map(|n| batcher.call(n)));
         let early = async {
             millis(3).await;
             batcher.call(10).await
@@ -462,7 +442,7 @@ mod tests {
                 began.elapsed()
             }
         });
-        let answered = together(calls).await;
+        let answered = join_all(calls).await;
         // Fifty milliseconds of waiting and twenty for the request; the second batch takes all the others.
         let millis: Vec<u128> = answered.iter().map(Duration::as_millis).collect();
         assert!((70..75).contains(&millis[0]), "{millis:?}");
@@ -497,7 +477,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_panic_is_an_error_for_those_who_shared_it_and_for_nobody_else() {
         let (batcher, _) = batcher::<10>();
-        let answers = together([1, 666].map(|n| batcher.call(n))).await;
+        let answers = join_all([1, 666].map(|n| batcher.call(n))).await;
         assert!(answers.iter().all(|answer| answer.as_ref().is_err_and(|error| {
             error.applied == Applied::Perhaps && error.disposition == Disposition::Retry
         })));

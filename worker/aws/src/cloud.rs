@@ -4,6 +4,7 @@
 //! for follows at once for each. An error that waiting cures goes back to the runtime; one that it does
 //! not is part of what was seen. AWS not knowing a machine or a service is a state, not an error.
 
+use futures_util::future::join_all;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -18,7 +19,7 @@ use lamplighter_lifecycle::{
 use lamplighter_runtime::ports::{Applied, CallError, Clock, Cloud, Disposition, Tagged};
 
 use crate::addresses::Addresses;
-use crate::batch::{Answered, Batcher, together};
+use crate::batch::{Answered, Batcher};
 use crate::client::Aws;
 use crate::disposition::own_error;
 use crate::ec2::{Describe, Start, Stop, Switch, seen};
@@ -225,7 +226,7 @@ impl Cloud for AwsCloud {
                 Resource::Launch(token) => Box::pin(self.look_at_launch(token)),
             }
         });
-        together(looks).await
+        join_all(looks).await
     }
 
     async fn execute(

@@ -9,6 +9,7 @@
 //! changed, and no attempt is made after `act_by`. Trouble with the health of tasks is trouble: a service
 //! whose health is not known must not pass for one without health checks.
 
+use futures_util::future::join_all;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -25,7 +26,7 @@ use lamplighter_runtime::ports::{Applied, CallError, Clock, Disposition};
 use tokio::sync::Semaphore;
 
 use crate::attempts::Attempts;
-use crate::batch::{Each, Portion, Refused, Shared, apart, halves, in_order, together};
+use crate::batch::{Each, Portion, Refused, Shared, apart, halves, in_order};
 use crate::disposition::{call_error, entry_error, own_error};
 use crate::timeouts::act_timeouts;
 
@@ -144,7 +145,7 @@ impl Shared for Services {
             apart(group, concerns_one, |_, _| false, halves, request)
         });
         let mut answers = BTreeMap::new();
-        for group in together(asked).await {
+        for group in join_all(asked).await {
             answers.extend(group);
         }
         for answer in answers.values_mut() {

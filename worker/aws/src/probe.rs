@@ -12,6 +12,7 @@
 //!
 //! *Not here.* What a reading means (`lifecycle::idle`); the command on a host (`ssm`).
 
+use futures_util::future::join_all;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ use serde_json::Value;
 use tokio::sync::Semaphore;
 
 use crate::addresses::Addresses;
-use crate::batch::{Batcher, together};
+use crate::batch::Batcher;
 use crate::client::Aws;
 use crate::clock::read_date;
 use crate::cloudwatch::{Metrics, Query, unknown};
@@ -74,7 +75,7 @@ impl Probes {
             false => self.places.acquire().await.ok(),
         };
         let at = self.clock.now();
-        let metrics = together(plan.probes.iter().map(|probe| self.ask_metric(plan, probe, at)));
+        let metrics = join_all(plan.probes.iter().map(|probe| self.ask_metric(plan, probe, at)));
         let (mut readings, told) = tokio::join!(metrics, self.ask_addresses(plan));
         for (place, reading) in told {
             if let Some(slot) = readings.get_mut(place) {

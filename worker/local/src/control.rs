@@ -11,7 +11,7 @@ use std::sync::Arc;
 use awsim_core::AppState;
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::{Path, Query, Request};
+use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderMap, Response, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::routing::{get, post, put};
@@ -30,144 +30,37 @@ use crate::faults::{Fault, Latency, zones_out};
 type Answer = Response<Body>;
 type Params = Query<BTreeMap<String, String>>;
 
+type At = State<Arc<Desk>>;
+
 /// The routes; `desk` is what they look at and change.
 pub(crate) fn router(desk: &Arc<Desk>) -> Router<Arc<AppState>> {
-    // Each route gets the desk by closure: the router's own state is the gateway's.
-    let with = || Arc::clone(desk);
-    let (a, b, c, d, e, f) = (with(), with(), with(), with(), with(), with());
-    let (g, h, i, j, k, l) = (with(), with(), with(), with(), with(), with());
-    let (m, n, o) = (with(), with(), with());
-    let (p, q, r, t) = (with(), with(), with(), with());
-    let (u, v, w, x) = (with(), with(), with(), with());
     Router::new()
         .route("/health", get(|| async { ok(&json!({"status": "ok"})) }))
-        .route(
-            "/calls",
-            get(move |query: Params| async move { calls(&a, &query) }).delete(move || async move {
-                b.calls.clear();
-                ok(&json!({"cleared": true}))
-            }),
-        )
-        .route("/counts", get(move || async move { ok(&json!(c.calls.counts())) }))
-        .route(
-            "/faults",
-            get(move || async move { ok(&json!({"faults": d.faults.list()})) })
-                .put(move |body: Bytes| async move { put_faults(&e, &body) })
-                .delete(move || async move {
-                    f.faults.set(Vec::new());
-                    f.shared.with(|world, _| world.machines.zones_out.clear());
-                    ok(&json!({"faults": []}))
-                }),
-        )
-        .route(
-            "/latency",
-            put(move |body: Bytes| async move {
-                let latency = match parse::<Latency>(&body) {
-                    Ok(latency) => latency,
-                    Err(refusal) => return *refusal,
-                };
-                g.faults.set_latency(Some(latency));
-                ok(&json!({"latency": "set"}))
-            })
-            .delete(move || async move {
-                h.faults.set_latency(None);
-                ok(&json!({"latency": null}))
-            }),
-        )
-        .route(
-            "/policy",
-            put(move |query: Params, body: Bytes| async move { put_policy(&i, &query, &body) })
-                .delete(move || async move {
-                    j.policies.clear();
-                    ok(&json!({"policy": null}))
-                }),
-        )
-        .route(
-            "/disorder",
-            put(move |body: Bytes| async move {
-                match parse::<Disorder>(&body) {
-                    Ok(disorder) => {
-                        k.shared.with(|world, _| world.queues.disorder = disorder);
-                        ok(&json!({"disorder": "set"}))
-                    }
-                    Err(refusal) => *refusal,
-                }
-            }),
-        )
-        .route(
-            "/deliveries",
-            put(move |body: Bytes| async move {
-                match parse::<Unrest>(&body) {
-                    Ok(unrest) => {
-                        x.shared.with(|world, _| world.deliveries.unrest = unrest);
-                        ok(&json!({"deliveries": "set"}))
-                    }
-                    Err(refusal) => *refusal,
-                }
-            }),
-        )
-        .route(
-            "/executions",
-            get(move || async move {
-                ok(&l.shared.read(|world, _| json!(world.commands.all_executions())))
-            }),
-        )
-        .route("/launches", get(move || async move { launches(&u) }))
-        .route(
-            "/shortages",
-            put(move |body: Bytes| async move { put_shortages(&v, &body) }).delete(
-                move || async move {
-                    w.shared.with(|world, _| world.launches.shortages.clear());
-                    ok(&json!({"shortages": []}))
-                },
-            ),
-        )
-        .route("/machines", get(move || async move { machines(&m) }))
-        .route("/machines/{id}", {
-            let (read, change) = (with(), n);
-            get(move |Path(id): Path<String>| async move { machine(&read, &id) }).put(
-                move |Path(id): Path<String>, body: Bytes| async move {
-                    put_machine(&change, &id, &body)
-                },
-            )
-        })
-        .route("/machines/{id}/{verb}", {
-            let desk = with();
-            post(move |Path((id, verb)): Path<(String, String)>| async move {
-                change_machine(&desk, &id, &verb)
-            })
-        })
-        .route(
-            "/machines/{id}/units/{unit}/{verb}",
-            post(move |Path((id, unit, verb)): Path<(String, String, String)>| async move {
-                change_unit(&o, &id, &unit, &verb)
-            }),
-        )
-        .route("/services", get(move || async move { services(&p) }))
-        .route(
-            "/services/{cluster}/{name}",
-            get(move |Path((cluster, name)): Path<(String, String)>| async move {
-                service(&q, &cluster, &name)
-            })
-            .put(
-                move |Path((cluster, name)): Path<(String, String)>, body: Bytes| async move {
-                    put_service(&r, &cluster, &name, &body)
-                },
-            ),
-        )
-        .route(
-            "/services/{cluster}/{name}/{verb}",
-            post(move |Path((cluster, name, verb)): Path<(String, String, String)>| async move {
-                change_service(&t, &cluster, &name, &verb)
-            }),
-        )
-        .fallback(|request: Request| async move {
-            refusal(
-                StatusCode::NOT_FOUND,
-                &format!("no path /_lamplighter{}", request.uri().path()),
-            )
-        })
+        .route("/calls", get(calls).delete(clear_calls))
+        .route("/counts", get(counts))
+        .route("/faults", get(faults).put(put_faults).delete(clear_faults))
+        .route("/latency", put(put_latency).delete(clear_latency))
+        .route("/policy", put(put_policy).delete(clear_policies))
+        .route("/disorder", put(put_disorder))
+        .route("/deliveries", put(put_deliveries))
+        .route("/executions", get(executions))
+        .route("/launches", get(launches))
+        .route("/shortages", put(put_shortages).delete(clear_shortages))
+        .route("/machines", get(machines))
+        .route("/machines/{id}", get(machine).put(put_machine))
+        .route("/machines/{id}/{verb}", post(change_machine))
+        .route("/machines/{id}/units/{unit}/{verb}", post(change_unit))
+        .route("/services", get(services))
+        .route("/services/{cluster}/{name}", get(service).put(put_service))
+        .route("/services/{cluster}/{name}/{verb}", post(change_service))
+        .fallback(no_path)
         .layer(middleware::from_fn(loopback_only))
+        .with_state(Arc::clone(desk))
+}
+
+async fn no_path(request: Request) -> Answer {
+    let text = format!("no path /_lamplighter{}", request.uri().path());
+    refusal(StatusCode::NOT_FOUND, &text)
 }
 
 /// Refuses whoever did not address this machine by a loopback name.
@@ -218,7 +111,7 @@ fn parse<T: DeserializeOwned>(body: &Bytes) -> Result<T, Box<Answer>> {
     })
 }
 
-fn calls(desk: &Desk, query: &Params) -> Answer {
+async fn calls(State(desk): At, query: Params) -> Answer {
     let since = match query.get("since").map(|text| text.parse::<u64>()) {
         None => 0,
         Some(Ok(since)) => since,
@@ -229,9 +122,77 @@ fn calls(desk: &Desk, query: &Params) -> Answer {
     ok(&json!({"calls": desk.calls.since(since)}))
 }
 
-fn put_faults(desk: &Desk, body: &Bytes) -> Answer {
+async fn clear_calls(State(desk): At) -> Answer {
+    desk.calls.clear();
+    ok(&json!({"cleared": true}))
+}
+
+async fn counts(State(desk): At) -> Answer {
+    ok(&json!(desk.calls.counts()))
+}
+
+async fn faults(State(desk): At) -> Answer {
+    ok(&json!({"faults": desk.faults.list()}))
+}
+
+async fn clear_faults(State(desk): At) -> Answer {
+    desk.faults.set(Vec::new());
+    desk.shared.with(|world, _| world.machines.zones_out.clear());
+    ok(&json!({"faults": []}))
+}
+
+async fn put_latency(State(desk): At, body: Bytes) -> Answer {
+    match parse::<Latency>(&body) {
+        Ok(latency) => {
+            desk.faults.set_latency(Some(latency));
+            ok(&json!({"latency": "set"}))
+        }
+        Err(refusal) => *refusal,
+    }
+}
+
+async fn clear_latency(State(desk): At) -> Answer {
+    desk.faults.set_latency(None);
+    ok(&json!({"latency": null}))
+}
+
+async fn clear_policies(State(desk): At) -> Answer {
+    desk.policies.clear();
+    ok(&json!({"policy": null}))
+}
+
+async fn put_disorder(State(desk): At, body: Bytes) -> Answer {
+    match parse::<Disorder>(&body) {
+        Ok(disorder) => {
+            desk.shared.with(|world, _| world.queues.disorder = disorder);
+            ok(&json!({"disorder": "set"}))
+        }
+        Err(refusal) => *refusal,
+    }
+}
+
+async fn put_deliveries(State(desk): At, body: Bytes) -> Answer {
+    match parse::<Unrest>(&body) {
+        Ok(unrest) => {
+            desk.shared.with(|world, _| world.deliveries.unrest = unrest);
+            ok(&json!({"deliveries": "set"}))
+        }
+        Err(refusal) => *refusal,
+    }
+}
+
+async fn executions(State(desk): At) -> Answer {
+    ok(&desk.shared.read(|world, _| json!(world.commands.all_executions())))
+}
+
+async fn clear_shortages(State(desk): At) -> Answer {
+    desk.shared.with(|world, _| world.launches.shortages.clear());
+    ok(&json!({"shortages": []}))
+}
+
+async fn put_faults(State(desk): At, body: Bytes) -> Answer {
     // One fault, a list of them, or what GET returns.
-    let value = match parse::<Value>(body) {
+    let value = match parse::<Value>(&body) {
         Ok(Value::Object(mut fields)) if fields.contains_key("faults") => {
             fields.remove("faults").unwrap_or_default()
         }
@@ -254,8 +215,8 @@ fn put_faults(desk: &Desk, body: &Bytes) -> Answer {
     }
 }
 
-fn put_policy(desk: &Desk, query: &Params, body: &Bytes) -> Answer {
-    let Ok(text) = std::str::from_utf8(body) else {
+async fn put_policy(State(desk): At, query: Params, body: Bytes) -> Answer {
+    let Ok(text) = std::str::from_utf8(&body) else {
         return refusal(StatusCode::BAD_REQUEST, "the policy is not UTF-8");
     };
     let key = query.get("access_key").cloned();
@@ -275,7 +236,7 @@ fn put_policy(desk: &Desk, query: &Params, body: &Bytes) -> Answer {
     }
 }
 
-fn launches(desk: &Desk) -> Answer {
+async fn launches(State(desk): At) -> Answer {
     ok(&desk.shared.read(|world, _| {
         let launches = &world.launches;
         json!({"launched": launches.all_launched(), "refused": launches.all_refused(),
@@ -283,8 +244,8 @@ fn launches(desk: &Desk) -> Answer {
     }))
 }
 
-fn put_shortages(desk: &Desk, body: &Bytes) -> Answer {
-    let shortages = match parse::<Vec<Shortage>>(body) {
+async fn put_shortages(State(desk): At, body: Bytes) -> Answer {
+    let shortages = match parse::<Vec<Shortage>>(&body) {
         Ok(shortages) => shortages,
         Err(refusal) => return *refusal,
     };
@@ -324,14 +285,18 @@ fn machine_json(world: &World, machine: &Machine) -> Value {
     })
 }
 
-fn machines(desk: &Desk) -> Answer {
+async fn machines(State(desk): At) -> Answer {
     ok(&desk.shared.with(|world, _| {
         let all: Vec<Value> = world.machines.iter().map(|it| machine_json(world, it)).collect();
         json!({"machines": all})
     }))
 }
 
-fn machine(desk: &Desk, id: &str) -> Answer {
+async fn machine(State(desk): At, Path(id): Path<String>) -> Answer {
+    show_machine(&desk, &id)
+}
+
+fn show_machine(desk: &Desk, id: &str) -> Answer {
     let shown = desk
         .shared
         .with(|world, _| world.machines.get(id).map(|machine| machine_json(world, machine)));
@@ -342,22 +307,24 @@ fn no_machine(id: &str) -> Answer {
     refusal(StatusCode::NOT_FOUND, &format!("there is no machine {id}"))
 }
 
-fn put_machine(desk: &Desk, id: &str, body: &Bytes) -> Answer {
-    let behaviour = match parse::<Behaviour>(body) {
+async fn put_machine(State(desk): At, Path(id): Path<String>, body: Bytes) -> Answer {
+    let id = id.as_str();
+    let behaviour = match parse::<Behaviour>(&body) {
         Ok(behaviour) => behaviour,
         Err(refusal) => return *refusal,
     };
     let known = desk.shared.with(|world, _| {
         world.machines.get_mut(id).map(|machine| machine.behaviour = behaviour).is_some()
     });
-    if known { machine(desk, id) } else { no_machine(id) }
+    if known { show_machine(&desk, id) } else { no_machine(id) }
 }
 
-fn change_machine(desk: &Desk, id: &str, verb: &str) -> Answer {
+async fn change_machine(State(desk): At, Path((id, verb)): Path<(String, String)>) -> Answer {
+    let (id, verb) = (id.as_str(), verb.as_str());
     let ids = [id.to_owned()];
     if verb == "interrupt" {
         return if desk.shared.with(|world, now| world.interrupt_spot(now, id)) {
-            machine(desk, id)
+            show_machine(&desk, id)
         } else {
             refusal(StatusCode::CONFLICT, &format!("{id} is no spot machine that is on"))
         };
@@ -372,7 +339,7 @@ fn change_machine(desk: &Desk, id: &str, verb: &str) -> Answer {
         }
     };
     match desk.shared.with(|world, now| change(world, now, &ids, false)) {
-        Ok(_) => machine(desk, id),
+        Ok(_) => show_machine(&desk, id),
         Err(error) => {
             let status = if error.code().contains("InvalidInstanceID") { 404 } else { 409 };
             let status = StatusCode::from_u16(status).unwrap_or(StatusCode::CONFLICT);
@@ -381,7 +348,11 @@ fn change_machine(desk: &Desk, id: &str, verb: &str) -> Answer {
     }
 }
 
-fn change_unit(desk: &Desk, id: &str, unit: &str, verb: &str) -> Answer {
+async fn change_unit(
+    State(desk): At,
+    Path((id, unit, verb)): Path<(String, String, String)>,
+) -> Answer {
+    let (id, unit, verb) = (id.as_str(), unit.as_str(), verb.as_str());
     let change = match verb {
         "die" => World::kill_unit,
         "fail" => World::fail_unit,
@@ -392,7 +363,7 @@ fn change_unit(desk: &Desk, id: &str, unit: &str, verb: &str) -> Answer {
         }
     };
     if desk.shared.with(|world, now| change(world, now, id, unit)) {
-        return machine(desk, id);
+        return show_machine(&desk, id);
     }
     refusal(StatusCode::NOT_FOUND, &format!("there is no unit {unit} on a machine {id}"))
 }
@@ -415,14 +386,18 @@ fn service_json(service: &Service, now: Timestamp) -> Value {
     })
 }
 
-fn services(desk: &Desk) -> Answer {
+async fn services(State(desk): At) -> Answer {
     let all: Vec<Value> = desk
         .shared
         .with(|world, now| world.services.iter().map(|it| service_json(it, now)).collect());
     ok(&json!({"services": all}))
 }
 
-fn service(desk: &Desk, cluster: &str, name: &str) -> Answer {
+async fn service(State(desk): At, Path((cluster, name)): Path<(String, String)>) -> Answer {
+    show_service(&desk, &cluster, &name)
+}
+
+fn show_service(desk: &Desk, cluster: &str, name: &str) -> Answer {
     let found = desk.shared.with(|world, now| {
         world.services.get(cluster, name).map(|service| service_json(service, now))
     });
@@ -434,22 +409,31 @@ fn no_service(cluster: &str, name: &str) -> Answer {
     refusal(StatusCode::NOT_FOUND, &text)
 }
 
-fn put_service(desk: &Desk, cluster: &str, name: &str, body: &Bytes) -> Answer {
-    let behaviour = match parse::<ServiceBehaviour>(body) {
+async fn put_service(
+    State(desk): At,
+    Path((cluster, name)): Path<(String, String)>,
+    body: Bytes,
+) -> Answer {
+    let (cluster, name) = (cluster.as_str(), name.as_str());
+    let behaviour = match parse::<ServiceBehaviour>(&body) {
         Ok(behaviour) => behaviour,
         Err(refusal) => return *refusal,
     };
     desk.shared.with(|world, now| world.set_behaviour(now, cluster, name, behaviour));
-    service(desk, cluster, name)
+    show_service(&desk, cluster, name)
 }
 
-fn change_service(desk: &Desk, cluster: &str, name: &str, verb: &str) -> Answer {
+async fn change_service(
+    State(desk): At,
+    Path((cluster, name, verb)): Path<(String, String, String)>,
+) -> Answer {
+    let (cluster, name, verb) = (cluster.as_str(), name.as_str(), verb.as_str());
     if verb != "die" {
         let text = format!("no verb {verb}: expected die");
         return refusal(StatusCode::NOT_FOUND, &text);
     }
     desk.shared.with(|world, now| world.kill_tasks(now, cluster, name));
-    service(desk, cluster, name)
+    show_service(&desk, cluster, name)
 }
 
 #[cfg(test)]

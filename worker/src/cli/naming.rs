@@ -7,13 +7,13 @@
 
 use std::borrow::Cow;
 
-use lamplighter_events::{InstanceId, TargetName};
+use lamplighter_events::{InstanceId, TargetName, nearest};
 use lamplighter_lifecycle::{Resource, TargetSpec};
 use lamplighter_runtime::Unaddressed;
 use lamplighter_runtime::ports::Ports;
 
 use super::CliError;
-use crate::config::{Config, Origin, nearest};
+use crate::config::{Config, Origin};
 
 /// A word that names something.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -13,12 +13,12 @@ use lamplighter_aws::schedules::{
 };
 use lamplighter_aws::setup::{Change as StepChange, SetupError, SetupStep};
 use lamplighter_aws::{Aws, Names};
-use lamplighter_events::{Command, Expression, TargetRef, Unit};
+use lamplighter_events::{Command, Expression, TargetRef, Unit, nearest};
 use lamplighter_runtime::ports::CallError;
 use serde_json::{Value, json};
 
 use super::{CliError, Context, output};
-use crate::config::{Config, Origin, Schedule, nearest};
+use crate::config::{Config, Origin, Schedule};
 use crate::wiring;
 
 #[derive(Debug, Subcommand)]

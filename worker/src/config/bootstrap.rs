@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::io::Read as _;
 
 use lamplighter_aws::bootstraps;
-use lamplighter_events::{HumanDuration, TargetName};
+use lamplighter_events::{HumanDuration, TargetName, nearest};
 use lamplighter_lifecycle::{Bootstrap, Parameter, Pattern, UnitName};
 use toml::de::DeValue;
 
 use super::ConfigError;
-use super::reader::{Item, Reader, nearest, shown};
+use super::reader::{Item, Reader, shown};
 use super::values::seconds;
 
 /// The names of what is shipped.

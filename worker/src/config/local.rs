@@ -5,20 +5,21 @@
 
 mod launch_templates;
 
+use lamplighter_lifecycle::MANAGED_TAG;
 use std::collections::{BTreeMap, BTreeSet};
 
 use lamplighter_cloud::services::ScalingSeed;
 use lamplighter_cloud::{
     LaunchTemplateSeed, MachineSeed, ServiceBehaviour, ServiceSeed, Timings, UnitSeed,
 };
-use lamplighter_events::{InstanceId, TargetName};
+use lamplighter_events::{InstanceId, TargetName, nearest};
 use lamplighter_lifecycle::{Bootstrap, InstanceRef, InstanceSpec, TargetSpec};
 use lamplighter_runtime::Fleet;
 use serde_json::{Map, Value, json};
 use toml::de::DeValue;
 
 use super::ConfigError;
-use super::reader::{Item, Reader, SHOWN_CHARS_MAX, nearest, one_of, shown};
+use super::reader::{Item, Reader, SHOWN_CHARS_MAX, one_of, shown};
 
 const TIMINGS: [&str; 18] = [
     "boot",
@@ -105,7 +106,7 @@ impl Local {
             };
             seed.id = instance_of(spec, instance).to_string();
             seed.name = spec.name.to_string();
-            seed.tags.entry(MANAGED.to_owned()).or_insert_with(|| "true".to_owned());
+            seed.tags.entry(MANAGED_TAG.to_owned()).or_insert_with(|| "true".to_owned());
             if let Some(unit) = &instance.systemd_unit {
                 let unit = unit.as_str();
                 let unit = unit.strip_suffix(".service").unwrap_or(unit);
@@ -124,7 +125,7 @@ impl Local {
             seed.cluster = service.service.cluster().to_owned();
             seed.name = service.service.service().to_owned();
             seed.health_check |= service.healthy;
-            seed.tags.entry(MANAGED.to_owned()).or_insert_with(|| "true".to_owned());
+            seed.tags.entry(MANAGED_TAG.to_owned()).or_insert_with(|| "true".to_owned());
             Some(seed)
         });
         each.collect()
@@ -179,9 +180,6 @@ impl Local {
         ids.chain(self.secrets.clone()).collect()
     }
 }
-
-/// As the worker's policy asks of everything that it may touch.
-const MANAGED: &str = "lamplighter:managed";
 
 fn plain(id: String) -> MachineSeed {
     MachineSeed {

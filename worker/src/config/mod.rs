@@ -55,7 +55,6 @@ use toml::de::DeTable;
 
 #[cfg(feature = "local")]
 pub(crate) use local::Local;
-pub(crate) use reader::nearest;
 use reader::{Reader, Source, one_of};
 pub(crate) use schedules::{Schedule, Scheduler};
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! *Theory.* A parameter stands in the payload beside the command's own fields and in the answer beside the
 //! record's, so it can have none of their names. A fixed value is a parameter whose pattern is that value alone.
 
+use lamplighter_events::nearest;
 use std::collections::BTreeMap;
 
 use lamplighter_lifecycle::{Bootstrap, Parameter};
@@ -10,7 +11,7 @@ use lamplighter_lifecycle::{Bootstrap, Parameter};
 use super::ConfigError;
 use super::bootstrap::{Chosen, Shipped};
 use super::patterns::{PATTERN, exactly, is_shell_text, pattern};
-use super::reader::{Item, Reader, nearest, shown};
+use super::reader::{Item, Reader, shown};
 
 /// As many as a payload may have.
 const PARAMETERS_MAX: usize = 32;

@@ -6,6 +6,7 @@
 //!
 //! *Invariant.* Whoever opens a table names every key it may have: nothing is ever silently ignored.
 
+use lamplighter_events::nearest;
 use std::ops::{Range, RangeInclusive};
 use std::path::{Path, PathBuf};
 
@@ -378,32 +379,4 @@ pub(crate) fn one_of(names: &[&str]) -> String {
         _ if names.is_empty() => "a target of this file, which has none".to_owned(),
         _ => format!("one of {}", names.join(", ")),
     }
-}
-
-/// The known word that is nearest, if it is near enough to be meant.
-pub(crate) fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
-    let far = (word.chars().count() / 3).clamp(1, 3);
-    known
-        .iter()
-        .map(|candidate| (distance(word, candidate), *candidate))
-        .filter(|(distance, _)| *distance <= far)
-        .min()
-        .map(|(_, candidate)| candidate)
-}
-
-/// Levenshtein's distance, in characters.
-fn distance(left: &str, right: &str) -> usize {
-    let right: Vec<char> = right.chars().collect();
-    let mut row: Vec<usize> = (0..=right.len()).collect();
-    // A name of a megabyte is no near miss.
-    for (i, from) in left.chars().take(100).enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, to) in right.iter().enumerate() {
-            let replaced = diagonal + usize::from(from != *to);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[right.len()]
 }

@@ -2,7 +2,7 @@
 //!
 //! The kind is read first: each kind has keys of its own, and those of another are refused with the reason.
 
-use lamplighter_events::{HumanDuration, InstanceId, TargetName};
+use lamplighter_events::{HumanDuration, InstanceId, TargetName, nearest};
 use lamplighter_lifecycle::{
     InstanceRef, InstanceSpec, Kind, Place, ServiceId, ServicePattern, ServiceSpec, TargetSpec,
     Timings,
@@ -10,7 +10,7 @@ use lamplighter_lifecycle::{
 use toml::de::DeValue;
 
 use super::ConfigError;
-use super::reader::{Item, Reader, nearest, shown};
+use super::reader::{Item, Reader, shown};
 use super::values::{Taken, duration_or_word, health, seconds, unit};
 use super::{hours, idle};
 

@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use lamplighter_events::TargetName;
+use lamplighter_events::{TargetName, nearest};
 use lamplighter_lifecycle::{HealthUrl, Kind, Market, Place, Probe, TargetSpec, TemplateSpec};
 use lamplighter_runtime::Fleet;
 use toml::de::DeValue;
@@ -16,7 +16,7 @@ use toml::de::DeValue;
 use super::ConfigError;
 use super::bootstrap::{self, Chosen};
 use super::parameters;
-use super::reader::{Item, Reader, Source, nearest, shown};
+use super::reader::{Item, Reader, Source, shown};
 use super::targets::{plain_target, with_common};
 use super::values::{Taken, duration_or_word, seconds, unit};
 

@@ -5,7 +5,9 @@
 //!
 //! *Invariant.* Nothing is changed.
 
-use lamplighter_lifecycle::{Bounds, Observed, Resource, Seen, ServiceSeen, ServiceSpec};
+use lamplighter_lifecycle::{
+    Bounds, MANAGED_TAG, Observed, Resource, Seen, ServiceSeen, ServiceSpec,
+};
 use lamplighter_runtime::ports::CallError;
 
 use crate::batch::Batcher;
@@ -16,7 +18,7 @@ use crate::ecs::seen;
 use crate::scaling::ScalableTargets;
 
 /// By this tag `infra/worker-policy.json` allows a change.
-const TAG: (&str, &str) = ("lamplighter:managed", "true");
+const TAG: (&str, &str) = (MANAGED_TAG, "true");
 const DESCRIBE: &str = "ecs:DescribeServices";
 
 pub(crate) async fn check_service(aws: &Aws, spec: &ServiceSpec) -> (Vec<Finding>, SeenBy) {

@@ -3,7 +3,7 @@
 //!
 //! *Theory.* Look at all that is there, compare (`plan`, pure), and do what is left to do. A schedule
 //! without a zone is a rule that has its name; one with a zone is a schedule of Scheduler. What is ours
-//! says so by the tag [`OWNER_TAG`], whose value is the ARN of the command queue: it comes with the call
+//! says so by the tag [`QUEUE_TAG`], whose value is the ARN of the command queue: it comes with the call
 //! that makes a rule or a group, so that there is no moment in which something of ours is nobody's.
 //!
 //! *Dying half-way.* A rule is made with its tag, then gets its target; removed by taking its targets,
@@ -35,8 +35,9 @@ use crate::setup::{Change as StepChange, FoundQueue, SetupError, SetupStep};
 pub use plan::{Change, Difference, Home, Planned};
 use plan::{Desired, Found, Owner};
 
-/// Whose a rule or a group is: the ARN of a command queue.
-pub const OWNER_TAG: &str = "lamplighter:managed";
+/// Whose a rule or a group is: the ARN of a command queue. Machines and services have the same key with the value
+/// `true` ([`lamplighter_lifecycle::MANAGED_TAG`]).
+pub const QUEUE_TAG: &str = "lamplighter:managed";
 /// For people who find it in the console.
 const DESCRIPTION: &str =
     "A schedule of Lamplighter's fleet file; made by lamplighter schedule apply";
@@ -140,8 +141,8 @@ pub enum SchedulesError {
 #[must_use]
 pub fn owned_by(owner: Option<&str>) -> String {
     match owner {
-        Some(queue) => format!("its tag {OWNER_TAG} names {queue}"),
-        None => format!("it has no tag {OWNER_TAG}"),
+        Some(queue) => format!("its tag {QUEUE_TAG} names {queue}"),
+        None => format!("it has no tag {QUEUE_TAG}"),
     }
 }
 

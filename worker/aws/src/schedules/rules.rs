@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::plan::{Change, EXPRESSION, Found, Planned, Shape};
 use super::{
-    DESCRIPTION, Home, LATE_SECONDS_MAX, OWNER_TAG, Owner, SchedulesError, Wanted, failed, owner,
+    DESCRIPTION, Home, LATE_SECONDS_MAX, Owner, QUEUE_TAG, SchedulesError, Wanted, failed, owner,
 };
 use crate::client::Aws;
 use crate::disposition::{ErrorCode, call_error, entry_error};
@@ -83,7 +83,7 @@ async fn read(
     let answer = call.send().await;
     let answer =
         answer.map_err(|error| failed(&what, call_error("events:ListTagsForResource", &error)))?;
-    let tag = answer.tags().iter().find(|tag| tag.key() == OWNER_TAG).map(Tag::value);
+    let tag = answer.tags().iter().find(|tag| tag.key() == QUEUE_TAG).map(Tag::value);
     let owner = owner(tag, queue_arn);
     let mut shape = Shape::new();
     if let Some(expression) = rule.schedule_expression() {
@@ -190,7 +190,7 @@ async fn put_rule(
     owner: Option<&str>,
 ) -> Result<(), SchedulesError> {
     let name = &planned.name;
-    let tag = owner.map(|queue| Tag::builder().key(OWNER_TAG).value(queue).build()).transpose();
+    let tag = owner.map(|queue| Tag::builder().key(QUEUE_TAG).value(queue).build()).transpose();
     let tag = tag.map_err(|_| SchedulesError::Incomplete { what: what(name), missing: "tag" })?;
     let state = if enabled { RuleState::Enabled } else { RuleState::Disabled };
     let call = aws.events.put_rule().name(name).description(DESCRIPTION).state(state);

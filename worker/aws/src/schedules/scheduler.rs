@@ -16,7 +16,7 @@ use serde_json::json;
 use super::plan::{Change, EXPRESSION, Found, Planned, Shape, ZONE};
 use super::rules::retries;
 use super::{
-    DESCRIPTION, Home, LATE_SECONDS_MAX, OWNER_TAG, Owner, SchedulesError, Wanted, failed, owner,
+    DESCRIPTION, Home, LATE_SECONDS_MAX, Owner, QUEUE_TAG, SchedulesError, Wanted, failed, owner,
 };
 use crate::client::Aws;
 use crate::disposition::{ErrorCode, call_error};
@@ -78,7 +78,7 @@ pub(super) async fn look(
         let answer = aws.scheduler.list_tags_for_resource().resource_arn(arn).send().await;
         let answer = answer
             .map_err(|error| failed(&what, call_error("scheduler:ListTagsForResource", &error)))?;
-        let tag = answer.tags().iter().find(|tag| tag.key() == OWNER_TAG).map(Tag::value);
+        let tag = answer.tags().iter().find(|tag| tag.key() == QUEUE_TAG).map(Tag::value);
         let owner = owner(tag, queue_arn);
         if owner == Owner::Us {
             for schedule in list_schedules(aws, &name).await? {
@@ -163,7 +163,7 @@ pub(super) async fn make_group(
     queue_arn: &str,
 ) -> Result<(), SchedulesError> {
     let what = format!("schedule group {group}");
-    let tag = Tag::builder().key(OWNER_TAG).value(queue_arn).build();
+    let tag = Tag::builder().key(QUEUE_TAG).value(queue_arn).build();
     let tag = tag.map_err(|_| SchedulesError::Incomplete { what: what.clone(), missing: "tag" })?;
     match aws.scheduler.create_schedule_group().name(group).tags(tag).send().await {
         Ok(_) => Ok(()),
