@@ -4,6 +4,7 @@
 //! it), send, follow. Nothing is sent before all of it is clear, and the command that is sent names its target, so that
 //! no other fleet file can read another one into it.
 
+use lamplighter_runtime::owner_of;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -113,10 +114,7 @@ impl Door {
             (Action::Create, _) => self.fleet.address_create(command, id),
             (_, Some(TargetRef::Instance(instance))) => {
                 let resource = Resource::Instance(instance.clone());
-                let claimed = match self.fleet.owner(&resource) {
-                    Some(_) => None,
-                    None => self.store.owner(&resource).await?,
-                };
+                let claimed = owner_of(&self.fleet, &*self.store, &resource).await?;
                 self.fleet.address(command, claimed.as_ref())
             }
             _ => self.fleet.address(command, None),

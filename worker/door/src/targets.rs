@@ -2,6 +2,7 @@
 //!
 //! *Not here.* Looking at AWS: the door has no right to, and what the workers saw last is in the record, with its age.
 
+use lamplighter_runtime::owner_of;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -192,10 +193,7 @@ impl Door {
             (Some(name), _) => name,
             (None, Ok(id)) => {
                 let resource = Resource::Instance(id);
-                let owner = match self.fleet.owner(&resource) {
-                    Some(owner) => Some(owner),
-                    None => self.store.owner(&resource).await?,
-                };
+                let owner = owner_of(&self.fleet, &*self.store, &resource).await?;
                 owner.ok_or_else(unknown)?
             }
             (None, Err(_)) => return Err(unknown()),

@@ -19,6 +19,7 @@ use lamplighter_lifecycle::{AcceptedCommand, Resource, SpotNotice, newsworthy, t
 use crate::attributes::trace_of;
 use crate::idle_check;
 use crate::outcomes::{Concluded, first_id, park};
+use crate::ownership::owner_of;
 use crate::ports::{Applied, CallError, Disposition, Received};
 use crate::shared::Shared;
 use crate::work::{Routed, Work};
@@ -97,13 +98,7 @@ async fn route_signal(
         _ => None,
     };
     let Some(resource) = newsworthy(signal) else { return Ok(Routed::Done) };
-    let owner = match shared.fleet.owner(&resource) {
-        Some(owner) => Some(owner),
-        // A service is always named by the fleet, so nobody need be asked whose another one is.
-        None if resource.service().is_some() => None,
-        None => shared.ports.store.owner(&resource).await?,
-    };
-    match owner {
+    match owner_of(&shared.fleet, &*shared.ports.store, &resource).await? {
         Some(owner) if shared.fleet.has(&owner) => {
             let mut look = Work::look();
             if let Work::Nudge { notice: place, .. } = &mut look {
@@ -148,10 +143,7 @@ async fn address(
     let claimed = match &command.target {
         Some(lamplighter_events::TargetRef::Instance(instance)) => {
             let resource = Resource::Instance(instance.clone());
-            match shared.fleet.owner(&resource) {
-                Some(_) => None,
-                None => shared.ports.store.owner(&resource).await?,
-            }
+            owner_of(&shared.fleet, &*shared.ports.store, &resource).await?
         }
         _ => None,
     };

@@ -84,24 +84,32 @@ async fn due(shared: &Arc<Shared>) -> Result<(), CallError> {
         let Some(targets) = failures.note(shared.ports.store.due(shard, horizon).await) else {
             continue;
         };
-        for target in targets {
-            if !shared.fleet.has(&target) {
-                continue;
-            }
-            let loaded = shared.ports.store.load(&target).await;
-            // A newer release's workers look after it: that is no failure.
-            if loaded.as_ref().is_err_and(|error| error.disposition == Disposition::Newer) {
-                continue;
-            }
-            let Some(record) = failures.note(loaded).flatten() else { continue };
+        let named: Vec<TargetName> =
+            targets.into_iter().filter(|target| shared.fleet.has(target)).collect();
+        if named.is_empty() {
+            continue;
+        }
+        let loaded = failures.note(shared.ports.store.load_all(&named).await);
+        for stored in loaded.into_iter().flatten() {
+            let record = match stored {
+                Stored::Record(record) => record,
+                Stored::Unreadable { error, .. } => {
+                    // A newer release's workers look after it: that is no failure.
+                    if error.disposition != Disposition::Newer {
+                        failures.note(Err::<(), _>(error));
+                    }
+                    continue;
+                }
+            };
             if let Some(event) = record.outbox.first() {
                 oldest_event = Some(oldest_event.map_or(event.at, |oldest| oldest.min(event.at)));
             }
             let Some(wake_at) = record.wake_at else { continue };
             if wake_at <= now {
-                shared.nudge(&target);
+                shared.nudge(&record.target);
             } else {
-                nudge_at(shared, target, record.rev, wake_at.duration_since(now));
+                let wait = wake_at.duration_since(now);
+                nudge_at(shared, record.target.clone(), record.rev, wait);
             }
         }
     }

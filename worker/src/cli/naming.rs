@@ -5,6 +5,7 @@
 //! instance is that the file does not name, the table knows. So a word is read first, without asking anybody, and
 //! settled where the ports are at hand.
 
+use lamplighter_runtime::owner_of;
 use std::borrow::Cow;
 
 use lamplighter_events::{InstanceId, TargetName, nearest};
@@ -58,10 +59,7 @@ impl Named {
             Self::Template(name) => Err(is_template(name)),
             Self::Instance(id) => {
                 let resource = Resource::Instance(id);
-                if let Some(owner) = config.fleet.owner(&resource) {
-                    return Ok(owner);
-                }
-                ports.store.owner(&resource).await?.ok_or_else(|| {
+                owner_of(&config.fleet, &*ports.store, &resource).await?.ok_or_else(|| {
                     CliError::Missing(format!(
                         "{resource} belongs to no target, by the fleet file and by the table; a machine that was \
                          launched for a request is forgotten some time after its end"

@@ -3,6 +3,7 @@
 //! Waiting is looking: at the command's item for its outcome, at the target's record for its steps.
 //! Giving up waiting takes nothing back.
 
+use lamplighter_runtime::owner_of;
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -231,10 +232,7 @@ async fn target_before(
         (Action::Create, Some(id), _) => fleet.address_create(command, id),
         (_, _, Some(TargetRef::Instance(id))) => {
             let resource = Resource::Instance(id.clone());
-            let claimed = match fleet.owner(&resource) {
-                Some(_) => None,
-                None => passing(ports.store.owner(&resource).await)?.flatten(),
-            };
+            let claimed = passing(owner_of(fleet, &*ports.store, &resource).await)?.flatten();
             fleet.address(command, claimed.as_ref())
         }
         _ => fleet.address(command, None),
