@@ -15,7 +15,7 @@ use lamplighter_cloud::services::ScalingSeed;
 use lamplighter_cloud::{ServiceSeed, Timings};
 use lamplighter_events::{Action, CommandId, HumanDuration, Verdict};
 use lamplighter_lifecycle::{
-    Bounds, CommandProbe, CommandReads, Condition, HealthUrl, HttpProbe, HttpReads, IdleSpec,
+    Bounds, CommandProbe, CommandReads, Condition, HealthUrl, HttpProbe, HttpReads, IdleSpec, Kind,
     MetricProbe, MetricReads, Missing, Phase, Probe, Resource, Statistic, TargetSpec,
 };
 use lamplighter_runtime::{Fleet, WorkerOptions};
@@ -46,71 +46,60 @@ const SLOTS: usize = 4;
 const AGAIN_EVERY: Duration = Duration::from_secs(60);
 const AGAIN_TIMES: usize = 6;
 
-/// What is turned on and off.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Subject {
-    /// A machine with a unit.
-    Machine,
-    /// A service whose scaling has bounds.
-    Service,
-    /// A machine that is launched for it.
-    Request,
-}
-
 /// One command to one sort of target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Exercise {
-    /// To what.
-    pub subject: Subject,
+    /// To a target of this kind.
+    pub kind: Kind,
     /// Which.
     pub action: Action,
     /// It has an idle policy, and nobody uses it.
     pub idle: bool,
 }
 
-const fn of(subject: Subject, action: Action, idle: bool) -> Exercise {
-    Exercise { subject, action, idle }
+const fn of(kind: Kind, action: Action, idle: bool) -> Exercise {
+    Exercise { kind, action, idle }
 }
 
 /// Every action that these kinds can do; where the kind makes no difference, to one of them.
 pub const EXERCISES: [Exercise; 17] = [
-    of(Subject::Machine, Action::Start, false),
-    of(Subject::Machine, Action::Stop, false),
-    of(Subject::Machine, Action::Kill, false),
-    of(Subject::Machine, Action::Status, false),
-    of(Subject::Machine, Action::CheckIdle, false),
-    of(Subject::Machine, Action::Pause, false),
-    of(Subject::Machine, Action::Resume, false),
-    of(Subject::Machine, Action::CheckIdle, true),
-    of(Subject::Machine, Action::KeepAlive, true),
-    of(Subject::Service, Action::Start, false),
-    of(Subject::Service, Action::Stop, false),
-    of(Subject::Service, Action::Kill, false),
-    of(Subject::Service, Action::Status, false),
-    of(Subject::Service, Action::CheckIdle, true),
-    of(Subject::Service, Action::Resume, false),
-    of(Subject::Request, Action::Create, false),
-    of(Subject::Request, Action::Destroy, false),
+    of(Kind::Instance, Action::Start, false),
+    of(Kind::Instance, Action::Stop, false),
+    of(Kind::Instance, Action::Kill, false),
+    of(Kind::Instance, Action::Status, false),
+    of(Kind::Instance, Action::CheckIdle, false),
+    of(Kind::Instance, Action::Pause, false),
+    of(Kind::Instance, Action::Resume, false),
+    of(Kind::Instance, Action::CheckIdle, true),
+    of(Kind::Instance, Action::KeepAlive, true),
+    of(Kind::Service, Action::Start, false),
+    of(Kind::Service, Action::Stop, false),
+    of(Kind::Service, Action::Kill, false),
+    of(Kind::Service, Action::Status, false),
+    of(Kind::Service, Action::CheckIdle, true),
+    of(Kind::Service, Action::Resume, false),
+    of(Kind::Launched, Action::Create, false),
+    of(Kind::Launched, Action::Destroy, false),
 ];
 
 /// Those whose faults are tried in pairs: what changes something.
 pub const IN_PAIRS: [Exercise; 9] = [
-    of(Subject::Machine, Action::Start, false),
-    of(Subject::Machine, Action::Stop, false),
-    of(Subject::Machine, Action::Kill, false),
-    of(Subject::Machine, Action::CheckIdle, true),
-    of(Subject::Service, Action::Start, false),
-    of(Subject::Service, Action::Stop, false),
-    of(Subject::Service, Action::CheckIdle, true),
-    of(Subject::Request, Action::Create, false),
-    of(Subject::Request, Action::Destroy, false),
+    of(Kind::Instance, Action::Start, false),
+    of(Kind::Instance, Action::Stop, false),
+    of(Kind::Instance, Action::Kill, false),
+    of(Kind::Instance, Action::CheckIdle, true),
+    of(Kind::Service, Action::Start, false),
+    of(Kind::Service, Action::Stop, false),
+    of(Kind::Service, Action::CheckIdle, true),
+    of(Kind::Launched, Action::Create, false),
+    of(Kind::Launched, Action::Destroy, false),
 ];
 
 impl Exercise {
     /// For people.
     pub fn name(&self) -> String {
         let idle = if self.idle { "idle " } else { "" };
-        format!("{} of an {idle}{:?}", self.action.as_str(), self.subject).to_lowercase()
+        format!("{} of an {idle}{}", self.action.as_str(), self.kind)
     }
 
     /// Whether it is on before the command comes, and after it.
@@ -124,10 +113,10 @@ impl Exercise {
     }
 
     fn spec(&self) -> TargetSpec {
-        let mut spec = match self.subject {
-            Subject::Machine => spec(),
-            Subject::Service => service_spec(),
-            Subject::Request => walrus_spec(),
+        let mut spec = match self.kind {
+            Kind::Instance => spec(),
+            Kind::Service => service_spec(),
+            Kind::Launched => walrus_spec(),
         };
         if self.idle {
             spec.exclusive = false;
@@ -136,7 +125,7 @@ impl Exercise {
         spec
     }
 
-    /// One probe of each sort that this subject can have.
+    /// One probe of each sort that this kind can have.
     fn policy(&self) -> IdleSpec {
         let http = |path: &str, reads| {
             Probe::Http(HttpProbe {
@@ -146,13 +135,13 @@ impl Exercise {
                 ignore_own: true,
             })
         };
-        let last = match self.subject {
-            Subject::Machine | Subject::Request => Probe::Command(CommandProbe {
+        let last = match self.kind {
+            Kind::Instance | Kind::Launched => Probe::Command(CommandProbe {
                 script: "exit 0".to_owned(),
                 reads: CommandReads::ExitCode,
                 timeout_seconds: 20,
             }),
-            Subject::Service => Probe::Metric(MetricProbe {
+            Kind::Service => Probe::Metric(MetricProbe {
                 namespace: NAMESPACE.to_owned(),
                 name: CONNECTIONS.to_owned(),
                 dimensions: BTreeMap::new(),
@@ -165,7 +154,7 @@ impl Exercise {
             }),
         };
         // A host's word counts from its first time; so it must not take long.
-        let after = if self.subject == Subject::Machine { "5s" } else { "1m" };
+        let after = if self.kind == Kind::Instance { "5s" } else { "1m" };
         let mut idle = IdleSpec::after(HumanDuration::parse(after).unwrap());
         idle.probes = vec![http("last-activity", HttpReads::Epoch), last];
         idle
@@ -202,8 +191,8 @@ async fn play(exercise: Exercise, faults: &[(usize, Fault)]) -> Report {
     sim.inspect(|state| state.watch.limit_slots(SLOTS));
     let mut fleet = Fleet::default();
     let spec = exercise.spec();
-    let target = match exercise.subject {
-        Subject::Request => {
+    let target = match exercise.kind {
+        Kind::Launched => {
             seed_walrus(&sim, TemplateData::default());
             sim.inspect(|state| state.watch.limit_machines("commands", [(spec.name.clone(), 1)]));
             let id = CommandId::parse("it").unwrap();
@@ -213,7 +202,7 @@ async fn play(exercise: Exercise, faults: &[(usize, Fault)]) -> Report {
             fleet.templates.insert(spec.name.clone(), spec.clone());
             target
         }
-        Subject::Machine | Subject::Service => {
+        Kind::Instance | Kind::Service => {
             let resource = spec.resource().expect("it is named outright");
             prepare(&sim, &spec, &resource);
             fleet.targets.insert(spec.name.clone(), spec.clone());
@@ -243,7 +232,7 @@ async fn play(exercise: Exercise, faults: &[(usize, Fault)]) -> Report {
     };
     let (on_before, on_after) = exercise.before_and_after();
     if on_before {
-        let request = exercise.subject == Subject::Request;
+        let request = exercise.kind == Kind::Launched;
         say(if request { Action::Create } else { Action::Start }, "before");
         rest(&sim).await;
     }

@@ -3,7 +3,8 @@
 //! The test run takes a part of the pairs; `scripts/soak --pairs` takes them all.
 
 use lamplighter_events::Action;
-use lamplighter_sim::drill::{EXERCISES, Exercise, IN_PAIRS, Subject, drill, length};
+use lamplighter_lifecycle::Kind;
+use lamplighter_sim::drill::{EXERCISES, Exercise, IN_PAIRS, drill, length};
 use lamplighter_sim::fault::Fault;
 
 /// Calls after a command's end that are struck too: what it leaves behind.
@@ -25,6 +26,19 @@ fn check(exercise: Exercise, faults: &[(usize, Fault)]) {
     );
 }
 
+#[test]
+fn every_action_is_exercised_on_kinds_that_take_it() {
+    for action in Action::ALL {
+        assert!(EXERCISES.iter().any(|it| it.action == action), "{action:?}");
+    }
+    for kind in Kind::ALL {
+        assert!(EXERCISES.iter().any(|it| it.kind == kind), "{kind}");
+    }
+    for Exercise { kind, action, .. } in EXERCISES {
+        assert!(kind.takes(action), "{action:?} of {kind}");
+    }
+}
+
 /// Every call in turn, with each sort of fault.
 fn check_singles(which: impl Fn(&Exercise) -> bool) {
     for exercise in EXERCISES.into_iter().filter(which) {
@@ -36,17 +50,17 @@ fn check_singles(which: impl Fn(&Exercise) -> bool) {
 
 #[test]
 fn any_call_of_any_action_on_a_machine_may_fail_in_any_way() {
-    check_singles(|it| it.subject == Subject::Machine && !it.idle);
+    check_singles(|it| it.kind == Kind::Instance && !it.idle);
 }
 
 #[test]
 fn any_call_of_any_action_on_a_service_may_fail_in_any_way() {
-    check_singles(|it| it.subject == Subject::Service && !it.idle);
+    check_singles(|it| it.kind == Kind::Service && !it.idle);
 }
 
 #[test]
 fn any_call_of_a_request_may_fail_in_any_way() {
-    check_singles(|it| it.subject == Subject::Request);
+    check_singles(|it| it.kind == Kind::Launched);
 }
 
 #[test]
@@ -85,7 +99,7 @@ fn any_two_calls_of_a_kill_may_fail() {
 
 #[test]
 fn any_two_calls_of_a_request_may_fail() {
-    check_pairs(|it| it.subject == Subject::Request);
+    check_pairs(|it| it.kind == Kind::Launched);
 }
 
 #[test]

@@ -287,6 +287,13 @@ impl Commands {
     }
 }
 
+/// What follows from a request that SSM takes.
+struct Checked {
+    document: String,
+    execution_seconds: i64,
+    timeout_seconds: i64,
+}
+
 impl World {
     /// Whether the agent of this machine is online.
     #[must_use]
@@ -336,17 +343,12 @@ impl World {
         self.commands.newest_first().filter(|command| command.reached(instance_id))
     }
 
-    /// SendCommand: each call delivers.
-    pub fn send_command(
-        &mut self,
-        now: Timestamp,
-        spec: CommandSpec,
-    ) -> Result<Command, CommandError> {
-        let now = self.at(now);
+    /// The limits of one SendCommand, in SSM's words.
+    fn check(&self, spec: &CommandSpec) -> Result<Checked, CommandError> {
         let document = spec.document.rsplit('/').next().unwrap_or_default().to_owned();
         let of_the_fleet = self.commands.documents.contains(&document);
         if document != DOCUMENT && !of_the_fleet {
-            return Err(CommandError::InvalidDocument(spec.document));
+            return Err(CommandError::InvalidDocument(spec.document.clone()));
         }
         let script = spec.parameters.get("commands").filter(|lines| !lines.is_empty());
         if script.is_none() && !of_the_fleet {
@@ -390,6 +392,17 @@ impl World {
         if distinct.len() != spec.instance_ids.len() {
             return Err(CommandError::DuplicateInstanceId);
         }
+        Ok(Checked { document, execution_seconds, timeout_seconds })
+    }
+
+    /// SendCommand: each call delivers.
+    pub fn send_command(
+        &mut self,
+        now: Timestamp,
+        spec: CommandSpec,
+    ) -> Result<Command, CommandError> {
+        let now = self.at(now);
+        let Checked { document, execution_seconds, timeout_seconds } = self.check(&spec)?;
         let unreachable: Vec<String> = spec
             .instance_ids
             .iter()

@@ -62,6 +62,90 @@ struct Saver {
 /// The letters of a region's zones, given to the subnets in turn.
 const ZONES: [&str; 3] = ["a", "b", "c"];
 
+/// The stored world, or a new one, with what the fleet file seeds.
+fn seeded(stored: Option<World>, options: &Options, seed: u64, now: Timestamp) -> World {
+    let mut world = stored.unwrap_or_else(|| {
+        World::new(&options.account, &options.region, options.timings.clone(), seed, now)
+    });
+    world.timings = options.timings.clone();
+    world.resume(now);
+    for machine in &options.machines {
+        world.seed_machine(now, machine);
+    }
+    for template in &options.launch_templates {
+        world.seed_launch_template(now, template);
+    }
+    world.launches.subnets = options.subnets.iter().cloned().collect();
+    // In the order in which they are named, as the subnets of a network are most often made.
+    world.launches.zones = options
+        .subnets
+        .iter()
+        .cloned()
+        .zip(ZONES.iter().cycle().map(ToString::to_string))
+        .collect();
+    for document in &options.documents {
+        world.commands.insert_document(document);
+    }
+    for service in &options.services {
+        world.seed_service(now, service);
+    }
+    for group in &options.log_groups {
+        world.log_groups.insert(group);
+    }
+    world
+}
+
+/// The policy that callers are held to from the beginning, if any.
+fn policies(options: &Options) -> Result<Policies, LocalError> {
+    let policies = Policies::default();
+    if let Some(path) = &options.policy {
+        let text = std::fs::read_to_string(path).map_err(|source| LocalError::File {
+            verb: "read",
+            path: path.clone(),
+            source,
+        })?;
+        policies.put(None, &text).map_err(|error| LocalError::Policy {
+            path: path.clone(),
+            reason: error.to_string(),
+        })?;
+    }
+    Ok(policies)
+}
+
+/// Every service behind one port.
+fn gateway(
+    desk: &Arc<Desk>,
+    dynamodb: Arc<dyn ServiceHandler>,
+    secrets: Arc<SecretsManagerService>,
+    options: &Options,
+    address: SocketAddr,
+) -> AppState {
+    let ours = || Arc::clone(&desk.shared);
+    let handlers: Vec<Arc<dyn ServiceHandler>> = vec![
+        Arc::new(Sqs { shared: ours() }),
+        Arc::new(Ec2 { shared: ours() }),
+        Arc::new(Ssm { shared: ours() }),
+        Arc::new(Events { shared: ours() }),
+        Arc::new(Scheduler { shared: ours() }),
+        Arc::new(Logs { shared: ours() }),
+        Arc::new(Ecs { shared: ours() }),
+        Arc::new(Scaling { shared: ours() }),
+        Arc::new(Metrics { shared: ours() }),
+        Arc::new(DynamoDb { inner: dynamodb }),
+        secrets,
+        Arc::new(StsService::new()),
+    ];
+    let mut gateway = AppState::new(options.region.clone(), options.account.clone());
+    // The gateway would keep recent bodies in memory; nobody here looks at them.
+    gateway.request_details = RequestDetailStore::new(1, 0);
+    gateway.listen_authority = Some(address.to_string());
+    for inner in handlers {
+        let routes = inner.routes();
+        gateway.register(Arc::new(Decorated { inner, desk: Arc::clone(desk) }), routes);
+    }
+    gateway
+}
+
 impl Endpoint {
     /// Loads or makes the world, binds the port and serves until [`Endpoint::shutdown`].
     pub async fn start(options: Options) -> Result<Self, LocalError> {
@@ -78,35 +162,7 @@ impl Endpoint {
             Some(store) => store.world(&options.account, &options.region)?,
             None => None,
         };
-        let mut world = stored.unwrap_or_else(|| {
-            World::new(&options.account, &options.region, options.timings.clone(), seed, now)
-        });
-        world.timings = options.timings.clone();
-        world.resume(now);
-        for machine in &options.machines {
-            world.seed_machine(now, machine);
-        }
-        for template in &options.launch_templates {
-            world.seed_launch_template(now, template);
-        }
-        world.launches.subnets = options.subnets.iter().cloned().collect();
-        // In the order in which they are named, as the subnets of a network are most often made.
-        world.launches.zones = options
-            .subnets
-            .iter()
-            .cloned()
-            .zip(ZONES.iter().cycle().map(ToString::to_string))
-            .collect();
-        for document in &options.documents {
-            world.commands.insert_document(document);
-        }
-        for service in &options.services {
-            world.seed_service(now, service);
-        }
-        for group in &options.log_groups {
-            world.log_groups.insert(group);
-        }
-        let shared = Arc::new(Shared::new(world));
+        let shared = Arc::new(Shared::new(seeded(stored, &options, seed, now)));
 
         let dynamodb = match &store {
             Some(store) => store.dynamodb()?,
@@ -125,18 +181,7 @@ impl Endpoint {
             seed_secret(&secrets, secret, &options).await?;
         }
 
-        let policies = Policies::default();
-        if let Some(path) = &options.policy {
-            let text = std::fs::read_to_string(path).map_err(|source| LocalError::File {
-                verb: "read",
-                path: path.clone(),
-                source,
-            })?;
-            policies.put(None, &text).map_err(|error| LocalError::Policy {
-                path: path.clone(),
-                reason: error.to_string(),
-            })?;
-        }
+        let policies = policies(&options)?;
         shared.with(|world, _| world.machines.zones_out = zones_out(&options.faults));
         let desk = Arc::new(Desk {
             shared: Arc::clone(&shared),
@@ -145,30 +190,7 @@ impl Endpoint {
             policies,
             region: options.region.clone(),
         });
-        let ours = || Arc::clone(&shared);
-        let handlers: Vec<Arc<dyn ServiceHandler>> = vec![
-            Arc::new(Sqs { shared: ours() }),
-            Arc::new(Ec2 { shared: ours() }),
-            Arc::new(Ssm { shared: ours() }),
-            Arc::new(Events { shared: ours() }),
-            Arc::new(Scheduler { shared: ours() }),
-            Arc::new(Logs { shared: ours() }),
-            Arc::new(Ecs { shared: ours() }),
-            Arc::new(Scaling { shared: ours() }),
-            Arc::new(Metrics { shared: ours() }),
-            Arc::new(DynamoDb { inner: dynamodb }),
-            secrets,
-            Arc::new(StsService::new()),
-        ];
-        let mut gateway = AppState::new(options.region.clone(), options.account.clone());
-        // The gateway would keep recent bodies in memory; nobody here looks at them.
-        gateway.request_details = RequestDetailStore::new(1, 0);
-        gateway.listen_authority = Some(address.to_string());
-        for inner in handlers {
-            let routes = inner.routes();
-            gateway.register(Arc::new(Decorated { inner, desk: Arc::clone(&desk) }), routes);
-        }
-
+        let gateway = gateway(&desk, dynamodb, secrets, &options, address);
         let app = Router::new()
             .nest("/_lamplighter", control::router(&desk))
             .fallback(answer)
@@ -184,10 +206,11 @@ impl Endpoint {
                 tracing::error!(%error, "the local endpoint stopped serving");
             }
         };
-        let tasks = vec![tokio::spawn(server), tokio::spawn(run_clock(ours()))];
+        let tasks = vec![tokio::spawn(server), tokio::spawn(run_clock(Arc::clone(&shared)))];
         let saver = store.map(|store| {
             let last = watch::Sender::new(false);
-            let task = tokio::spawn(run_saver(Arc::new(store), ours(), last.subscribe()));
+            let task =
+                tokio::spawn(run_saver(Arc::new(store), Arc::clone(&shared), last.subscribe()));
             Saver { task, last }
         });
         Ok(Self { address, shared, tasks, saver })

@@ -86,26 +86,58 @@ impl ServiceHandler for Events {
                     Ok(json!({"RuleNames": names}))
                 })
             }
+            "CreateEventBus" | "DeleteEventBus" | "DescribeEventBus" | "ListEventBuses" => {
+                self.buses(operation, &input, ctx)
+            }
+            "TagResource" | "UntagResource" | "ListTagsForResource" => {
+                self.tagging(operation, &input)
+            }
+            "TestEventPattern" => test_pattern(&input),
+            _ => Err(AwsError::unknown_operation(operation)),
+        }
+    }
+}
+
+fn test_pattern(input: &Value) -> Result<Value, AwsError> {
+    let parse = |name: &str| {
+        serde_json::from_str::<Value>(text(input, name)).map_err(|error| {
+            let message = format!("{name} is not valid JSON: {error}");
+            fault(400, "InvalidEventPatternException", message)
+        })
+    };
+    let (wanted, event) = (parse("EventPattern")?, parse("Event")?);
+    pattern::validate(&wanted).map_err(|error| refuse(&BusError::Pattern(error)))?;
+    Ok(json!({"Result": pattern::matches(&wanted, &event)}))
+}
+
+impl Events {
+    fn buses(
+        &self,
+        operation: &str,
+        input: &Value,
+        ctx: &RequestContext,
+    ) -> Result<Value, AwsError> {
+        match operation {
             "CreateEventBus" => {
-                let name = required(&input, "Name")?;
+                let name = required(input, "Name")?;
                 let arn = bus_arn(ctx, name);
                 self.ask(|world| world.bus.create(name).map(|()| json!({"EventBusArn": arn})))
             }
             "DeleteEventBus" => {
-                let name = required(&input, "Name")?;
+                let name = required(input, "Name")?;
                 self.ask(|world| {
                     world.bus.delete(name);
                     Ok(json!({}))
                 })
             }
             "DescribeEventBus" => {
-                let name = bus_name(text(&input, "Name"));
+                let name = bus_name(text(input, "Name"));
                 self.ask(|world| {
                     let _ = world.bus.rules(name)?;
                     Ok(json!({"Name": name, "Arn": bus_arn(ctx, name)}))
                 })
             }
-            "ListEventBuses" => self.ask(|world| {
+            _ => self.ask(|world| {
                 let buses: Vec<Value> = world
                     .bus
                     .buses()
@@ -113,26 +145,9 @@ impl ServiceHandler for Events {
                     .collect();
                 Ok(json!({"EventBuses": buses}))
             }),
-            "TagResource" | "UntagResource" | "ListTagsForResource" => {
-                self.tagging(operation, &input)
-            }
-            "TestEventPattern" => {
-                let parse = |name: &str| {
-                    serde_json::from_str::<Value>(text(&input, name)).map_err(|error| {
-                        let message = format!("{name} is not valid JSON: {error}");
-                        fault(400, "InvalidEventPatternException", message)
-                    })
-                };
-                let (wanted, event) = (parse("EventPattern")?, parse("Event")?);
-                pattern::validate(&wanted).map_err(|error| refuse(&BusError::Pattern(error)))?;
-                Ok(json!({"Result": pattern::matches(&wanted, &event)}))
-            }
-            _ => Err(AwsError::unknown_operation(operation)),
         }
     }
-}
 
-impl Events {
     fn ask(
         &self,
         question: impl FnOnce(&mut World) -> Result<Value, BusError>,
