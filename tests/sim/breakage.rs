@@ -180,9 +180,10 @@ impl Breakage {
     }
 
     /// What a mistake breaks besides, in some crowds before anything else.
-    pub const ALSO: [(Self, Rule); 9] = [
+    pub const ALSO: [(Self, Rule); 10] = [
         // What could not be asked at all has no round.
         (Self::TakesUnknownForIdle, Rule::I1),
+        (Self::StopsTheUnreachable, Rule::I1),
         // What nobody looks at again stays on.
         (Self::NeverLooksAgain, Rule::D1),
         // The machine that was forgotten is adopted by nobody's wish.

@@ -167,7 +167,7 @@ impl<'d> Looked<'d> {
 
 /// What is known of a target that no worker has looked at. A machine of a template is there by its record alone.
 fn unseen<'d>(spec: Cow<'d, TargetSpec>, now: Timestamp) -> Option<Looked<'d>> {
-    if spec.template().is_some() {
+    if spec.kind().is_created() {
         return None;
     }
     let resource = spec.resource();

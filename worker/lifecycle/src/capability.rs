@@ -81,6 +81,11 @@ impl Kind {
         capability(action).kinds.contains(&self)
     }
 
+    /// Whether a create makes its targets; the fleet file names those of the other kinds.
+    pub fn is_created(self) -> bool {
+        self.takes(Action::Create)
+    }
+
     /// Whether it is offered to people who look at a target of this kind.
     pub fn offers(self, action: Action) -> bool {
         capability(action).offered_for.contains(&self)

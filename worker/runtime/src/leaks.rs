@@ -139,7 +139,7 @@ async fn gone(ports: &Ports, fleet: &Fleet) -> Result<Vec<Leak>, CallError> {
     for shard in 0..SHARDS {
         names.extend(ports.store.up(shard).await?.into_iter().map(|line| line.target));
     }
-    names.retain(|name| fleet.spec(name).is_some_and(|spec| spec.template().is_some()));
+    names.retain(|name| fleet.spec(name).is_some_and(|spec| spec.kind().is_created()));
     let records = ports.store.load_all(&names).await?;
     let records = records.iter().filter_map(Stored::record);
     let records: Vec<TargetRecord> =

@@ -13,8 +13,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use lamplighter_events::{Cause, InstanceId, Outcome, Verdict, WakeUp};
 use lamplighter_lifecycle::{
-    AcceptedCommand, ApplyAnswer, Decision, Effect, EffectAnswer, Input, ObserveTrouble, Refusal,
-    Resource, Round, Sighting, SpotNotice, TargetRecord, TargetSpec, align, apply_answer,
+    AcceptedCommand, ApplyAnswer, Decision, Effect, EffectAnswer, Input, ObserveTrouble, Place,
+    Refusal, Resource, Round, Sighting, SpotNotice, TargetRecord, TargetSpec, align, apply_answer,
     claimed_resource, clear_sent, decide, idle_override, never_waits_for_the_bus, plan_observation,
     plan_probes, probes_are_due, rights_may_arrive, seat_change,
 };
@@ -266,16 +266,18 @@ impl Once<'_> {
         loaded: Option<&TargetRecord>,
         now: Timestamp,
     ) -> Result<Resource, CallError> {
-        if self.spec.template().is_none() {
-            return self.shared.ports.cloud.resolve(&self.spec.place).await;
-        }
+        let template = match &self.spec.place {
+            Place::Template(template) => template,
+            named @ (Place::Instance(_) | Place::Service(_)) => {
+                return self.shared.ports.cloud.resolve(named).await;
+            }
+        };
         Ok(match (loaded, self.found) {
             (Some(record), _) => record.resource.clone(),
             (None, Some(found)) => Resource::Instance(found.clone()),
             // A record that was lost may have left its machine: one command must not make a second one.
             (None, None) => {
-                let template = self.spec.template().map_or("", |template| &template.owner);
-                let tagged = self.shared.ports.cloud.tagged(template).await?;
+                let tagged = self.shared.ports.cloud.tagged(&template.owner).await?;
                 let mine = tagged.into_iter().find(|it| it.target == self.spec.name.as_str());
                 match mine {
                     Some(machine) => Resource::Instance(machine.instance),

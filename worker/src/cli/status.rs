@@ -212,7 +212,7 @@ pub(super) async fn unseen(
     spec: &TargetSpec,
     now: Timestamp,
 ) -> Result<TargetRecord, CliError> {
-    if spec.template().is_some() {
+    if spec.kind().is_created() {
         return Err(CliError::Missing(format!(
             "nothing is known of {}: it was never asked for, no worker has taken it yet, or it is gone and \
              forgotten",

@@ -148,7 +148,7 @@ pub(super) async fn one(
 ) -> Result<Json<Fields>, Problem> {
     caller.need_sight()?;
     let problem = match door.look_at(&caller, &id).await {
-        Ok(looked) if looked.spec.template().is_some() => return Ok(Json(shown(&looked, &door))),
+        Ok(looked) if looked.spec.kind().is_created() => return Ok(Json(shown(&looked, &door))),
         Ok(_) => Problem::not_found("Instance not found"),
         Err(problem) => problem,
     };
@@ -156,7 +156,7 @@ pub(super) async fn one(
     let sent = sent(&uri, door.clock.now())?;
     let made = TargetName::parse(&id).ok().filter(|name| {
         let spec = door.fleet.spec(name);
-        caller.sees(name) && spec.is_some_and(|spec| spec.template().is_some())
+        caller.sees(name) && spec.is_some_and(|spec| spec.kind().is_created())
     });
     match (sent, made) {
         (Some(_), Some(name)) if problem.status() == StatusCode::NOT_FOUND => {
@@ -179,7 +179,7 @@ pub(super) async fn delete(
 ) -> Result<Response, Problem> {
     asking.caller.need(Right::Kill)?;
     let looked = door.look_at(&asking.caller, &id).await?;
-    if looked.spec.template().is_none() {
+    if !looked.spec.kind().is_created() {
         return Err(Problem::not_found("Instance not found"));
     }
     let name = looked.record.target.clone();
