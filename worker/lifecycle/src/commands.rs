@@ -87,7 +87,8 @@ fn create(pass: &mut Pass<'_>, command: &AcceptedCommand, open: OpenCommand) {
         Ok(parameters) => parameters,
         Err(bad) => return reject(pass, &open, Cause::Invalid, &bad.to_string()),
     };
-    let rests = rests_without_machine(pass) && !pass.in_flight();
+    // A launch whose answer was lost may have led to a machine after all: it was made for that request.
+    let rests = rests_without_machine(pass) && !pass.in_flight() && !phases::has_machine(pass);
     let others =
         pass.record.provision.launch.as_ref().is_some_and(|it| it.parameters != parameters);
     if others && !rests {
@@ -104,7 +105,9 @@ fn create(pass: &mut Pass<'_>, command: &AcceptedCommand, open: OpenCommand) {
     let (waiting, now) = (pass.record.open.len(), pass.now);
     let before = pass.record.provision.launch.clone();
     if rests {
-        pass.record.provision.launch = Some(LaunchRecord::new(parameters, now));
+        let given_up = before.iter().flat_map(|launch| launch.given_up.clone()).collect();
+        let launch = LaunchRecord { given_up, ..LaunchRecord::new(parameters, now) };
+        pass.record.provision.launch = Some(launch);
     }
     start(pass, command, open);
     if pass.record.open.len() == waiting {

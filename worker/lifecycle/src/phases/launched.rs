@@ -76,6 +76,12 @@ pub(crate) fn is_gone(pass: &Pass<'_>, state: PowerState) -> bool {
     }
 }
 
+/// Whether the target has a machine that is there, whatever its record was made to think of it.
+pub(crate) fn has_machine(pass: &Pass<'_>) -> bool {
+    let there = |state| !is_gone(pass, state);
+    pass.record.resource.instance().is_some() && pass.seen().is_some_and(|seen| there(seen.state()))
+}
+
 /// Takes from a look what it says of a launch: the id that it led to.
 pub(crate) fn recognise(pass: &mut Pass<'_>) {
     let Some(seen) = pass.seen().and_then(|seen| seen.instance()) else { return };

@@ -14,8 +14,8 @@ mod stopping;
 
 pub(crate) use idling::{check_answer, host_said_nothing};
 pub(crate) use launched::{
-    end_given_up_launch, ended_given_up_launch, is_gone, is_of_given_up_launch, launched, notice,
-    recognise, refused_again, settle_ledger, try_next_option, try_other_options,
+    end_given_up_launch, ended_given_up_launch, has_machine, is_gone, is_of_given_up_launch,
+    launched, notice, recognise, refused_again, settle_ledger, try_next_option, try_other_options,
 };
 
 use lamplighter_events::{Action, AttentionKind, Cause, Verdict};
