@@ -3,6 +3,7 @@
 //! Each test is a claim. `Story` carries the record through decisions exactly as the runtime does:
 //! observe, decide, commit, act, answer.
 
+mod creates;
 mod driver;
 mod faults;
 mod holds;

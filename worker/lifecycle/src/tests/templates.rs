@@ -11,7 +11,7 @@ use crate::*;
 
 mod tags;
 
-const MACHINE: &str = "i-0abc123def4567890";
+pub(super) const MACHINE: &str = "i-0abc123def4567890";
 /// Of a launch that was given up.
 const LATE: &str = "i-0abc123def4567891";
 
@@ -68,7 +68,7 @@ impl Story {
         story
     }
 
-    fn create(&mut self, holder: &str, blob: &str) -> &mut Self {
+    pub(super) fn create(&mut self, holder: &str, blob: &str) -> &mut Self {
         let command = self.create_command(holder, blob);
         self.asks(command)
     }
@@ -78,7 +78,7 @@ impl Story {
         AcceptedCommand { parameters, ..self.command(Action::Create, holder) }
     }
 
-    fn destroy(&mut self) -> &mut Self {
+    pub(super) fn destroy(&mut self) -> &mut Self {
         let command = self.command(Action::Destroy, "admin");
         self.asks(command)
     }
@@ -130,7 +130,7 @@ impl Story {
     }
 
     #[track_caller]
-    fn came_to(&self, at: usize, verdict: Verdict, cause: Option<Cause>) {
+    pub(super) fn came_to(&self, at: usize, verdict: Verdict, cause: Option<Cause>) {
         let outcome = &self.outcomes[at];
         assert_eq!((outcome.outcome, outcome.cause), (verdict, cause), "{outcome:?}");
     }
@@ -151,13 +151,13 @@ impl Story {
         assert_eq!(self.record.resource, before);
     }
 
-    fn in_flight_lost(&mut self) -> &mut Self {
+    pub(super) fn in_flight_lost(&mut self) -> &mut Self {
         // Past `act_by`: the answer never came.
         self.after(16)
     }
 }
 
-fn machine() -> Resource {
+pub(super) fn machine() -> Resource {
     Resource::Instance(InstanceId::parse(MACHINE).unwrap())
 }
 
@@ -668,47 +668,6 @@ fn a_launch_that_ec2_never_answers_ends_at_its_deadline_and_keeps_its_place_whil
     story.after(1000).look();
     story.after(60).look();
     assert!(!story.record.provision.seated, "{}", story.record.why);
-}
-
-/// Crowd of requests 12500003772: a launch without an answer shows while the next create is read.
-#[test]
-fn a_create_takes_the_machine_that_an_earlier_one_left_as_it_was_made() {
-    let left = || {
-        let mut story = Story::walrus(template());
-        story.create("a", "blob").in_flight_lost().destroy();
-        story.after(6).look();
-        assert_eq!(story.record.phase, Phase::Off, "{}", story.record.why);
-        story.after(10).sees(PowerState::Running);
-        story.machine().id = Some(InstanceId::parse(MACHINE).unwrap());
-        story.outcomes.clear();
-        story
-    };
-    // For the same parameters it serves, and is known as launched a moment ago.
-    let mut story = left();
-    story.create("b", "blob");
-    assert_eq!(story.record.resource, machine());
-    story.after(1).sees(PowerState::Missing).look().after(6).look();
-    assert_eq!(story.record.phase, Phase::Starting, "{}", story.record.why);
-    assert!(story.outcomes.is_empty());
-    // What was made with others cannot be had with these.
-    let mut story = left();
-    story.create("b", "another");
-    story.came_to(0, Verdict::Rejected, Some(Cause::Conflict));
-    let launch = story.record.provision.launch.as_ref().unwrap();
-    assert_eq!(launch.parameters["blob_id"], "blob");
-}
-
-#[test]
-fn a_create_keeps_in_mind_which_launches_were_given_up() {
-    let mut story = Story::walrus(template());
-    story.ready();
-    let given_up =
-        GivenUpLaunch { token: LaunchToken::parse(&"a".repeat(32)).unwrap(), at: story.now };
-    story.record.provision.launch.as_mut().unwrap().given_up = vec![given_up.clone()];
-    story.destroy().accepted().after(6).sees(PowerState::Terminated).look();
-    assert_eq!(story.record.phase, Phase::Off, "{}", story.record.why);
-    story.create("b", "another");
-    assert_eq!(story.record.provision.launch.as_ref().unwrap().given_up, [given_up]);
 }
 
 #[test]
