@@ -5,6 +5,7 @@
 use lamplighter_events::Action;
 
 use crate::kinds::Kind;
+use crate::kinds::Kind::{Instance, Launched, Service};
 
 /// The right that a caller of the HTTP API needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,8 +41,6 @@ pub struct Capability {
     /// The kinds whose targets it is offered for, to people who look at one.
     pub offered_for: &'static [Kind],
 }
-
-use Kind::{Instance, Launched, Service};
 
 /// The kinds whose targets the fleet file names.
 const NAMED: &[Kind] = &[Instance, Service];

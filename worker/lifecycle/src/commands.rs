@@ -87,11 +87,13 @@ fn create(pass: &mut Pass<'_>, command: &AcceptedCommand, open: OpenCommand) {
         Ok(parameters) => parameters,
         Err(bad) => return reject(pass, &open, Cause::Invalid, &bad.to_string()),
     };
-    // A launch whose answer was lost may have led to a machine after all: it was made for that request.
-    let rests = rests_without_machine(pass) && !pass.in_flight() && !phases::has_machine(pass);
-    let others =
-        pass.record.provision.launch.as_ref().is_some_and(|it| it.parameters != parameters);
-    if others && !rests {
+    let rests = rests_without_machine(pass) && !pass.in_flight();
+    let before = pass.record.provision.launch.clone();
+    let others = before.as_ref().is_some_and(|it| it.parameters != parameters);
+    // A launch whose answer was lost may have led to a machine after all.
+    let left = before.clone().filter(|_| rests && phases::has_machine(pass));
+    let is_used = left.as_ref().is_some_and(|launch| launch.bootstrap_token.is_some());
+    if others && (!rests || is_used) {
         let message = "its machine was made with other parameters; destroy it first";
         return reject(pass, &open, Cause::Conflict, message);
     }
@@ -103,11 +105,15 @@ fn create(pass: &mut Pass<'_>, command: &AcceptedCommand, open: OpenCommand) {
         return reject(pass, &open, Cause::Capacity, &message);
     }
     let (waiting, now) = (pass.record.open.len(), pass.now);
-    let before = pass.record.provision.launch.clone();
     if rests {
-        let given_up = before.iter().flat_map(|launch| launch.given_up.clone()).collect();
-        let launch = LaunchRecord { given_up, ..LaunchRecord::new(parameters, now) };
-        pass.record.provision.launch = Some(launch);
+        pass.record.provision.launch = Some(match left {
+            // No parameter is part of a launch: a machine that nobody has made ready serves this request as well.
+            Some(left) => LaunchRecord { parameters, ..left },
+            None => {
+                let given_up = before.iter().flat_map(|launch| launch.given_up.clone()).collect();
+                LaunchRecord { given_up, ..LaunchRecord::new(parameters, now) }
+            }
+        });
     }
     start(pass, command, open);
     if pass.record.open.len() == waiting {

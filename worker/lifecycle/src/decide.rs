@@ -327,7 +327,7 @@ fn refused(pass: &mut Pass<'_>, effect: &Effect, cause: Cause, message: &str, re
         drop_question(pass);
     }
     let refusal = match refusal {
-        Refusal::Final if cause == Cause::Denied && phases::rights_may_arrive(pass) => {
+        Refusal::Final if phases::rights_may_arrive(pass, cause) => {
             Refusal::RetryAfter(RIGHTS_RETRY_SECONDS.unsigned_abs() * 1000)
         }
         refusal => refusal,

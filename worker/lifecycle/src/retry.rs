@@ -70,5 +70,5 @@ pub fn waits_for_newer_fleet(age: SignedDuration, receives: u32, wait: Duration)
 
 /// Whether a refusal may only mean that new rights have not arrived everywhere, for what was begun or sent then.
 pub fn rights_may_arrive(cause: Cause, since: Timestamp, now: Timestamp) -> bool {
-    cause == Cause::Denied && now.duration_since(since).as_secs() < RIGHTS_ARRIVE_SECONDS
+    cause == Cause::Denied && now < later(since, RIGHTS_ARRIVE_SECONDS)
 }

@@ -26,6 +26,9 @@ use crate::shared::Shared;
 
 /// A describe takes this many instances at once; the adapter may cut it smaller.
 const LOOK_MAX: usize = 400;
+/// Records that are loaded at once: one batch of DynamoDB's. A batch that fails leaves the others alone, and each record
+/// may have 64 KB. The read may be some moments old; what it misses is found by the next sweep.
+const DUE_MAX: usize = 100;
 /// An event is sent within a second or two of its commit, and tried again each half minute.
 const UNSENT_IS_LATE: SignedDuration = SignedDuration::from_secs(120);
 
@@ -86,30 +89,30 @@ async fn due(shared: &Arc<Shared>) -> Result<(), CallError> {
         };
         let named: Vec<TargetName> =
             targets.into_iter().filter(|target| shared.fleet.has(target)).collect();
-        if named.is_empty() {
-            continue;
-        }
-        let loaded = failures.note(shared.ports.store.load_all(&named).await);
-        for stored in loaded.into_iter().flatten() {
-            let record = match stored {
-                Stored::Record(record) => record,
-                Stored::Unreadable { error, .. } => {
-                    // A newer release's workers look after it: that is no failure.
-                    if error.disposition != Disposition::Newer {
-                        failures.note(Err::<(), _>(error));
+        for some in named.chunks(DUE_MAX) {
+            let loaded = failures.note(shared.ports.store.load_all(some).await);
+            for stored in loaded.into_iter().flatten() {
+                let record = match stored {
+                    Stored::Record(record) => record,
+                    Stored::Unreadable { error, .. } => {
+                        // A newer release's workers look after it: that is no failure.
+                        if error.disposition != Disposition::Newer {
+                            failures.note(Err::<(), _>(error));
+                        }
+                        continue;
                     }
-                    continue;
+                };
+                if let Some(event) = record.outbox.first() {
+                    oldest_event =
+                        Some(oldest_event.map_or(event.at, |oldest| oldest.min(event.at)));
                 }
-            };
-            if let Some(event) = record.outbox.first() {
-                oldest_event = Some(oldest_event.map_or(event.at, |oldest| oldest.min(event.at)));
-            }
-            let Some(wake_at) = record.wake_at else { continue };
-            if wake_at <= now {
-                shared.nudge(&record.target);
-            } else {
-                let wait = wake_at.duration_since(now);
-                nudge_at(shared, record.target.clone(), record.rev, wait);
+                let Some(wake_at) = record.wake_at else { continue };
+                if wake_at <= now {
+                    shared.nudge(&record.target);
+                } else {
+                    let wait = wake_at.duration_since(now);
+                    nudge_at(shared, record.target.clone(), record.rev, wait);
+                }
             }
         }
     }

@@ -34,12 +34,12 @@ use crate::pass::{Flow, Pass};
 use crate::phase::Phase;
 use crate::record::{Attempt, Check, CheckPurpose, Failure, OpenCommand, UpState};
 use crate::retry::{
-    BOUNDS_REFUSED_SECONDS, CANNOT_OBSERVE_SECONDS, QUESTION_REFUSED_SECONDS,
-    RIGHTS_ARRIVE_SECONDS, RIGHTS_RETRY_SECONDS, STOP_REFUSED_SECONDS, WINDOW_RETRY_SECONDS,
+    BOUNDS_REFUSED_SECONDS, CANNOT_OBSERVE_SECONDS, QUESTION_REFUSED_SECONDS, RIGHTS_RETRY_SECONDS,
+    STOP_REFUSED_SECONDS, WINDOW_RETRY_SECONDS,
 };
 use crate::text::within;
 use crate::time::{add, later};
-use crate::{answer, lag};
+use crate::{answer, lag, retry};
 
 /// What must be settled before commands are looked at: a machine that runs at first contact is
 /// adopted, so that no command can stop it by the way.
@@ -70,7 +70,7 @@ fn cannot_see(pass: &mut Pass<'_>, cause: Cause, message: &str) -> Flow {
     if matches!(pass.record.phase, Phase::Off | Phase::Stopping) && pass.wanted() {
         begin_start(pass);
     }
-    if cause == Cause::Denied && rights_may_arrive(pass) {
+    if rights_may_arrive(pass, cause) {
         let at = pass.in_seconds(RIGHTS_RETRY_SECONDS);
         pass.look(at);
         pass.why(format!(
@@ -95,15 +95,15 @@ fn cannot_see(pass: &mut Pass<'_>, cause: Cause, message: &str) -> Flow {
     Flow::Rest
 }
 
-/// Whether a denial may be one of rights that were given a moment ago: within a minute of the way's beginning, or of
-/// the oldest command that waits.
-pub(crate) fn rights_may_arrive(pass: &Pass<'_>) -> bool {
+/// Whether a refusal may be a denial of rights that were given a moment ago: within a minute of the beginning of a start
+/// or stop, or of the oldest command that waits.
+pub(crate) fn rights_may_arrive(pass: &Pass<'_>, cause: Cause) -> bool {
     let record = &pass.record;
     let began = match record.phase {
         Phase::Starting | Phase::Stopping => record.began_at,
         Phase::Off | Phase::On | Phase::Failed => record.open.iter().map(|it| it.sent.at).min(),
     };
-    began.is_some_and(|began| pass.now < later(began, RIGHTS_ARRIVE_SECONDS))
+    began.is_some_and(|began| retry::rights_may_arrive(cause, began, pass.now))
 }
 
 /// The way up begins.
@@ -115,7 +115,7 @@ fn begin_start(pass: &mut Pass<'_>) {
     record.up = UpState::default();
     record.idle = IdleMemory::default();
     record.attempt = Attempt::default();
-    if let Some(launch) = &mut record_of(pass).provision.launch {
+    if let Some(launch) = &mut record.provision.launch {
         launch.option = 0;
         launch.tried.clear();
         launch.refused = 0;
@@ -126,10 +126,6 @@ fn begin_start(pass: &mut Pass<'_>) {
     }
     let step = pass.kind().first_step();
     pass.enter(Phase::Starting, Some(step), None, "it is wanted");
-}
-
-fn record_of<'p>(pass: &'p mut Pass<'_>) -> &'p mut crate::record::TargetRecord {
-    &mut pass.record
 }
 
 /// The call that turns it on.

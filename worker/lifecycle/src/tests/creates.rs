@@ -26,8 +26,17 @@ fn a_create_takes_the_machine_that_an_earlier_one_left_as_it_was_made() {
     story.after(1).sees(PowerState::Missing).look().after(6).look();
     assert_eq!(story.record.phase, Phase::Starting, "{}", story.record.why);
     assert!(story.outcomes.is_empty());
-    // What was made with others cannot be had with these.
+    // For others it serves as well, as long as nobody has made it ready.
     let mut story = left();
+    let number = story.record.provision.launch.as_ref().unwrap().number;
+    story.create("b", "another");
+    let launch = story.record.provision.launch.as_ref().unwrap();
+    assert_eq!((launch.parameters["blob_id"].as_str(), launch.number), ("another", number));
+    assert!(launch.launched_at.is_some());
+    // What was made ready for other parameters cannot be had with these.
+    let mut story = left();
+    let launch = story.record.provision.launch.as_mut().unwrap();
+    launch.bootstrap_token = Some("0123".to_owned());
     story.create("b", "another");
     story.came_to(0, Verdict::Rejected, Some(Cause::Conflict));
     let launch = story.record.provision.launch.as_ref().unwrap();
